@@ -1,0 +1,396 @@
+//! What a module offers: metadata, parameters, steps.
+//!
+//! [`Description`] is the answer of a host to `describe` as it arrives; [`Plugin`] is one that was
+//! checked, with its schemas compiled.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::identity::{Identity, IdentityError};
+use crate::parameters::{FieldKind, Parameters, SchemaError};
+
+/// The most plugins that one module may offer.
+pub const MAX_PLUGINS: usize = 1_000;
+
+/// The answer of a host to `describe`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Description {
+    /// The plugins, unchecked.
+    #[serde(default)]
+    pub plugins: Vec<PluginDescription>,
+    /// Files outside the module that the description depends on.
+    #[serde(default)]
+    pub depends: Vec<String>,
+}
+
+/// One plugin as its host describes it; see `docs/protocol.md`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PluginDescription {
+    /// First half of the identity.
+    pub name: String,
+    /// Second half of the identity.
+    pub version: String,
+    /// Shown to people; the name if absent.
+    #[serde(default)]
+    pub title: Option<String>,
+    /// One paragraph.
+    #[serde(default)]
+    pub description: String,
+    /// Markdown above the form.
+    #[serde(default)]
+    pub help: String,
+    /// `processing`, `visualization`, `conversion`, `dataloader` or `interaction`.
+    #[serde(default, rename = "type")]
+    pub kind: Option<PluginKind>,
+    /// Words to find it by.
+    #[serde(default)]
+    pub tags: Vec<String>,
+    /// JSON Schema of the parameters.
+    #[serde(default)]
+    pub parameters: Value,
+    /// Values offered as an example.
+    #[serde(default)]
+    pub example: Map<String, Value>,
+    /// What it makes.
+    #[serde(default)]
+    pub data_output: Vec<DataOutput>,
+    /// Links shown in the metadata.
+    #[serde(default)]
+    pub links: Vec<Link>,
+    /// Steps that a run may ask for.
+    #[serde(default)]
+    pub steps: Vec<StepDescription>,
+}
+
+/// What a plugin is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PluginKind {
+    /// Makes data of data.
+    #[default]
+    Processing,
+    /// Makes something to look at.
+    Visualization,
+    /// Changes the format of data.
+    Conversion,
+    /// Brings data in.
+    Dataloader,
+    /// Talks with a person.
+    Interaction,
+}
+
+/// A step as its host describes it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StepDescription {
+    /// Name of the step; part of its URLs.
+    pub step: String,
+    /// Shown to people; the plugin's title if absent.
+    #[serde(default)]
+    pub title: Option<String>,
+    /// One paragraph.
+    #[serde(default)]
+    pub description: String,
+    /// Markdown above the form.
+    #[serde(default)]
+    pub help: String,
+    /// JSON Schema of the parameters.
+    #[serde(default)]
+    pub parameters: Value,
+    /// Values offered as an example.
+    #[serde(default)]
+    pub example: Map<String, Value>,
+}
+
+/// An output that a plugin promises.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DataOutput {
+    /// What it means, such as `entity/list`.
+    pub data_type: String,
+    /// Media types it may have.
+    pub content_type: Vec<String>,
+    /// Name of the file, where it is always the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Whether it is always made.
+    #[serde(default = "yes")]
+    pub required: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// A data input that a plugin reads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DataInput {
+    /// What it means, such as `entity/list`.
+    pub data_type: String,
+    /// Media types it may have.
+    pub content_type: Vec<String>,
+    /// Key of the parameter.
+    pub parameter: String,
+    /// Whether it must be given.
+    pub required: bool,
+}
+
+/// Another plugin that a plugin calls.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PluginDependency {
+    /// Key of the parameter.
+    pub parameter: String,
+    /// Whether it must be given.
+    pub required: bool,
+    /// Tags the other plugin must have; `!tag` it must not.
+    pub tags: Vec<String>,
+    /// Name it must have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Version it must have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+}
+
+/// A link with the type of what it leads to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// What it leads to, such as `subscribe`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Where.
+    pub href: String,
+}
+
+/// A plugin that was checked.
+#[derive(Debug)]
+pub struct Plugin {
+    /// Name and version.
+    pub identity: Identity,
+    /// [`Identity::identifier`], kept.
+    pub identifier: String,
+    /// Shown to people.
+    pub title: String,
+    /// One paragraph.
+    pub description: String,
+    /// What it is for.
+    pub kind: PluginKind,
+    /// Words to find it by.
+    pub tags: Vec<String>,
+    /// Links shown in the metadata.
+    pub links: Vec<Link>,
+    /// What it makes.
+    pub data_output: Vec<DataOutput>,
+    /// Its own form.
+    pub form: FormDescription,
+    /// Steps that a run may ask for.
+    pub steps: Vec<(String, FormDescription)>,
+}
+
+/// What is needed to show a form and to check what it sends.
+#[derive(Debug)]
+pub struct FormDescription {
+    /// Shown to people.
+    pub title: String,
+    /// Markdown above the form.
+    pub help: String,
+    /// The fields and their rules.
+    pub parameters: Parameters,
+    /// Values offered as an example.
+    pub example: Map<String, Value>,
+}
+
+/// Why a description cannot be used. Names the plugin.
+#[derive(Debug, thiserror::Error)]
+pub enum PluginError {
+    /// Name or version is not usable.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// A schema is not usable.
+    #[error("the parameters of {place} are not usable: {source}")]
+    Schema {
+        /// Plugin, or plugin and step.
+        place: String,
+        /// What is wrong.
+        source: SchemaError,
+    },
+    /// The name of a step cannot stand in a URL, or stands twice.
+    #[error(
+        "the step {step:?} of plugin {plugin} is not usable: names of steps are letters, digits, _ and -, each once"
+    )]
+    Step {
+        /// The plugin.
+        plugin: String,
+        /// The step.
+        step: String,
+    },
+}
+
+impl Plugin {
+    /// Checks a description.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with the place.
+    pub fn new(description: PluginDescription) -> Result<Self, PluginError> {
+        let identity = Identity::new(&description.name, &description.version)?;
+        let title = description
+            .title
+            .unwrap_or_else(|| identity.name().to_owned());
+        let form = FormDescription::new(
+            identity.to_string(),
+            title.clone(),
+            description.help,
+            description.parameters,
+            description.example,
+        )?;
+        let mut steps: Vec<(String, FormDescription)> = Vec::new();
+        for step in description.steps {
+            if !is_step_id(&step.step) || steps.iter().any(|(name, _)| *name == step.step) {
+                return Err(PluginError::Step {
+                    plugin: identity.to_string(),
+                    step: step.step,
+                });
+            }
+            let form = FormDescription::new(
+                format!("step {:?} of {identity}", step.step),
+                step.title.unwrap_or_else(|| title.clone()),
+                step.help,
+                step.parameters,
+                step.example,
+            )?;
+            steps.push((step.step, form));
+        }
+        Ok(Self {
+            identifier: identity.identifier(),
+            identity,
+            title,
+            description: description.description,
+            kind: description.kind.unwrap_or_default(),
+            tags: description.tags,
+            links: description.links,
+            data_output: description.data_output,
+            form,
+            steps,
+        })
+    }
+
+    /// The form of a step.
+    pub fn step(&self, name: &str) -> Option<&FormDescription> {
+        self.steps
+            .iter()
+            .find(|(step, _)| step == name)
+            .map(|(_, form)| form)
+    }
+
+    /// The data inputs, from the parameters.
+    pub fn data_inputs(&self) -> Vec<DataInput> {
+        let fields = self.form.parameters.fields().iter();
+        fields
+            .filter_map(|field| match &field.kind {
+                FieldKind::Data(data) => Some(DataInput {
+                    data_type: data.data_type.clone(),
+                    content_type: data.content_types.clone(),
+                    parameter: field.key.clone(),
+                    required: field.required,
+                }),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// The plugins it calls, from the parameters.
+    pub fn plugin_dependencies(&self) -> Vec<PluginDependency> {
+        let fields = self.form.parameters.fields().iter();
+        fields
+            .filter_map(|field| match &field.kind {
+                FieldKind::Plugin {
+                    tags,
+                    name,
+                    version,
+                } => Some(PluginDependency {
+                    parameter: field.key.clone(),
+                    required: field.required,
+                    tags: tags.clone(),
+                    name: name.clone(),
+                    version: version.clone(),
+                }),
+                _ => None,
+            })
+            .collect()
+    }
+}
+
+impl FormDescription {
+    fn new(
+        place: String,
+        title: String,
+        help: String,
+        schema: Value,
+        example: Map<String, Value>,
+    ) -> Result<Self, PluginError> {
+        let parameters =
+            Parameters::new(schema).map_err(|source| PluginError::Schema { place, source })?;
+        Ok(Self {
+            title,
+            help,
+            parameters,
+            example,
+        })
+    }
+}
+
+/// Whether a step may have this name or id: it stands in URLs as `<id>-process` and `<id>-ui`.
+pub fn is_step_id(id: &str) -> bool {
+    !id.is_empty()
+        && id.len() <= 100
+        && id
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn plugin(description: Value) -> Result<Plugin, PluginError> {
+        Plugin::new(serde_json::from_value(description).unwrap())
+    }
+
+    #[test]
+    fn inputs_and_dependencies_come_from_the_parameters() {
+        let plugin = plugin(json!({
+            "name": "p", "version": "1.0",
+            "parameters": {"type": "object", "required": ["dataUrl"], "properties": {
+                "dataUrl": {"type": "string", "format": "uri", "x-data": {"dataType": "entity/list", "contentType": ["text/csv"]}},
+                "executor": {"type": "string", "format": "uri", "x-plugin": {"tags": ["qasm-2"]}},
+                "n": {"type": "integer"},
+            }},
+        }))
+        .unwrap();
+        assert_eq!(
+            serde_json::to_value(plugin.data_inputs()).unwrap(),
+            json!([{"dataType": "entity/list", "contentType": ["text/csv"], "parameter": "dataUrl", "required": true}])
+        );
+        assert_eq!(
+            serde_json::to_value(plugin.plugin_dependencies()).unwrap(),
+            json!([{"parameter": "executor", "required": false, "tags": ["qasm-2"]}])
+        );
+        assert_eq!(plugin.title, "p");
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_place() {
+        let error = plugin(json!({"name": "p", "version": "1", "steps": [{"step": "a/b"}]}));
+        assert!(
+            error
+                .unwrap_err()
+                .to_string()
+                .contains("\"a/b\" of plugin p@1")
+        );
+        let error = plugin(json!({"name": "p", "version": "1", "steps": [
+            {"step": "a", "parameters": {"type": "array"}}]}));
+        assert!(error.unwrap_err().to_string().contains("step \"a\" of p@1"));
+    }
+}

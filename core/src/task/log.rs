@@ -1,0 +1,146 @@
+//! The log of a task: entries separated by line breaks, bounded.
+
+/// Bytes of the log that stand in the task's row; the rest is kept in chunks.
+pub const INLINE_LOG: usize = 16 * 1024;
+/// Bytes kept from the beginning of a long log.
+const HEAD: u64 = 9 * 1024 * 1024;
+/// Bytes kept from its end.
+const TAIL: usize = 1024 * 1024;
+
+/// Collects what a run logs. What is beyond 9 MiB of the task's log is cut, but for the last 1 MiB;
+/// the cut is said where it is.
+#[derive(Debug, Default)]
+pub struct LogWriter {
+    length: u64,
+    pending: String,
+    tail: String,
+    cut: u64,
+}
+
+impl LogWriter {
+    /// Goes on where a task's log of `length` bytes ends.
+    pub fn new(length: u64) -> Self {
+        Self {
+            length,
+            ..Self::default()
+        }
+    }
+
+    /// Adds an entry. Line breaks at its end are dropped; an empty one is none.
+    pub fn entry(&mut self, text: &str) {
+        let text = text.trim_end_matches(['\n', '\r']);
+        if text.is_empty() {
+            return;
+        }
+        let separator = if self.length > 0 { "\n" } else { "" };
+        let size = (separator.len() + text.len()) as u64;
+        if self.tail.is_empty() && self.cut == 0 && self.length + size <= HEAD {
+            self.pending.push_str(separator);
+            self.pending.push_str(text);
+            self.length += size;
+            return;
+        }
+        self.tail.push_str(separator);
+        self.tail.push_str(text);
+        if self.tail.len() > 2 * TAIL {
+            self.trim_tail();
+        }
+    }
+
+    fn trim_tail(&mut self) {
+        let mut from = self.tail.len().saturating_sub(TAIL);
+        while !self.tail.is_char_boundary(from) {
+            from += 1;
+        }
+        self.cut += from as u64;
+        self.tail.drain(..from);
+    }
+
+    /// What is new since the last call.
+    pub fn take(&mut self) -> String {
+        std::mem::take(&mut self.pending)
+    }
+
+    /// What is new, with the end of a log that was cut.
+    pub fn finish(&mut self) -> String {
+        if self.tail.len() > TAIL {
+            self.trim_tail();
+        }
+        let tail = std::mem::take(&mut self.tail);
+        if self.cut > 0 {
+            let note = format!("\n[… {} bytes of the log were left out here …]\n", self.cut);
+            self.push_end(&note);
+        }
+        self.push_end(&tail);
+        self.take()
+    }
+
+    fn push_end(&mut self, text: &str) {
+        self.pending.push_str(text);
+        self.length += text.len() as u64;
+    }
+}
+
+/// Splits text that is added to a log of `length` bytes into what still fits into the row and the rest.
+pub fn split_log(length: u64, text: &str) -> (&str, &str) {
+    let room = (INLINE_LOG as u64).saturating_sub(length);
+    let mut at = usize::try_from(room).unwrap_or(INLINE_LOG).min(text.len());
+    while !text.is_char_boundary(at) {
+        at -= 1;
+    }
+    text.split_at(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_are_separated_by_line_breaks_over_several_runs() {
+        let mut log = LogWriter::new(0);
+        log.entry("one\n");
+        log.entry("");
+        log.entry("two");
+        assert_eq!(log.take(), "one\ntwo");
+        log.entry("three");
+        assert_eq!(log.take(), "\nthree");
+        let mut log = LogWriter::new(5);
+        log.entry("later");
+        assert_eq!(log.finish(), "\nlater");
+    }
+
+    #[test]
+    fn a_flood_keeps_head_and_tail_and_says_the_cut() {
+        let mut log = LogWriter::new(0);
+        let line = "x".repeat(999);
+        for _ in 0..20_000 {
+            log.entry(&line);
+        }
+        log.entry("the end");
+        let text = log.finish();
+        assert!(text.len() < 11 * 1024 * 1024, "{}", text.len());
+        assert!(text.ends_with("\nthe end"));
+        let note = text.find("bytes of the log were left out").unwrap();
+        assert!(note as u64 > HEAD - 2000);
+        let cut: u64 = text[..note]
+            .rsplit_once("… ")
+            .unwrap()
+            .1
+            .trim()
+            .parse()
+            .unwrap();
+        let note = format!("\n[… {cut} bytes of the log were left out here …]\n");
+        assert_eq!(
+            cut + text.len() as u64 - note.len() as u64,
+            20_000 * 1000 - 1 + 8
+        );
+    }
+
+    #[test]
+    fn the_row_takes_the_first_part() {
+        assert_eq!(split_log(0, "abc"), ("abc", ""));
+        assert_eq!(split_log(INLINE_LOG as u64 - 1, "abc"), ("a", "bc"));
+        assert_eq!(split_log(INLINE_LOG as u64 - 1, "ä"), ("", "ä"));
+        assert_eq!(split_log(1 << 40, "abc"), ("", "abc"));
+    }
+}

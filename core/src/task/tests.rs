@@ -1,0 +1,140 @@
+use super::*;
+use proptest::prelude::*;
+use serde_json::json;
+
+fn task() -> Task {
+    Task {
+        id: 9,
+        plugin: "multi step@v0-2-1".to_owned(),
+        digest: String::new(),
+        state: TaskState::Queued,
+        run: 1,
+        attempts: 0,
+        version: 0,
+        parameters: Map::new(),
+        step: None,
+        data: Value::Null,
+        log: String::new(),
+        log_length: 0,
+        progress: None,
+        steps: Vec::new(),
+        links: Vec::new(),
+        outputs: Vec::new(),
+        base_url: "http://host:5005".to_owned(),
+        created_at: 0,
+        finished_at: None,
+    }
+}
+
+fn step(id: &str) -> Change {
+    Change::StepAdded {
+        step: "demo".to_owned(),
+        step_id: id.to_owned(),
+        values: Map::new(),
+    }
+}
+
+fn submit(id: &str) -> Change {
+    Change::StepSubmitted {
+        step_id: id.to_owned(),
+        parameters: Map::new(),
+    }
+}
+
+#[test]
+fn a_task_with_a_step_tells_its_subscribers_what_the_reference_tells() {
+    use TaskEvent::{Details, Status, Steps};
+    let mut task = task();
+    assert_eq!(task.apply(step("demo-step")), Ok(vec![]));
+    assert_eq!(
+        task.apply(Change::Succeeded {
+            data: Some(json!({"a": 1}))
+        }),
+        Ok(vec![Steps, Details])
+    );
+    assert_eq!(task.state, TaskState::Waiting);
+    assert_eq!(
+        task.steps[0].href,
+        "http://host:5005/plugins/multi%20step@v0-2-1/9/demo-step-process/"
+    );
+    assert_eq!(task.apply(submit("demo-step")), Ok(vec![Steps]));
+    assert_eq!((task.state, task.run), (TaskState::Queued, 2));
+    assert_eq!(
+        task.apply(Change::Succeeded { data: None }),
+        Ok(vec![Status, Details])
+    );
+    assert_eq!(task.data, json!({"a": 1}));
+    assert_eq!(
+        task.apply(submit("demo-step")),
+        Err(Refused::Cleared("demo-step".to_owned()))
+    );
+    assert_eq!(
+        task.apply(submit("other")),
+        Err(Refused::UnknownStep("other".to_owned()))
+    );
+}
+
+#[test]
+fn an_open_step_is_cleared_when_the_task_ends_badly() {
+    let mut task = task();
+    task.apply(step("a")).unwrap();
+    let events = task.apply(Change::Failed).unwrap();
+    assert_eq!(
+        events,
+        [TaskEvent::Status, TaskEvent::Steps, TaskEvent::Details]
+    );
+    assert!(task.steps[0].cleared);
+}
+
+#[test]
+fn step_ids_stand_once_and_in_urls() {
+    let mut task = task();
+    task.apply(step("a")).unwrap();
+    for id in ["a", "", "a/b", "ü", ".."] {
+        assert_eq!(task.apply(step(id)), Err(Refused::StepId(id.to_owned())));
+    }
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    prop_oneof![
+        Just(Change::Started),
+        Just(Change::Progressed(Progress {
+            value: 1.0,
+            start: 0.0,
+            target: 2.0,
+            unit: "n".to_owned()
+        })),
+        "[a-c]".prop_map(|id| step(&id)),
+        "[a-c]".prop_map(|id| submit(&id)),
+        Just(Change::Succeeded { data: None }),
+        Just(Change::Failed),
+        Just(Change::Cancelled),
+        Just(Change::Lost),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn steps_only_grow_ends_are_final_and_runs_only_count_up(
+        changes in prop::collection::vec(change(), 0..40)
+    ) {
+        let mut task = task();
+        for change in changes {
+            let before = task.clone();
+            let outcome = task.apply(change);
+            if outcome.is_err() || before.state.is_finished() {
+                prop_assert_eq!(&task, &before, "refused changes change nothing");
+            }
+            prop_assert!(task.run >= before.run);
+            prop_assert!(task.steps.len() >= before.steps.len());
+            for (old, new) in before.steps.iter().zip(&task.steps) {
+                prop_assert_eq!((&old.step_id, &old.href), (&new.step_id, &new.href));
+                prop_assert!(new.cleared || !old.cleared, "cleared never goes back");
+            }
+            if task.state.is_finished() {
+                prop_assert!(task.steps.iter().all(|step| step.cleared));
+            }
+            prop_assert_eq!(task.state == TaskState::Waiting && task.steps.iter().all(|s| s.cleared), false);
+        }
+    }
+}

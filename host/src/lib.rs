@@ -1,0 +1,1 @@
+//! Plugin protocol, loaders, life cycle of hosts, launcher and sandbox.

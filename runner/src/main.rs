@@ -1,0 +1,2 @@
+//! The `runner` command: flags, environment, wiring.
+fn main() {}

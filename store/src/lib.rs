@@ -1,0 +1,1 @@
+//! SQL (tasks, files, modules) and the file store.

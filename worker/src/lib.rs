@@ -1,0 +1,1 @@
+//! Takes jobs, runs tasks, delivers webhooks, cleans up.
