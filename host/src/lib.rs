@@ -1,1 +1,34 @@
-//! Plugin protocol, loaders, life cycle of hosts, launcher and sandbox.
+//! Modules and the processes in which they run.
+//!
+//! # Layout
+//! - [`protocol`]: the messages between runner and host; `docs/protocol.md` is its prose.
+//! - [`launcher`]: the small process that starts, confines and ends hosts.
+//! - [`loader`]: which kinds of module there are, and how each is hosted.
+//! - [`manifest`], [`discovery`], [`digest`]: what lies in the plugin folders, and its frozen copy.
+//! - [`host`]: one living host and the runs on it. [`pool`]: the living hosts of a module.
+//! - [`modules`]: what is loaded, and the plugins it provides.
+//! - [`native`]: the host process of shared objects.
+//!
+//! # Invariants
+//! - No code of a plugin runs in the runner's process.
+//! - A host runs from a snapshot named by its digest: what is recorded is what ran.
+//! - Whatever a host started ends with it, and all hosts end with the runner.
+
+pub mod digest;
+pub mod discovery;
+mod error;
+pub mod host;
+pub mod launcher;
+pub mod loader;
+pub mod manifest;
+pub mod modules;
+pub mod native;
+pub mod pool;
+pub mod protocol;
+mod sdk;
+
+pub use error::HostError;
+pub use host::{RunEnd, RunHandler};
+pub use launcher::{Launcher, launcher_main};
+pub use modules::{DescriptionCache, Module, Modules, ModulesConfig, Provided};
+pub use pool::{Lease, RunFolder};

@@ -1,0 +1,424 @@
+//! One living host, and the runs on it.
+
+mod lines;
+
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt};
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+use tokio::net::unix::pipe;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::HostError;
+use crate::launcher::{HostCommand, Launcher, Process};
+use crate::protocol::{
+    CANCELLED, Incoming, MAX_LINE, PROTOCOL, RpcError, RunAnswer, RunEvent, RunRequest, UNKNOWN_METHOD, parse,
+};
+use lines::Lines;
+
+/// The longest piece of standard error that becomes one entry of a log.
+const MAX_LOG_LINE: usize = 64 * 1024;
+/// How long a host may take to end after it closed its output.
+const EXIT_GRACE: Duration = Duration::from_secs(2);
+
+/// Hears what a run tells.
+pub trait RunHandler: Send + Sync {
+    /// Something happened. Called in order; must not block.
+    fn event(&self, event: RunEvent);
+
+    /// The run asks for a URL. The answer is what `fetch` answers in the protocol, or why not.
+    fn fetch(&self, url: String) -> BoxFuture<'static, Result<Value, String>>;
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub enum RunEnd {
+    /// The plugin answered.
+    Finished(RunAnswer),
+    /// The plugin failed.
+    Failed(RpcError),
+    /// It was cancelled.
+    Cancelled,
+    /// It took longer than this.
+    TimedOut(Duration),
+    /// Its host could not be started, died, or spoke nonsense.
+    Lost(HostError),
+}
+
+/// How long things may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// `welcome` and `describe`, each.
+    pub describe: Duration,
+    /// Between `cancel` and TERM, and between TERM and KILL.
+    pub cancel: Duration,
+}
+
+/// A process that speaks the plugin protocol. Ends, with all it started, when dropped.
+#[derive(Debug)]
+pub(crate) struct Host {
+    process: Process,
+    /// Its folder for life; below it `in/` and `work/`.
+    folder: PathBuf,
+    input: pipe::Sender,
+    output: Lines,
+    errors: Lines,
+    outbox: VecDeque<u8>,
+    last_id: u64,
+    pub(crate) runs: u64,
+    name: String,
+}
+
+/// What `welcome` tells a host.
+#[derive(Debug, Clone)]
+pub(crate) struct Welcome {
+    pub(crate) name: String,
+    pub(crate) uuid: String,
+    pub(crate) args: Vec<Value>,
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.process.kill();
+        let folder = std::mem::take(&mut self.folder);
+        let process_is_gone = self.process.has_exited();
+        // What a dying host still writes must not keep its folder alive.
+        if process_is_gone || tokio::runtime::Handle::try_current().is_err() {
+            let _ = std::fs::remove_dir_all(folder);
+            return;
+        }
+        let exit = self.process.exited();
+        tokio::spawn(async move {
+            exit.await;
+            let _ = tokio::fs::remove_dir_all(folder).await;
+        });
+    }
+}
+
+impl Host {
+    /// Starts the process and greets it.
+    pub(crate) async fn start(
+        launcher: &Launcher,
+        command: HostCommand,
+        folder: PathBuf,
+        welcome: &Welcome,
+        patience: Patience,
+    ) -> Result<Self, HostError> {
+        let broken = |error: std::io::Error| HostError::Start(format!("cannot make a pipe: {error}"));
+        let (input_reader, input) = std::io::pipe().map_err(broken)?;
+        let (output, output_writer) = std::io::pipe().map_err(broken)?;
+        let (errors, errors_writer) = std::io::pipe().map_err(broken)?;
+        let stdio = [input_reader.into(), output_writer.into(), errors_writer.into()];
+        let process = launcher.spawn(command, stdio).await?;
+        let mut host = Self {
+            process,
+            folder,
+            input: pipe::Sender::from_owned_fd(OwnedFd::from(input)).map_err(broken)?,
+            output: Lines::new(pipe::Receiver::from_owned_fd(output.into()).map_err(broken)?),
+            errors: Lines::new(pipe::Receiver::from_owned_fd(errors.into()).map_err(broken)?),
+            outbox: VecDeque::new(),
+            last_id: 0,
+            runs: 0,
+            name: welcome.name.clone(),
+        };
+        let params = json!({
+            "protocol": PROTOCOL,
+            "name": welcome.name,
+            "uuid": welcome.uuid,
+            "args": welcome.args,
+            "config": {},
+            "directory": host.folder.join("work"),
+        });
+        let answer = host.ask("welcome", params, patience.describe).await?;
+        match answer.get("protocol").and_then(Value::as_u64) {
+            Some(PROTOCOL) => Ok(host),
+            other => Err(HostError::Lost(format!(
+                "the host speaks version {} of the plugin protocol; this runner speaks {PROTOCOL}",
+                other.map_or_else(|| "no".to_owned(), |version| version.to_string())
+            ))),
+        }
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    pub(crate) fn pid(&self) -> i32 {
+        self.process.pid()
+    }
+
+    pub(crate) fn has_exited(&self) -> bool {
+        self.process.has_exited()
+    }
+
+    /// Asks what the module offers.
+    pub(crate) async fn describe(&mut self, patience: Patience) -> Result<Value, HostError> {
+        self.ask("describe", json!({}), patience.describe).await
+    }
+
+    async fn ask(
+        &mut self,
+        what: &'static str,
+        params: Value,
+        limit: Duration,
+    ) -> Result<Value, HostError> {
+        let talk = Talk { what, limit, handler: &Silent(self.name.clone()), cancel: None, task: None };
+        let never = Duration::MAX;
+        match self.talk(params, talk, never).await? {
+            Ended::Answered(Ok(value)) => Ok(value),
+            Ended::Answered(Err(error)) => Err(HostError::Refused(error)),
+            Ended::Cancelled | Ended::TimedOut => {
+                Err(HostError::TimedOut { what, seconds: limit.as_secs_f64() })
+            }
+        }
+    }
+
+    /// Runs a task. After [`RunEnd::Lost`] the host is of no more use; see also [`Host::has_exited`].
+    pub(crate) async fn run(
+        &mut self,
+        request: &RunRequest,
+        limit: Duration,
+        patience: Patience,
+        handler: &dyn RunHandler,
+        cancel: &CancellationToken,
+    ) -> RunEnd {
+        self.runs += 1;
+        let params = match serde_json::to_value(request) {
+            Ok(params) => params,
+            Err(error) => return RunEnd::Lost(HostError::Lost(error.to_string())),
+        };
+        let talk = Talk {
+            what: "run",
+            limit,
+            handler,
+            cancel: Some(cancel),
+            task: Some((request.task, request.run)),
+        };
+        match self.talk(params, talk, patience.cancel).await {
+            Ok(Ended::Answered(Ok(answer))) => match serde_json::from_value(answer) {
+                Ok(answer) => RunEnd::Finished(answer),
+                Err(error) => RunEnd::Lost(HostError::Lost(format!("the answer to run is not usable: {error}"))),
+            },
+            Ok(Ended::Answered(Err(error))) if error.code == CANCELLED => RunEnd::Cancelled,
+            Ok(Ended::Answered(Err(error))) => RunEnd::Failed(error),
+            Ok(Ended::Cancelled) => RunEnd::Cancelled,
+            Ok(Ended::TimedOut) => RunEnd::TimedOut(limit),
+            Err(error) => RunEnd::Lost(error),
+        }
+    }
+
+    /// One request and all that happens until its answer.
+    async fn talk(
+        &mut self,
+        params: Value,
+        talk: Talk<'_>,
+        grace: Duration,
+    ) -> Result<Ended, HostError> {
+        self.last_id += 1;
+        let id = self.last_id;
+        self.send(&json!({"jsonrpc": "2.0", "id": id, "method": talk.what, "params": params}))?;
+        let mut fetches = FuturesUnordered::new();
+        let deadline = Instant::now().checked_add(talk.limit);
+        let mut ending: Option<Ending> = None;
+        loop {
+            let timer = match &ending {
+                Some(ending) => Some(ending.next),
+                None => deadline,
+            };
+            let wakes = async {
+                match timer {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let cancelled = async {
+                match (talk.cancel, &ending) {
+                    (Some(cancel), None) => cancel.cancelled().await,
+                    _ => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                line = self.output.next(MAX_LINE) => match line {
+                    Ok(Some(line)) => match parse(&line) {
+                        Ok(Incoming::Answer { id: of, result }) if of == id => {
+                            self.drain_errors(talk.handler);
+                            return Ok(match (ending, result) {
+                                (Some(Ending { is_timeout: true, .. }), Err(_)) => Ended::TimedOut,
+                                (_, result) => Ended::Answered(result),
+                            });
+                        }
+                        Ok(Incoming::Event(event)) => talk.handler.event(event),
+                        Ok(Incoming::Fetch { id, url }) => {
+                            let fetch = talk.handler.fetch(url);
+                            fetches.push(async move { (id, fetch.await) });
+                        }
+                        Ok(Incoming::UnknownRequest { id, method }) => self.send(&json!({
+                            "jsonrpc": "2.0", "id": id,
+                            "error": {"code": UNKNOWN_METHOD, "message": format!("unknown method {method:?}")},
+                        }))?,
+                        Ok(Incoming::Answer { .. } | Incoming::Ignored) => {}
+                        Err(why) => {
+                            self.drain_errors(talk.handler);
+                            return Err(HostError::Lost(garbage(&line, &why)));
+                        }
+                    },
+                    Ok(None) => {
+                        let how = self.end(talk.handler).await;
+                        return match ending {
+                            Some(ending) => Ok(ending.into()),
+                            None => Err(HostError::Lost(format!(
+                                "the plugin's process ended during {} ({how})", talk.what
+                            ))),
+                        };
+                    }
+                    Err(error) => return Err(HostError::Lost(error)),
+                },
+                line = self.errors.next(MAX_LOG_LINE) => if let Ok(Some(line)) = line {
+                    talk.handler.event(RunEvent::Log(text(&line)));
+                },
+                written = write(&mut self.input, &self.outbox), if !self.outbox.is_empty() => match written {
+                    Ok(size) => { self.outbox.drain(..size); }
+                    // The end of its output tells more than the broken pipe.
+                    Err(_) => self.outbox.clear(),
+                },
+                Some((id, fetched)) = fetches.next(), if !fetches.is_empty() => self.send(&match fetched {
+                    Ok(result) => json!({"jsonrpc": "2.0", "id": id, "result": result}),
+                    Err(message) => json!({"jsonrpc": "2.0", "id": id,
+                                           "error": {"code": crate::protocol::FAILED, "message": message}}),
+                })?,
+                () = cancelled => {
+                    self.send_cancel(talk.task)?;
+                    ending = Some(Ending::new(false, grace));
+                }
+                () = wakes => match &mut ending {
+                    None if talk.cancel.is_none() => return Ok(Ended::TimedOut),
+                    None => {
+                        self.send_cancel(talk.task)?;
+                        ending = Some(Ending::new(true, grace));
+                    }
+                    Some(ending) => ending.escalate(&self.process, grace),
+                },
+            }
+        }
+    }
+
+    fn send_cancel(&mut self, task: Option<(i64, i64)>) -> Result<(), HostError> {
+        let (task, run) = task.unwrap_or_default();
+        self.send(&json!({"jsonrpc": "2.0", "method": "cancel", "params": {"task": task, "run": run}}))
+    }
+
+    fn send(&mut self, message: &Value) -> Result<(), HostError> {
+        let mut line = message.to_string();
+        if line.len() >= MAX_LINE {
+            return Err(HostError::Lost(format!(
+                "a message of {} bytes does not fit into the plugin protocol's {MAX_LINE}",
+                line.len()
+            )));
+        }
+        line.push('\n');
+        self.outbox.extend(line.as_bytes());
+        Ok(())
+    }
+
+    /// What lies in standard error was written before the answer that was just read.
+    fn drain_errors(&mut self, handler: &dyn RunHandler) {
+        while let Some(line) = self.errors.try_next(MAX_LOG_LINE) {
+            handler.event(RunEvent::Log(text(&line)));
+        }
+    }
+
+    /// The host closed its output: ends it, reads what it left, says how it ended.
+    async fn end(&mut self, handler: &dyn RunHandler) -> String {
+        let exit = tokio::time::timeout(EXIT_GRACE, self.process.exited()).await;
+        let how = match exit {
+            Ok(exit) => exit.to_string(),
+            Err(_) => {
+                self.process.kill();
+                format!("it closed its output; {}", self.process.exited().await)
+            }
+        };
+        self.drain_errors(handler);
+        how
+    }
+}
+
+/// What [`Host::talk`] is about.
+struct Talk<'a> {
+    what: &'static str,
+    limit: Duration,
+    handler: &'a dyn RunHandler,
+    cancel: Option<&'a CancellationToken>,
+    task: Option<(i64, i64)>,
+}
+
+enum Ended {
+    Answered(Result<Value, RpcError>),
+    Cancelled,
+    TimedOut,
+}
+
+/// A run that is being ended: first asked, then TERM, then KILL.
+struct Ending {
+    is_timeout: bool,
+    next: Instant,
+    was_terminated: bool,
+}
+
+impl Ending {
+    fn new(is_timeout: bool, grace: Duration) -> Self {
+        Self { is_timeout, next: Instant::now() + grace, was_terminated: false }
+    }
+
+    fn escalate(&mut self, process: &Process, grace: Duration) {
+        if self.was_terminated {
+            process.kill();
+        } else {
+            process.terminate();
+        }
+        self.was_terminated = true;
+        self.next = Instant::now() + grace;
+    }
+}
+
+impl From<Ending> for Ended {
+    fn from(ending: Ending) -> Self {
+        if ending.is_timeout { Self::TimedOut } else { Self::Cancelled }
+    }
+}
+
+/// Hears a host that runs no task: its log is the runner's.
+struct Silent(String);
+
+impl RunHandler for Silent {
+    fn event(&self, event: RunEvent) {
+        if let RunEvent::Log(text) = event {
+            tracing::info!(module = self.0, "{text}");
+        }
+    }
+
+    fn fetch(&self, _: String) -> BoxFuture<'static, Result<Value, String>> {
+        Box::pin(async { Err("URLs are fetched during runs only".to_owned()) })
+    }
+}
+
+async fn write(input: &mut pipe::Sender, outbox: &VecDeque<u8>) -> std::io::Result<usize> {
+    input.write(outbox.as_slices().0).await
+}
+
+fn garbage(line: &[u8], why: &str) -> String {
+    let shown: String = text(line).chars().take(200).collect();
+    format!(
+        "the plugin's process wrote {shown:?} to its standard output, which is no message of the plugin \
+         protocol ({why}); what is meant for people belongs on standard error"
+    )
+}
+
+fn text(line: &[u8]) -> String {
+    String::from_utf8_lossy(line).into_owned()
+}

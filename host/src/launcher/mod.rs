@@ -1,0 +1,215 @@
+//! Starting and ending hosts through a small process of their own.
+//!
+//! A process that is about to confine itself must run code between fork and exec, and forking the
+//! threaded runner is neither safe nor cheap (40 ms instead of 0.8 where it has much memory). So the
+//! runner starts one launcher, and that one forks.
+
+mod process;
+mod sandbox;
+mod wire;
+
+use std::collections::HashMap;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{oneshot, watch};
+
+pub(crate) use process::HOST_VARIABLE;
+pub use process::launcher_main;
+pub use wire::{Exit, HostCommand, Limits};
+use wire::{Command, Report, pair, receive, send};
+
+use crate::HostError;
+
+/// The line to the launcher. Clones share it. The launcher ends with the last one.
+#[derive(Clone, Debug)]
+pub struct Launcher {
+    line: Arc<Line>,
+    sandbox: Arc<str>,
+}
+
+#[derive(Debug)]
+struct Line {
+    socket: Arc<OwnedFd>,
+    waiting: Arc<Mutex<Waiting>>,
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        // The reading thread holds the socket too; this ends its read and tells the launcher.
+        let _ = nix::sys::socket::shutdown(
+            self.socket.as_raw_fd(),
+            nix::sys::socket::Shutdown::Both,
+        );
+    }
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    is_gone: bool,
+    starting: HashMap<String, oneshot::Sender<Result<i32, String>>>,
+    running: HashMap<String, watch::Sender<Option<Exit>>>,
+}
+
+/// A host's process.
+#[derive(Debug)]
+pub(crate) struct Process {
+    id: String,
+    pid: i32,
+    exit: watch::Receiver<Option<Exit>>,
+    launcher: Launcher,
+}
+
+impl Launcher {
+    /// Starts the launcher: `program launcher`, which must call [`launcher_main`].
+    ///
+    /// # Errors
+    /// The program cannot be started or is no launcher.
+    pub fn start(program: &Path) -> Result<Self, HostError> {
+        let failed = |what: &str, error: &dyn std::fmt::Display| HostError::Launcher(format!("{what}: {error}"));
+        let (ours, theirs) = pair().map_err(|e| failed("cannot make a socket pair", &e))?;
+        let mut child = std::process::Command::new(program)
+            .arg("launcher")
+            .stdin(theirs)
+            .stdout(std::process::Stdio::null())
+            .env_clear()
+            .spawn()
+            .map_err(|e| failed(&format!("cannot start {}", program.display()), &e))?;
+        let mut buffer = Vec::new();
+        let sandbox = match receive::<Report>(ours.as_raw_fd(), &mut buffer) {
+            Ok(Some((Report::Ready { sandbox }, _))) => sandbox,
+            Ok(_) => return Err(failed("the launcher ended at once", &program.display())),
+            Err(error) => return Err(failed("the launcher does not answer", &error)),
+        };
+        let socket = Arc::new(ours);
+        let waiting = Arc::new(Mutex::new(Waiting::default()));
+        let (reader, shared) = (Arc::clone(&socket), Arc::clone(&waiting));
+        std::thread::Builder::new()
+            .name("launcher".to_owned())
+            .stack_size(256 * 1024)
+            .spawn(move || {
+                while let Ok(Some((report, _))) = receive::<Report>(reader.as_raw_fd(), &mut buffer) {
+                    lock(&shared).take(report);
+                }
+                lock(&shared).gone();
+                let _ = child.wait();
+            })
+            .map_err(|e| failed("cannot start a thread", &e))?;
+        Ok(Self { line: Arc::new(Line { socket, waiting }), sandbox: sandbox.into() })
+    }
+
+    /// How hosts are confined on this machine, for people.
+    pub fn sandbox(&self) -> &str {
+        &self.sandbox
+    }
+
+    /// Starts a host with these as its standard input, output and error.
+    pub(crate) async fn spawn(
+        &self,
+        command: HostCommand,
+        stdio: [OwnedFd; 3],
+    ) -> Result<Process, HostError> {
+        let id = command.id.clone();
+        let (started, start) = oneshot::channel();
+        let (ended, exit) = watch::channel(None);
+        {
+            let mut waiting = lock(&self.line.waiting);
+            if waiting.is_gone {
+                return Err(HostError::Launcher("the launcher ended".to_owned()));
+            }
+            waiting.starting.insert(id.clone(), started);
+            waiting.running.insert(id.clone(), ended);
+        }
+        let fds = stdio.each_ref().map(AsRawFd::as_raw_fd);
+        if let Err(error) = self.send(&Command::Start(Box::new(command)), &fds) {
+            let mut waiting = lock(&self.line.waiting);
+            waiting.starting.remove(&id);
+            waiting.running.remove(&id);
+            return Err(HostError::Launcher(error.to_string()));
+        }
+        drop(stdio);
+        match start.await {
+            Ok(Ok(pid)) => Ok(Process { id, pid, exit, launcher: self.clone() }),
+            Ok(Err(error)) => Err(HostError::Start(error)),
+            Err(_) => Err(HostError::Launcher("the launcher ended".to_owned())),
+        }
+    }
+
+    fn send(&self, command: &Command, fds: &[i32]) -> std::io::Result<()> {
+        send(self.line.socket.as_raw_fd(), command, fds)
+    }
+}
+
+impl Waiting {
+    fn take(&mut self, report: Report) {
+        match report {
+            Report::Ready { .. } => {}
+            Report::Started { id, pid } => {
+                if let Some(started) = self.starting.remove(&id) {
+                    let _ = started.send(Ok(pid));
+                }
+            }
+            Report::Failed { id, error } => {
+                self.running.remove(&id);
+                if let Some(started) = self.starting.remove(&id) {
+                    let _ = started.send(Err(error));
+                }
+            }
+            Report::Exited { id, exit } => {
+                if let Some(ended) = self.running.remove(&id) {
+                    ended.send_replace(Some(exit));
+                }
+            }
+        }
+    }
+
+    fn gone(&mut self) {
+        self.is_gone = true;
+        self.starting.clear();
+        for (_, ended) in self.running.drain() {
+            ended.send_replace(Some(Exit::Signal(nix::libc::SIGKILL)));
+        }
+    }
+}
+
+impl Process {
+    pub(crate) fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    pub(crate) fn has_exited(&self) -> bool {
+        self.exit.borrow().is_some()
+    }
+
+    /// Waits for its end, and that of all it started.
+    pub(crate) fn exited(&self) -> impl Future<Output = Exit> + Send + use<> {
+        let mut exit = self.exit.clone();
+        async move { wait(&mut exit).await }
+    }
+
+    pub(crate) fn terminate(&self) {
+        let _ = self.launcher.send(&Command::Terminate { id: self.id.clone() }, &[]);
+    }
+
+    pub(crate) fn kill(&self) {
+        if !self.has_exited() {
+            let _ = self.launcher.send(&Command::Kill { id: self.id.clone() }, &[]);
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn lock(waiting: &Mutex<Waiting>) -> std::sync::MutexGuard<'_, Waiting> {
+    waiting.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn wait(exit: &mut watch::Receiver<Option<Exit>>) -> Exit {
+    const LOST: Exit = Exit::Signal(nix::libc::SIGKILL);
+    exit.wait_for(Option::is_some).await.map_or(LOST, |exit| exit.unwrap_or(LOST))
+}

@@ -1,0 +1,170 @@
+//! Messages between the runner and its launcher: one JSON text per packet of a `SOCK_SEQPACKET` pair,
+//! descriptors beside it.
+
+use std::collections::BTreeMap;
+use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::path::PathBuf;
+
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// The largest packet. The kernel's usual socket buffer takes it.
+const MAX_PACKET: usize = 128 * 1024;
+
+/// From the runner.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Command {
+    /// Start a host. Standard input, output and error come as descriptors.
+    Start(Box<HostCommand>),
+    /// Ask the process group of a host to end.
+    Terminate { id: String },
+    /// End everything that a host started.
+    Kill { id: String },
+}
+
+/// What to start, and how it is confined.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct HostCommand {
+    /// Id of the host; its processes carry it in their environment.
+    pub id: String,
+    /// Program (an absolute path) and arguments.
+    pub argv: Vec<String>,
+    /// The whole environment.
+    pub environment: BTreeMap<String, String>,
+    /// Working directory.
+    pub directory: PathBuf,
+    /// Below these, files may be read and executed.
+    pub readable: Vec<PathBuf>,
+    /// Below these, files may be read, written, made and removed.
+    pub writable: Vec<PathBuf>,
+    /// Resource limits.
+    pub limits: Limits,
+}
+
+/// Resource limits of a host; `None` leaves the runner's own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Bytes of the largest file it may write.
+    pub file_size: Option<u64>,
+    /// Open descriptors.
+    pub open_files: Option<u64>,
+    /// Processes and threads of the runner's account (not counted for root).
+    pub processes: Option<u64>,
+    /// Seconds of processor time over the host's whole life.
+    pub cpu_seconds: Option<u64>,
+}
+
+impl Default for Limits {
+    /// 16 GiB a file, 1,024 descriptors, 4,096 processes, any processor time.
+    fn default() -> Self {
+        Self {
+            file_size: Some(16 << 30),
+            open_files: Some(1024),
+            processes: Some(4096),
+            cpu_seconds: None,
+        }
+    }
+}
+
+/// From the launcher.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Report {
+    /// The launcher is ready; how it confines hosts.
+    Ready { sandbox: String },
+    /// A host runs.
+    Started { id: String, pid: i32 },
+    /// A host could not be started.
+    Failed { id: String, error: String },
+    /// A host ended, and everything it started.
+    Exited { id: String, exit: Exit },
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Exit {
+    /// With a status.
+    Code(i32),
+    /// By a signal.
+    Signal(i32),
+}
+
+impl std::fmt::Display for Exit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exit status {code}"),
+            Self::Signal(number) => match nix::sys::signal::Signal::try_from(*number) {
+                Ok(signal) => write!(f, "signal {number} ({})", signal.as_str()),
+                Err(_) => write!(f, "signal {number}"),
+            },
+        }
+    }
+}
+
+pub(crate) fn send(socket: RawFd, message: &impl Serialize, fds: &[RawFd]) -> std::io::Result<()> {
+    let text = serde_json::to_vec(message)?;
+    if text.len() > MAX_PACKET {
+        return Err(std::io::Error::other(format!(
+            "the start of a host needs {} bytes of arguments and environment; the limit is {MAX_PACKET}",
+            text.len()
+        )));
+    }
+    let rights = [ControlMessage::ScmRights(fds)];
+    let control: &[ControlMessage<'_>] = if fds.is_empty() { &[] } else { &rights };
+    let parts = [IoSlice::new(&text)];
+    loop {
+        match sendmsg::<()>(socket, &parts, control, MsgFlags::MSG_NOSIGNAL, None) {
+            Ok(_) => return Ok(()),
+            Err(nix::errno::Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// The next message, with its descriptors; `None` when the other side is gone.
+pub(crate) fn receive<T: DeserializeOwned>(
+    socket: RawFd,
+    buffer: &mut Vec<u8>,
+) -> std::io::Result<Option<(T, Vec<OwnedFd>)>> {
+    buffer.resize(MAX_PACKET, 0);
+    let mut control = nix::cmsg_space!([RawFd; 3]);
+    let (size, fds) = loop {
+        let mut parts = [IoSliceMut::new(buffer)];
+        match recvmsg::<()>(socket, &mut parts, Some(&mut control), MsgFlags::MSG_CMSG_CLOEXEC) {
+            Ok(message) => {
+                let mut fds = Vec::new();
+                for control in message.cmsgs()? {
+                    if let ControlMessageOwned::ScmRights(raw) = control {
+                        // SAFETY: the kernel has just made these descriptors for this process, and
+                        // nothing else knows them.
+                        fds.extend(raw.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
+                    }
+                }
+                break (message.bytes, fds);
+            }
+            Err(nix::errno::Errno::EINTR) => {}
+            Err(nix::errno::Errno::ECONNRESET) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
+    };
+    if size == 0 {
+        return Ok(None);
+    }
+    Ok(Some((serde_json::from_slice(&buffer[..size])?, fds)))
+}
+
+/// Both ends of the line between runner and launcher.
+pub(crate) fn pair() -> std::io::Result<(OwnedFd, OwnedFd)> {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socketpair, sockopt};
+    let (a, b) =
+        socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
+    for end in [&a, &b] {
+        setsockopt(end, sockopt::SndBuf, &(4 * MAX_PACKET))?;
+    }
+    Ok((a, b))
+}

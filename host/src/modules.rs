@@ -1,0 +1,484 @@
+//! What is loaded, and the plugins it provides.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::stream::StreamExt;
+use serde_json::json;
+use tokio::sync::watch;
+
+use runner_core::identity::Identity;
+use runner_core::module::{ModuleState, ModuleStatus};
+use runner_core::plugin::{Description, MAX_PLUGINS, Plugin};
+
+use crate::digest::{self, FileStat, ModuleFile};
+use crate::discovery::{self, Candidate, Found};
+use crate::host::Patience;
+use crate::launcher::Launcher;
+use crate::loader::LoaderEnvironment;
+use crate::pool::{Lease, Pool, PoolConfig};
+use crate::{HostError, sdk};
+
+/// Modules that are described at the same time.
+const DESCRIBED_AT_ONCE: usize = 4;
+
+/// Remembers descriptions and digests over restarts. A miss is never an error.
+pub trait DescriptionCache: Send + Sync {
+    /// The description of this key.
+    fn description<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Option<String>>;
+    /// Remembers a description.
+    fn put_description<'a>(&'a self, key: &'a str, description: &'a str) -> BoxFuture<'a, ()>;
+    /// The digest of a file that has not changed.
+    fn file_digest<'a>(&'a self, stat: &'a FileStat) -> BoxFuture<'a, Option<String>>;
+    /// Remembers digests.
+    fn put_file_digests<'a>(&'a self, digests: &'a [(FileStat, String)]) -> BoxFuture<'a, ()>;
+}
+
+/// Settings of [`Modules`].
+#[derive(Debug, Clone)]
+pub struct ModulesConfig {
+    /// Plugin folders, in order; only their top level is looked at.
+    pub folders: Vec<PathBuf>,
+    /// The instance folder: snapshots, SDKs and the folders of hosts lie below it.
+    pub instance: PathBuf,
+    /// The `runner` program.
+    pub runner: PathBuf,
+    /// The Python interpreter.
+    pub python: String,
+    /// How long hosts may take.
+    pub patience: Patience,
+    /// After this a host without work is ended.
+    pub idle: Duration,
+    /// Hosts of one module that may live at once.
+    pub max_hosts: usize,
+}
+
+/// A module that was found.
+#[derive(Debug)]
+pub struct Module {
+    status: Mutex<ModuleStatus>,
+    pool: Mutex<Option<Arc<Pool>>>,
+}
+
+/// A plugin and the module that provides it.
+#[derive(Debug, Clone)]
+pub struct Provided {
+    /// The plugin.
+    pub plugin: Arc<Plugin>,
+    /// Its module.
+    pub module: Arc<Module>,
+}
+
+/// All modules of this runner.
+pub struct Modules {
+    config: ModulesConfig,
+    launcher: Launcher,
+    cache: Arc<dyn DescriptionCache>,
+    table: RwLock<Arc<Table>>,
+    is_ready: watch::Sender<bool>,
+}
+
+/// A state of the modules; never changed, only replaced.
+#[derive(Debug, Default, Clone)]
+pub struct Table {
+    /// In the order in which they were found.
+    pub modules: Vec<Arc<Module>>,
+    /// By identifier.
+    plugins: BTreeMap<String, Provided>,
+    /// Sorted by name and version.
+    sorted: Vec<Provided>,
+}
+
+impl Table {
+    /// The plugin with this identifier.
+    pub fn plugin(&self, identifier: &str) -> Option<&Provided> {
+        self.plugins.get(identifier)
+    }
+
+    /// All plugins by name, then version.
+    pub fn plugins(&self) -> &[Provided] {
+        &self.sorted
+    }
+
+    /// The newest version of a plugin, by PEP 440.
+    pub fn newest(&self, name: &str) -> Option<&Provided> {
+        self.sorted.iter().filter(|provided| provided.plugin.identity.name() == name).next_back()
+    }
+
+    fn with(&self, plugins: Vec<Provided>) -> Self {
+        let mut table = self.clone();
+        for provided in plugins {
+            table.plugins.insert(provided.plugin.identifier.clone(), provided);
+        }
+        table.sorted = table.plugins.values().cloned().collect();
+        table.sorted.sort_by(|a, b| a.plugin.identity.cmp(&b.plugin.identity));
+        table
+    }
+}
+
+impl Module {
+    /// What administrators see.
+    pub fn status(&self) -> ModuleStatus {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Pids of its hosts that wait for work.
+    pub fn idle_hosts(&self) -> Vec<i32> {
+        self.pool().map(|pool| pool.idle_pids()).unwrap_or_default()
+    }
+
+    /// A host for one run; waits while the most hosts are busy.
+    ///
+    /// # Errors
+    /// The module is not running, or its host cannot be started.
+    pub async fn lease(&self) -> Result<Lease, HostError> {
+        match self.pool() {
+            Some(pool) => pool.lease().await,
+            None => Err(HostError::Module(format!("the module {} is not running", self.status().name))),
+        }
+    }
+
+    fn pool(&self) -> Option<Arc<Pool>> {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn change(&self, change: impl FnOnce(&mut ModuleStatus)) {
+        change(&mut self.status.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn exit(&self, reason: &str) {
+        self.change(|status| {
+            tracing::error!(module = status.name, path = status.path, "the module was not loaded: {reason}");
+            status.state = ModuleState::Exited;
+            status.reason = Some(reason.to_owned());
+            status.plugins.clear();
+        });
+        let pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(pool) = pool {
+            pool.close();
+        }
+    }
+}
+
+impl Modules {
+    /// Knows no module yet; [`Modules::load`] finds them.
+    pub fn new(
+        config: ModulesConfig,
+        launcher: Launcher,
+        cache: Arc<dyn DescriptionCache>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            config,
+            launcher,
+            cache,
+            table: RwLock::default(),
+            is_ready: watch::Sender::new(false),
+        })
+    }
+
+    /// The modules as they are now.
+    pub fn table(&self) -> Arc<Table> {
+        Arc::clone(&self.table.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether every module was described, or failed.
+    pub fn is_ready(&self) -> bool {
+        *self.is_ready.borrow()
+    }
+
+    /// Waits until every module was described, or failed.
+    pub async fn ready(&self) {
+        let mut is_ready = self.is_ready.subscribe();
+        // The sender lives as long as self.
+        let _ = is_ready.wait_for(|ready| *ready).await;
+    }
+
+    /// How hosts are confined on this machine.
+    pub fn sandbox(&self) -> &str {
+        self.launcher.sandbox()
+    }
+
+    /// Finds and loads all modules of the plugin folders. A module that fails takes no other down.
+    ///
+    /// # Errors
+    /// The instance folder cannot be used.
+    pub async fn load(self: &Arc<Self>) -> Result<(), HostError> {
+        let instance = &self.config.instance;
+        let folder = |name: &str| instance.join(name);
+        let _ = tokio::fs::remove_dir_all(folder("hosts")).await;
+        for name in ["hosts", "modules", "sdk"] {
+            let path = folder(name);
+            tokio::fs::create_dir_all(&path).await.map_err(HostError::file("make", &path))?;
+        }
+        let beside = self.config.runner.parent().unwrap_or(Path::new("/")).to_owned();
+        let folders = self.config.folders.clone();
+        let sdk_folder = folder("sdk");
+        let (sdk, candidates) = tokio::task::spawn_blocking(move || {
+            (sdk::unpack(&sdk_folder), discovery::discover(&folders, &beside))
+        })
+        .await
+        .map_err(|error| HostError::Module(format!("looking for modules failed: {error}")))?;
+        let config = PoolConfig {
+            launcher: self.launcher.clone(),
+            environment: LoaderEnvironment {
+                runner: self.config.runner.clone(),
+                sdk: sdk?,
+                python: self.config.python.clone(),
+            },
+            hosts: folder("hosts"),
+            patience: self.config.patience,
+            idle: self.config.idle,
+            max_hosts: self.config.max_hosts,
+        };
+        let found: Vec<(Arc<Module>, Candidate)> = candidates
+            .into_iter()
+            .map(|candidate| (Arc::new(self.module(&candidate)), candidate))
+            .collect();
+        self.replace(|table| Table {
+            modules: found.iter().map(|(module, _)| Arc::clone(module)).collect(),
+            ..table.clone()
+        });
+        let loading = futures::stream::iter(found).map(|(module, candidate)| {
+            let (modules, config) = (Arc::clone(self), config.clone());
+            async move {
+                if let Err(error) = modules.load_one(&module, candidate, config).await {
+                    module.exit(&error.to_string());
+                }
+            }
+        });
+        loading.buffer_unordered(DESCRIBED_AT_ONCE).collect::<Vec<()>>().await;
+        self.is_ready.send_replace(true);
+        self.sweep_snapshots().await;
+        Ok(())
+    }
+
+    /// Ends all idle hosts.
+    pub fn close(&self) {
+        for module in &self.table().modules {
+            if let Some(pool) = module.pool() {
+                pool.close();
+            }
+        }
+    }
+
+    fn module(&self, candidate: &Candidate) -> Module {
+        let loader = candidate.found.as_ref().map_or("", |found| found.loader.name());
+        Module {
+            status: Mutex::new(ModuleStatus {
+                name: candidate.name.clone(),
+                path: candidate.path.display().to_string(),
+                loader: loader.to_owned(),
+                sha256: String::new(),
+                size: 0,
+                uuid: uuid::Uuid::new_v4().to_string(),
+                state: ModuleState::Init,
+                reason: None,
+                plugins: Vec::new(),
+                sandbox: self.launcher.sandbox().to_owned(),
+            }),
+            pool: Mutex::new(None),
+        }
+    }
+
+    async fn load_one(
+        &self,
+        module: &Arc<Module>,
+        candidate: Candidate,
+        config: PoolConfig,
+    ) -> Result<(), HostError> {
+        let found = candidate.found?;
+        let (files, root, entry) = files(&candidate.path, &found)?;
+        let contents = self.content_digests(&files).await?;
+        let digest = {
+            let pairs: Vec<_> = files.iter().zip(contents.iter().map(String::as_str)).collect();
+            digest::digest(&pairs)
+        };
+        module.change(|status| {
+            status.sha256.clone_from(&digest);
+            status.size = files.iter().map(|file| file.size).sum();
+        });
+        let snapshots = self.config.instance.join("modules");
+        let snapshot_digest = digest.clone();
+        let snapshot = tokio::task::spawn_blocking(move || {
+            let pairs: Vec<_> = files.iter().zip(contents.iter().map(String::as_str)).collect();
+            digest::snapshot(&snapshots, &root, &pairs, &snapshot_digest)
+        })
+        .await
+        .map_err(|error| HostError::Module(format!("copying the module failed: {error}")))??;
+        let entry = match entry.as_os_str().is_empty() {
+            true => snapshot.clone(),
+            false => snapshot.join(entry),
+        };
+        let origin = candidate.path.parent().unwrap_or(Path::new("/")).to_owned();
+        let origin = std::path::absolute(&origin).unwrap_or(origin);
+        let key = digest::text_digest(
+            &json!([
+                digest,
+                found.manifest,
+                candidate.name,
+                found.loader.name(),
+                crate::protocol::PROTOCOL,
+                config.environment.sdk,
+                config.environment.python
+            ])
+            .to_string(),
+        );
+        let status = module.status();
+        let pool = Pool::new(
+            config,
+            found.loader,
+            entry,
+            snapshot,
+            origin,
+            found.manifest,
+            status.name,
+            status.uuid,
+        );
+        *module.pool.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&pool));
+        let description = match self.remembered(&key).await {
+            Some(description) => description,
+            None => self.describe(&pool, &key).await?,
+        };
+        self.provide(module, description)
+    }
+
+    async fn content_digests(&self, files: &[ModuleFile]) -> Result<Vec<String>, HostError> {
+        let mut digests = Vec::with_capacity(files.len());
+        let mut new = Vec::new();
+        for file in files {
+            if let Some(digest) = self.cache.file_digest(&file.stat).await {
+                digests.push(digest);
+                continue;
+            }
+            let source = file.source.clone();
+            let digest = tokio::task::spawn_blocking(move || digest::content_digest(&source))
+                .await
+                .map_err(|error| HostError::Module(format!("reading the module failed: {error}")))??;
+            new.push((file.stat, digest.clone()));
+            digests.push(digest);
+        }
+        if !new.is_empty() {
+            self.cache.put_file_digests(&new).await;
+        }
+        Ok(digests)
+    }
+
+    /// The remembered description, if all that it depends on is as it was.
+    async fn remembered(&self, key: &str) -> Option<Description> {
+        let text = self.cache.description(key).await?;
+        let (description, depends): (Description, Vec<(PathBuf, String)>) =
+            serde_json::from_str(&text).ok()?;
+        for (path, digest) in depends {
+            let file = ModuleFile::new(path, String::new()).ok()?;
+            let now = self.content_digests(std::slice::from_ref(&file)).await.ok()?;
+            if now.first() != Some(&digest) {
+                return None;
+            }
+        }
+        Some(description)
+    }
+
+    async fn describe(&self, pool: &Arc<Pool>, key: &str) -> Result<Description, HostError> {
+        let answer = pool.lease().await?.describe().await?;
+        let description: Description = serde_json::from_value(answer)
+            .map_err(|error| HostError::Module(format!("its description is not usable: {error}")))?;
+        let mut depends = Vec::new();
+        for path in &description.depends {
+            let file = ModuleFile::new(PathBuf::from(path), String::new())?;
+            let digest = self.content_digests(std::slice::from_ref(&file)).await?;
+            depends.push((file.source, digest.concat()));
+        }
+        if let Ok(text) = serde_json::to_string(&(&description, depends)) {
+            self.cache.put_description(key, &text).await;
+        }
+        Ok(description)
+    }
+
+    /// Checks the plugins and puts them into the table. Of two modules that offer one identity, the one
+    /// that was found first keeps it, whichever was described first.
+    fn provide(&self, module: &Arc<Module>, description: Description) -> Result<(), HostError> {
+        if description.plugins.is_empty() {
+            return Err(HostError::Module("it offers no plugin".to_owned()));
+        }
+        if description.plugins.len() > MAX_PLUGINS {
+            return Err(HostError::Module(format!("it offers more than {MAX_PLUGINS} plugins")));
+        }
+        let mut provided: Vec<Provided> = Vec::new();
+        for plugin in description.plugins {
+            let plugin = Plugin::new(plugin).map_err(|error| HostError::Module(error.to_string()))?;
+            if provided.iter().any(|other| other.plugin.identifier == plugin.identifier) {
+                return Err(twice(&plugin.identity, "itself"));
+            }
+            provided.push(Provided { plugin: Arc::new(plugin), module: Arc::clone(module) });
+        }
+        let position = |table: &Table, module: &Arc<Module>| {
+            table.modules.iter().position(|other| Arc::ptr_eq(other, module))
+        };
+        let mut write = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        let mut table = (**write).clone();
+        for one in &provided {
+            let Some(other) = table.plugin(&one.plugin.identifier).cloned() else { continue };
+            if position(&table, &other.module) < position(&table, module) {
+                return Err(twice(&one.plugin.identity, &other.module.status().path));
+            }
+            table.plugins.retain(|_, provided| !Arc::ptr_eq(&provided.module, &other.module));
+            other.module.exit(&twice(&one.plugin.identity, &module.status().path).to_string());
+        }
+        module.change(|status| {
+            status.state = ModuleState::Running;
+            status.plugins = provided.iter().map(|one| one.plugin.identifier.clone()).collect();
+        });
+        *write = Arc::new(table.with(provided));
+        Ok(())
+    }
+
+    fn replace(&self, change: impl FnOnce(&Table) -> Table) {
+        let mut write = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        *write = Arc::new(change(&write));
+    }
+
+    /// Removes snapshots of modules that are loaded no more.
+    async fn sweep_snapshots(&self) {
+        let kept: Vec<String> =
+            self.table().modules.iter().map(|module| module.status().sha256).collect();
+        let folder = self.config.instance.join("modules");
+        let swept = tokio::task::spawn_blocking(move || {
+            for entry in std::fs::read_dir(folder)?.flatten() {
+                if !kept.iter().any(|digest| entry.file_name().to_str() == Some(digest)) {
+                    std::fs::remove_dir_all(entry.path())?;
+                }
+            }
+            std::io::Result::Ok(())
+        });
+        if let Ok(Err(error)) = swept.await {
+            tracing::warn!("old copies of modules cannot be removed: {error}");
+        }
+    }
+}
+
+fn twice(identity: &Identity, other: &str) -> HostError {
+    HostError::Module(format!("the plugin {identity} is already provided by {other}"))
+}
+
+/// The files of a module, the name of its copy, and the entry in it.
+fn files(path: &Path, found: &Found) -> Result<(Vec<ModuleFile>, String, PathBuf), HostError> {
+    let root = path.file_name().and_then(|name| name.to_str()).unwrap_or("module").to_owned();
+    let Some(folder) = &found.folder else {
+        let entry = PathBuf::from(&root);
+        return Ok((vec![ModuleFile::new(found.entry.clone(), root)?], "module".to_owned(), entry));
+    };
+    let mut files = digest::files_of(folder)?;
+    let entry = match found.entry.strip_prefix(folder) {
+        Ok(inside) => inside.to_owned(),
+        Err(_) => {
+            let name = found.entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            files.push(ModuleFile::new(found.entry.clone(), name.clone())?);
+            files.sort_by(|a, b| a.path.cmp(&b.path));
+            PathBuf::from(name)
+        }
+    };
+    Ok((files, root, entry))
+}
