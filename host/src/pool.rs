@@ -270,6 +270,11 @@ impl RunFolder {
         &self.work
     }
 
+    /// Where its inputs lie, once there are any.
+    pub fn inputs_path(&self) -> &Path {
+        &self.inputs
+    }
+
     /// Where its inputs lie; the plugin may only read there. Made when first asked for.
     ///
     /// # Errors

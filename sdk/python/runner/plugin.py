@@ -1,0 +1,241 @@
+"""The decorator that makes a function a plugin, and the registry that finds it again."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
+
+from runner.signature import DefinitionError, Signature
+
+TYPES = ("processing", "visualization", "conversion", "dataloader", "interaction")
+
+#: PEP 440, as lenient as the standard: `v0.2.1` and `1.0.0-rc1` are versions.
+_VERSION = re.compile(
+    r"""\s*v?(\d+!)?\d+(\.\d+)*
+        ([-_.]?(a|b|c|rc|alpha|beta|pre|preview)([-_.]?\d+)?)?
+        (-\d+|[-_.]?(post|rev|r)([-_.]?\d+)?)?
+        ([-_.]?dev([-_.]?\d+)?)?
+        (\+[a-z0-9]+([-_.][a-z0-9]+)*)?\s*""",
+    re.IGNORECASE | re.VERBOSE,
+)
+
+
+def kebab_case(name: str) -> str:
+    return name.strip("_").replace("_", "-")
+
+
+def _where(function: Callable[..., Any]) -> str:
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    name = getattr(function, "__name__", repr(function))
+    return f"{name} ({code.co_filename}:{code.co_firstlineno})" if code else name
+
+
+def _filled(**entries: Any) -> Dict[str, Any]:
+    """The entries that say something; an absent key and an empty one mean the same."""
+    return {key: value for key, value in entries.items() if value not in (None, [], {}, "")}
+
+
+@dataclass(frozen=True)
+class Output:
+    """A file that a plugin writes, as its description promises it."""
+
+    data_type: str
+    content_type: Union[str, Sequence[str]]
+    name: Optional[str] = None
+    required: bool = True
+
+    def describe(self) -> Dict[str, Any]:
+        kinds = (
+            [self.content_type] if isinstance(self.content_type, str) else list(self.content_type)
+        )
+        described = {"dataType": self.data_type, "contentType": kinds, "required": self.required}
+        return described if self.name is None else {**described, "name": self.name}
+
+
+class Form:
+    """A function behind a form: the plugin itself, or one of its steps."""
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        title: Optional[str],
+        description: Optional[str],
+        help: Optional[str],
+        example: Optional[Mapping[str, Any]],
+    ) -> None:
+        self.function = function
+        self.where = _where(function)
+        self.signature = Signature(function, self.where)
+        self.title = title
+        self.description = description
+        self.help = inspect.getdoc(function) if help is None else inspect.cleandoc(help)
+        self.example = self.signature.values(example or {}, f"{self.where}: example")
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        return self.function(*arguments, **named)
+
+    def form(self) -> Dict[str, Any]:
+        return {
+            "parameters": self.signature.schema(),
+            **_filled(help=self.help, example=self.example),
+        }
+
+
+class Step(Form):
+    """A step that a run may ask for with `task.step`."""
+
+    def __init__(self, name: str, *form: Any) -> None:
+        super().__init__(*form)
+        self.name = name
+
+    def describe(self) -> Dict[str, Any]:
+        return {
+            "step": self.name,
+            **_filled(title=self.title, description=self.description),
+            **self.form(),
+        }
+
+
+class Plugin(Form):
+    """A function that is a plugin. Calling it calls the function."""
+
+    def __init__(
+        self, name: str, version: str, module: str, form: Tuple[Any, ...], **metadata: Any
+    ) -> None:
+        super().__init__(*form)
+        if self.description is None and self.help:
+            self.description = " ".join(self.help.split("\n\n")[0].split())
+        self.name = name
+        self.version = version
+        #: The name of the Python module that declared it.
+        self.module = module
+        self.metadata = metadata
+        self.steps: Dict[str, Step] = {}
+
+    @property
+    def identifier(self) -> str:
+        return f"{self.name}@{self.version}".replace(".", "-")
+
+    def step(
+        self,
+        name: Optional[str] = None,
+        *,
+        title: Optional[str] = None,
+        description: Optional[str] = None,
+        help: Optional[str] = None,
+        example: Optional[Mapping[str, Any]] = None,
+    ) -> Callable[[Callable[..., Any]], Step]:
+        """Makes the function below a step, called as the function if `name` is left out."""
+        if name is not None and not isinstance(name, str):
+            raise DefinitionError('a step is declared with @….step() or @….step("name")')
+
+        def declare(function: Callable[..., Any]) -> Step:
+            step = Step(
+                name or kebab_case(function.__name__), function, title, description, help, example
+            )
+            if step.name in self.steps:
+                raise DefinitionError(
+                    f"{step.where}: {self.identifier} has a step {step.name!r} already"
+                )
+            self.steps[step.name] = step
+            return step
+
+        return declare
+
+    def describe(self) -> Dict[str, Any]:
+        return {
+            "name": self.name,
+            "version": self.version,
+            **_filled(title=self.title, description=self.description),
+            **self.metadata,
+            **self.form(),
+            "steps": [step.describe() for step in self.steps.values()],
+        }
+
+
+class Registry:
+    """All plugins declared in this process, in the order of their declaration."""
+
+    def __init__(self) -> None:
+        self.plugins: Dict[str, Plugin] = {}
+
+    def add(self, plugin: Plugin) -> None:
+        other = self.plugins.get(plugin.identifier)
+        if other is not None:
+            raise DefinitionError(
+                f"{plugin.where}: {plugin.identifier} is declared already, by {other.where}"
+            )
+        self.plugins[plugin.identifier] = plugin
+
+    def declared_by(self, module: str) -> List[Plugin]:
+        """The plugins of a module and its submodules, not those of what it imports."""
+        return [
+            one
+            for one in self.plugins.values()
+            if one.module == module or one.module.startswith(module + ".")
+        ]
+
+
+REGISTRY = Registry()
+
+
+def plugin(
+    function: Optional[Callable[..., Any]] = None,
+    /,
+    *,
+    version: Optional[str] = None,
+    name: Optional[str] = None,
+    title: Optional[str] = None,
+    description: Optional[str] = None,
+    help: Optional[str] = None,
+    type: str = "processing",
+    tags: Sequence[str] = (),
+    outputs: Iterable[Output] = (),
+    links: Iterable[Any] = (),
+    example: Optional[Mapping[str, Any]] = None,
+) -> Callable[[Callable[..., Any]], Plugin]:
+    """Makes the function below a plugin: `@plugin(version="1.0.0")`.
+
+    `name` is the function's in kebab-case, `help` its docstring and
+    `description` the first paragraph of the help, unless they are given.
+    """
+    module = sys._getframe(1).f_globals.get("__name__", "")
+    if function is not None or version is None:
+        raise DefinitionError('a plugin needs a version: @plugin(version="1.0.0")')
+    if not isinstance(version, str) or not _VERSION.fullmatch(version):
+        raise DefinitionError(f'version {version!r} is not one by PEP 440, such as "1.0.0"')
+    if type not in TYPES:
+        raise DefinitionError(f"type {type!r} is not one of {', '.join(TYPES)}")
+    if isinstance(tags, str):
+        raise DefinitionError(f"tags must be a list of texts, not the text {tags!r}")
+    outputs = list(outputs)
+    for output in outputs:
+        if not isinstance(output, Output):
+            raise DefinitionError(f"outputs must be a list of Output(...), not {output!r}")
+    metadata = {
+        "type": type,
+        "tags": list(tags),
+        "dataOutput": [output.describe() for output in outputs],
+        "links": [_link(link) for link in links],
+    }
+
+    def declare(function: Callable[..., Any]) -> Plugin:
+        if isinstance(function, Form) or not callable(function):
+            raise DefinitionError(f"@plugin belongs on a function, not on {function!r}")
+        form = (function, title, description, help, example)
+        declared = Plugin(name or kebab_case(function.__name__), version, module, form, **metadata)
+        REGISTRY.add(declared)
+        return declared
+
+    return declare
+
+
+def _link(link: Any) -> Dict[str, str]:
+    if isinstance(link, Mapping) and {"type", "href"} <= set(link):
+        return dict(link)
+    if isinstance(link, (list, tuple)) and len(link) == 2:
+        return {"type": link[0], "href": link[1]}
+    raise DefinitionError(f'a link is a pair like ("docs", "https://…"), not {link!r}')

@@ -1,0 +1,187 @@
+"""The handle that a running plugin gets for its task."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import IO, Any, Callable, Dict, Iterator, List, Mapping, Optional, Union
+
+from runner.input import Input
+from runner.plugin import Plugin
+
+#: Characters of a log entry that surely fit in a line, however they are escaped.
+_LOG_PIECE = 128 * 1024
+
+
+class Cancelled(BaseException):
+    """The task was cancelled. Raised where the plugin happens to be; clean up and let it pass.
+
+    Like KeyboardInterrupt it is no Exception, so that `except Exception` does not catch it.
+    """
+
+
+class FetchError(Exception):
+    """The runner could not download a URL."""
+
+
+class Task:
+    """One run of a plugin: where it logs, writes its outputs and asks for steps."""
+
+    def __init__(
+        self,
+        params: Mapping[str, Any],
+        plugin: Plugin,
+        notify: Callable[..., None],
+        request: Callable[[str, Dict[str, Any]], Any],
+        is_cancelled: Callable[[], bool],
+        welcome: Mapping[str, Any],
+    ) -> None:
+        #: The task's number.
+        self.id: int = params.get("task", 0)
+        #: How often this task has been dispatched.
+        self.run: int = params.get("run", 0)
+        #: The id of the step that is being processed; `None` for the plugin itself.
+        self.step_id: Optional[str] = params.get("stepId")
+        #: This run's own directory, empty at first, removed after the run.
+        self.directory = Path(params.get("directory") or ".").absolute()
+        #: Kept between the runs of a task, from step to step. Anything that is JSON.
+        self.data: Any = {} if params.get("data") is None else params["data"]
+        #: The configuration that the module was started with.
+        self.config: Dict[str, Any] = dict(welcome.get("config") or {})
+        #: The arguments that the module was started with.
+        self.args: List[str] = list(welcome.get("args") or [])
+        self.plugin = plugin
+        self._notify_runner = notify
+        self._request = request
+        self._is_cancelled = is_cancelled
+        self._outputs = 0
+        self._open = True
+
+    def _notify(self, method: str, **params: Any) -> None:
+        if not self._open:
+            raise RuntimeError(f"the run of task {self.id} has ended")
+        self._notify_runner(method, task=self.id, **params)
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the task was cancelled. For threads; in the plugin's own, Cancelled is raised."""
+        return self._is_cancelled()
+
+    def raise_if_cancelled(self) -> None:
+        if self.cancelled:
+            raise Cancelled()
+
+    def log(self, text: Any) -> None:
+        """Adds an entry to the task's log. What the plugin prints is added too."""
+        text = str(text)
+        for start in range(0, len(text) or 1, _LOG_PIECE):
+            self._notify("log", text=text[start : start + _LOG_PIECE])
+
+    def progress(
+        self, value: float, start: float = 0, target: float = 100, unit: str = "%"
+    ) -> None:
+        """Says how far the task has come on its way from `start` to `target`."""
+        self._notify("progress", value=value, start=start, target=target, unit=unit)
+
+    def output(
+        self,
+        name: str,
+        content: Union[str, bytes, bytearray, memoryview, None] = None,
+        *,
+        path: Union[str, "os.PathLike[str]", None] = None,
+        data_type: str,
+        content_type: Optional[str] = None,
+    ) -> None:
+        """Keeps a file: `content` (a text is written as UTF-8), or the file at `path`.
+
+        The media type is guessed from the name unless given. A file below
+        `task.directory` is taken over, any other is copied.
+        """
+        if (content is None) == (path is None):
+            raise TypeError("task.output needs either content or path=")
+        if path is not None:
+            found = (self.directory / path).absolute()
+            if self.directory.resolve() not in found.resolve().parents:
+                found = Path(shutil.copyfile(found, self._new_path()))
+        else:
+            if isinstance(content, str):
+                content = content.encode("utf-8")
+            elif not isinstance(content, (bytes, bytearray, memoryview)):
+                kind = type(content).__name__
+                raise TypeError(
+                    f"content must be str or bytes, not {kind}; for JSON use json.dumps"
+                )
+            found = self._new_path()
+            found.write_bytes(content)
+        self._announce(found, name, data_type, content_type)
+
+    @contextlib.contextmanager
+    def open_output(
+        self,
+        name: str,
+        data_type: str,
+        content_type: Optional[str] = None,
+        *,
+        mode: str = "w",
+        encoding: str = "utf-8",
+    ) -> Iterator[IO[Any]]:
+        """A file to write in a `with` block, kept if the block ends well.
+
+        `mode="w"` takes text and leaves line ends alone, `mode="wb"` takes bytes.
+        """
+        if mode not in ("w", "wb"):
+            raise ValueError(f'mode must be "w" or "wb", not {mode!r}')
+        path = self._new_path()
+        text = {} if "b" in mode else {"encoding": encoding, "newline": ""}
+        try:
+            with open(path, mode, **text) as file:  # type: ignore[call-overload]
+                yield file
+        except BaseException:
+            with contextlib.suppress(OSError):
+                path.unlink()
+            raise
+        self._announce(path, name, data_type, content_type)
+
+    def _new_path(self) -> Path:
+        # Not the output's own name: that is for people and may be anything.
+        self._outputs += 1
+        folder = self.directory / ".outputs"
+        folder.mkdir(exist_ok=True)
+        return folder / str(self._outputs)
+
+    def _announce(self, path: Path, name: str, data_type: str, content_type: Optional[str]) -> None:
+        guess = {} if content_type is None else {"contentType": content_type}
+        self._notify("output", path=str(path), name=name, dataType=data_type, **guess)
+
+    def step(self, step: str, step_id: Optional[str] = None, /, **values: Any) -> None:
+        """Asks for a step when this run has ended; `values` prefill its form.
+
+        `step_id` tells two steps of one declaration apart.
+        """
+        declared = self.plugin.steps.get(step)
+        if declared is None:
+            known = ", ".join(self.plugin.steps) or "none"
+            raise ValueError(f"{self.plugin.identifier} has no step {step!r}; it has: {known}")
+        prefilled = declared.signature.values(values, f"step {step!r}")
+        self._notify("step", step=step, stepId=step_id or step, values=prefilled)
+
+    def link(self, type: str, href: str) -> None:
+        """Shows a link with the task."""
+        self._notify("link", type=type, href=href)
+
+    def fetch(self, url: str) -> Input:
+        """Has the runner download `url`. Raises FetchError."""
+        return Input.from_wire(self._request("fetch", {"url": url, "task": self.id}))
+
+    def _end(self) -> None:
+        self._open = False
+
+    def _kept(self, before: Any) -> Dict[str, Any]:
+        """`data` for the answer, if there is something to say. Raises TypeError or ValueError."""
+        if before is None and self.data == {}:
+            return {}
+        json.dumps(self.data, allow_nan=False)
+        return {"data": self.data}

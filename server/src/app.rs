@@ -1,0 +1,61 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use runner_host::Modules;
+use runner_queue::{Events, Queue};
+use runner_store::Store;
+
+use crate::forms::Pages;
+
+/// What the routes share. Clones are cheap.
+#[derive(Clone)]
+pub struct App(pub(crate) Arc<Shared>);
+
+pub(crate) struct Shared {
+    /// SQL and files.
+    pub(crate) store: Store,
+    /// Where new jobs go.
+    pub(crate) queue: Queue,
+    /// Who is told of changes.
+    pub(crate) events: Events,
+    /// What can be run.
+    pub(crate) modules: Arc<Modules>,
+    /// The settings.
+    pub(crate) config: ServerConfig,
+    /// The templates.
+    pub(crate) pages: Pages,
+}
+
+/// Settings of the server.
+#[derive(Debug, Clone)]
+pub struct ServerConfig {
+    /// The host (and port) by which the runner is known, beside addresses and names without a dot.
+    pub server_name: Option<String>,
+    /// Reverse proxies whose `X-Forwarded-*` headers are believed.
+    pub proxies: usize,
+    /// What must be shown to change the installation, or to see its modules.
+    pub token: String,
+    /// Bytes of a form or JSON body, without files.
+    pub max_body: u64,
+    /// Bytes of the parameters of a task, as JSON.
+    pub max_parameters: u64,
+    /// Bytes of the files of a form.
+    pub max_upload: u64,
+    /// Bytes that must be free on the disk for a task to be accepted.
+    pub disk_floor: u64,
+    /// How long `GET /plugins/` waits for modules that are still being described.
+    pub plugins_wait: Duration,
+}
+
+impl App {
+    /// Puts together what the routes share.
+    pub fn new(
+        store: Store,
+        queue: Queue,
+        events: Events,
+        modules: Arc<Modules>,
+        config: ServerConfig,
+    ) -> Self {
+        Self(Arc::new(Shared { store, queue, events, modules, config, pages: Pages::new() }))
+    }
+}

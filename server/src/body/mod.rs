@@ -1,0 +1,98 @@
+//! What was sent, as a form or JSON.
+
+mod multipart;
+mod urlencoded;
+
+use axum::body::{Body, Bytes};
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use futures::StreamExt;
+use runner_core::parameters::{Checked, Form, Parameters};
+use serde_json::{Map, Value};
+
+use crate::app::App;
+use crate::error::{ApiError, Location};
+
+pub(crate) use urlencoded::parse as parse_query;
+
+/// A body that was read.
+#[derive(Debug)]
+pub(crate) enum Sent {
+    /// urlencoded or multipart; also no body at all.
+    Form(Form),
+    /// A JSON object.
+    Json(Map<String, Value>),
+}
+
+impl Sent {
+    /// Reads the body. Files are streamed into the file store.
+    pub(crate) async fn read(app: &App, request: Request) -> Result<Self, ApiError> {
+        let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let content_type = content_type.unwrap_or_default().to_owned();
+        let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        if essence == "multipart/form-data" {
+            return multipart::read(app, &content_type, request.into_body()).await.map(Self::Form);
+        }
+        let body = read_all(request.into_body(), app.0.config.max_body).await?;
+        match essence.as_str() {
+            "application/json" => match serde_json::from_slice(&body) {
+                Ok(Value::Object(object)) => Ok(Self::Json(object)),
+                Ok(_) => Err(ApiError::invalid_json("expected an object")),
+                Err(error) => Err(ApiError::invalid_json(&error.to_string())),
+            },
+            "application/x-www-form-urlencoded" => urlencoded::parse(&body).map(Self::Form),
+            _ if body.is_empty() => Ok(Self::Form(Form::default())),
+            other => Err(ApiError::with(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                format!(
+                    "A body of type {other:?} is not understood; expected multipart/form-data, \
+                     application/x-www-form-urlencoded or application/json."
+                ),
+            )),
+        }
+    }
+
+    /// Checks what was sent against a form's rules.
+    pub(crate) fn check(&self, parameters: &Parameters) -> Checked {
+        match self {
+            Self::Form(form) => parameters.check_form(form),
+            Self::Json(object) => parameters.check_json(object.clone()),
+        }
+    }
+
+    /// Where wrong fields stood.
+    pub(crate) fn location(&self) -> Location {
+        match self {
+            Self::Form(_) => Location::Form,
+            Self::Json(_) => Location::Json,
+        }
+    }
+
+    /// Removes the files that came with it from the file store.
+    pub(crate) fn discard_uploads(&self, app: &App) {
+        let Self::Form(form) = self else { return };
+        for upload in form.uploads() {
+            if let Err(error) = app.0.store.files().remove(&upload.key) {
+                // The sweep finds it later.
+                tracing::warn!("an upload that is not wanted cannot be removed: {error}");
+            }
+        }
+    }
+}
+
+/// Reads a body into memory.
+pub(crate) async fn read_all(body: Body, limit: u64) -> Result<Bytes, ApiError> {
+    let mut stream = body.into_data_stream();
+    let mut bytes = Vec::new();
+    while let Some(chunk) = stream.next().await {
+        let chunk = chunk.map_err(|error| {
+            ApiError::bad_request(format!("The body could not be read: {error}"))
+        })?;
+        if (bytes.len() + chunk.len()) as u64 > limit {
+            return Err(ApiError::too_large("body", limit));
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes.into())
+}

@@ -1,0 +1,156 @@
+//! Every error as the JSON that clients expect: `{"code", "status"[, "message"][, "errors"]}`.
+//!
+//! A client's mistake is an [`ApiError`] with a message that says what was wrong and what was expected.
+//! An error of ours is logged with its cause and told as a bare 500: use `?` on a [`StoreError`].
+
+use axum::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use runner_core::parameters::FieldErrors;
+use runner_store::StoreError;
+use serde_json::{Map, Value, json};
+
+/// An error on its way to a client.
+#[derive(Debug, thiserror::Error)]
+#[error("{status} {message:?}")]
+pub(crate) struct ApiError {
+    status: StatusCode,
+    message: Option<String>,
+    errors: Option<Value>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// Where wrong fields were sent.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Location {
+    Form,
+    Query,
+    Json,
+}
+
+impl ApiError {
+    pub(crate) fn new(status: StatusCode) -> Self {
+        Self { status, message: None, errors: None, headers: Vec::new() }
+    }
+
+    pub(crate) fn with(status: StatusCode, message: impl Into<String>) -> Self {
+        Self { message: Some(message.into()), ..Self::new(status) }
+    }
+
+    pub(crate) fn bad_request(message: impl Into<String>) -> Self {
+        Self::with(StatusCode::BAD_REQUEST, message)
+    }
+
+    pub(crate) fn not_found() -> Self {
+        Self::new(StatusCode::NOT_FOUND)
+    }
+
+    pub(crate) fn task_not_found() -> Self {
+        Self::with(StatusCode::NOT_FOUND, "Task not found.")
+    }
+
+    pub(crate) fn file_not_found() -> Self {
+        Self::with(StatusCode::NOT_FOUND, "File not found.")
+    }
+
+    pub(crate) fn plugin_not_found() -> Self {
+        Self::with(StatusCode::NOT_FOUND, "No plugin registered with that name.")
+    }
+
+    pub(crate) fn fields(location: Location, errors: FieldErrors) -> Self {
+        let name = match location {
+            Location::Form => "form",
+            Location::Query => "query",
+            Location::Json => "json",
+        };
+        Self {
+            errors: Some(json!({ name: errors })),
+            ..Self::new(StatusCode::UNPROCESSABLE_ENTITY)
+        }
+    }
+
+    pub(crate) fn invalid_json(problem: &str) -> Self {
+        Self {
+            errors: Some(json!({"json": ["Invalid JSON body."]})),
+            ..Self::bad_request(format!("The body is no JSON: {problem}"))
+        }
+    }
+
+    pub(crate) fn method_not_allowed(allow: &'static str) -> Self {
+        let allow = HeaderValue::from_static(allow);
+        Self { headers: vec![(ALLOW, allow)], ..Self::new(StatusCode::METHOD_NOT_ALLOWED) }
+    }
+
+    pub(crate) fn too_large(what: &str, limit: u64) -> Self {
+        Self::with(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("The {what} is larger than the limit of {limit} bytes."),
+        )
+    }
+
+    pub(crate) fn disk_full() -> Self {
+        Self::with(
+            StatusCode::INSUFFICIENT_STORAGE,
+            "The disk of the runner is full; no task is accepted until there is room.",
+        )
+    }
+
+    pub(crate) fn starting(seconds: u64) -> Self {
+        let retry = HeaderValue::from(seconds);
+        Self {
+            headers: vec![(RETRY_AFTER, retry)],
+            ..Self::with(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "The plugins are still being loaded; try again in a moment.",
+            )
+        }
+    }
+
+    pub(crate) fn unauthorized() -> Self {
+        let challenge = HeaderValue::from_static("Bearer realm=\"runner\"");
+        Self {
+            headers: vec![(WWW_AUTHENTICATE, challenge)],
+            ..Self::with(
+                StatusCode::UNAUTHORIZED,
+                "This needs the token in the instance folder's file `token`, as `Authorization: Bearer …` or `?token=…`.",
+            )
+        }
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        if error.is_disk_full() {
+            tracing::error!("{error}");
+            return Self::disk_full();
+        }
+        tracing::error!("a request failed: {error}");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut body = Map::new();
+        body.insert("code".to_owned(), json!(self.status.as_u16()));
+        if let Some(errors) = self.errors {
+            body.insert("errors".to_owned(), errors);
+        }
+        if let Some(message) = self.message {
+            body.insert("message".to_owned(), json!(message));
+        }
+        body.insert("status".to_owned(), json!(reason(self.status)));
+        let mut response = (self.status, axum::Json(Value::Object(body))).into_response();
+        response.headers_mut().extend(self.headers);
+        response
+    }
+}
+
+/// The words of the reference for a status.
+fn reason(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::PAYLOAD_TOO_LARGE => "Request Entity Too Large",
+        StatusCode::RANGE_NOT_SATISFIABLE => "Requested Range Not Satisfiable",
+        status => status.canonical_reason().unwrap_or("Error"),
+    }
+}

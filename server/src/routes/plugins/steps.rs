@@ -1,0 +1,162 @@
+//! `/plugins/<identifier>/<task>/<step>-ui/` and `…-process/`: the steps of a task.
+
+use axum::extract::{Path, Request, State};
+use axum::http::{Method, StatusCode};
+use axum::response::{IntoResponse, Response};
+use runner_core::parameters::{FieldErrors, Form};
+use runner_core::plugin::FormDescription;
+use runner_core::task::{Change, Refused, Step, Task};
+use runner_host::Provided;
+use runner_queue::Job;
+use serde_json::Map;
+
+use super::process::checked;
+use super::{find, path_of, ui};
+use crate::app::App;
+use crate::base_url::BaseUrl;
+use crate::body::Sent;
+use crate::error::ApiError;
+use crate::forms::FormPage;
+use crate::router::redirect;
+use crate::routes::Id;
+
+pub(crate) async fn dispatch(
+    State(app): State<App>,
+    base: BaseUrl,
+    path: Result<Path<(String, String, String)>, axum::extract::rejection::PathRejection>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let Path((identifier, task, action)) = path.map_err(|_| ApiError::not_found())?;
+    let provided = find(&app, &identifier).await?;
+    let Id(task) = Id::parse(&task)?;
+    let (step_id, is_page) = match (action.strip_suffix("-ui"), action.strip_suffix("-process")) {
+        (Some(step), _) => (step, true),
+        (_, Some(step)) => (step, false),
+        _ => return Err(ApiError::not_found()),
+    };
+    let found = Found::new(&app, provided, task, step_id).await?;
+    match (is_page, request.method()) {
+        (true, &Method::GET | &Method::HEAD) => {
+            let (values, errors) = ui::prefilled(&request, &found.form().parameters)?;
+            found.page(&app, &base, values, errors, false)
+        }
+        (true, &Method::POST) => {
+            let (values, errors) = ui::sent(&app, request, &found.form().parameters).await?;
+            let is_valid = errors.is_empty();
+            found.page(&app, &base, values, errors, is_valid)
+        }
+        (true, _) => Err(ApiError::method_not_allowed("GET,HEAD,POST")),
+        (false, &Method::POST) => found.submit(&app, &base, request).await,
+        (false, _) => Err(ApiError::method_not_allowed("POST")),
+    }
+}
+
+/// A step of a task, and the plugin that processes it.
+struct Found {
+    provided: Provided,
+    task: Task,
+    step: Step,
+}
+
+impl Found {
+    async fn new(
+        app: &App,
+        provided: Provided,
+        task: Option<i64>,
+        step_id: &str,
+    ) -> Result<Self, ApiError> {
+        let id = task.ok_or_else(ApiError::task_not_found)?;
+        let task = app.0.store.task(id).await?.ok_or_else(ApiError::task_not_found)?;
+        if task.plugin != provided.plugin.identifier {
+            return Err(ApiError::task_not_found());
+        }
+        let step = task.steps.iter().find(|step| step.step_id == step_id).cloned();
+        let step = step.ok_or_else(|| {
+            ApiError::with(StatusCode::NOT_FOUND, format!("The task has no step {step_id:?}."))
+        })?;
+        if provided.plugin.step(&step.step).is_none() {
+            return Err(ApiError::with(
+                StatusCode::CONFLICT,
+                format!("The step {step_id:?} is not part of the plugin any more."),
+            ));
+        }
+        Ok(Self { provided, task, step })
+    }
+
+    fn form(&self) -> &FormDescription {
+        // That there is one was checked when this was made.
+        self.provided.plugin.step(&self.step.step).unwrap_or(&self.provided.plugin.form)
+    }
+
+    fn path(&self, action: &str) -> String {
+        let (task, step) = (self.task.id, &self.step.step_id);
+        format!("{}{task}/{step}-{action}/", path_of(&self.provided.plugin))
+    }
+
+    fn page(
+        &self,
+        app: &App,
+        base: &BaseUrl,
+        values: Form,
+        errors: FieldErrors,
+        is_valid: bool,
+    ) -> Result<Response, ApiError> {
+        let page = app.0.pages.form(&FormPage {
+            plugin: &self.provided.plugin,
+            form: self.form(),
+            page: base.path(&self.path("ui")),
+            process: base.path(&self.path("process")),
+            values,
+            prefill: &self.step.values,
+            errors,
+            is_valid,
+        })?;
+        Ok(page.into_response())
+    }
+
+    /// Submits the step: at most once, whoever else does it at the same time.
+    async fn submit(
+        mut self,
+        app: &App,
+        base: &BaseUrl,
+        request: Request,
+    ) -> Result<Response, ApiError> {
+        let sent = Sent::read(app, request).await?;
+        let submitted = self.try_submit(app, &sent).await;
+        if let Err(error) = submitted {
+            sent.discard_uploads(app);
+            return Err(error);
+        }
+        Ok(redirect(StatusCode::SEE_OTHER, &base.path(&format!("/tasks/{}/", self.task.id))))
+    }
+
+    async fn try_submit(&mut self, app: &App, sent: &Sent) -> Result<(), ApiError> {
+        let parameters = match checked(app, sent, &self.form().parameters) {
+            Ok(parameters) => parameters,
+            // What is wrong with the values matters only where they would be taken.
+            Err(error) => {
+                let change =
+                    Change::StepSubmitted { step_id: self.step.step_id.clone(), parameters: Map::new() };
+                self.task.clone().apply(change).map_err(|refused| conflict(&refused))?;
+                return Err(error);
+            }
+        };
+        let version = self.task.version;
+        let change = Change::StepSubmitted { step_id: self.step.step_id.clone(), parameters };
+        let events = self.task.apply(change).map_err(|refused| conflict(&refused))?;
+        if !app.0.store.write_page(&self.task, version, &events).await? {
+            let message = "The task changed at the same moment; look at it before trying again.";
+            return Err(ApiError::with(StatusCode::CONFLICT, message));
+        }
+        app.0.queue.push(Job { task: self.task.id, run: self.task.run });
+        app.0.queue.deliveries_due();
+        app.0.events.changed(self.task.id);
+        Ok(())
+    }
+}
+
+fn conflict(refused: &Refused) -> ApiError {
+    let mut text = refused.to_string();
+    text[..1].make_ascii_uppercase();
+    ApiError::with(StatusCode::CONFLICT, format!("{text}; nothing was changed."))
+}

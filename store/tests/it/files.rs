@@ -1,0 +1,75 @@
+use std::io::Write;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use runner_core::file::Upload;
+
+use crate::{Fixture, new_task, run_write, succeeded};
+
+/// Files below a folder.
+fn count(folder: &Path) -> usize {
+    let mut files = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let entry = entry.unwrap();
+        files += match entry.file_type().unwrap().is_dir() {
+            true => count(&entry.path()),
+            false => 1,
+        };
+    }
+    files
+}
+
+#[tokio::test]
+async fn a_file_that_is_not_finished_leaves_nothing() {
+    let fixture = Fixture::new().await;
+    let files = fixture.store.files();
+    let mut writer = files.create().unwrap();
+    writer.write_all(&[7; 100_000]).unwrap();
+    assert_eq!(writer.size(), 100_000);
+    assert_eq!(count(&fixture.config.files), 1);
+    drop(writer);
+    assert_eq!(count(&fixture.config.files), 0);
+
+    let mut writer = files.create().unwrap();
+    writer.append(b"hel").unwrap();
+    writer.append(b"lo").unwrap();
+    let stored = writer.finish().unwrap();
+    assert_eq!(stored.size, 5);
+    assert_eq!(stored.digest, files.put(&b"hello"[..]).unwrap().digest);
+    assert_eq!(std::fs::read(files.path(&stored.key)).unwrap(), b"hello");
+}
+
+#[tokio::test]
+async fn a_sweep_removes_only_old_keys_without_a_row() {
+    let fixture = Fixture::new().await;
+    let store = &fixture.store;
+    let files = store.files();
+    let uploaded = files.put(&b"in"[..]).unwrap();
+    let mut task = new_task();
+    task.uploads = vec![Upload {
+        key: uploaded.key.clone(),
+        name: "in.csv".to_owned(),
+        content_type: "text/csv".to_owned(),
+        size: uploaded.size,
+    }];
+    let id = store.insert_task(task).await.unwrap();
+    let mut task = fixture.read(id).await;
+    assert_eq!(task.outputs, [], "an upload is no output");
+    assert_eq!(store.file(1).await.unwrap(), None, "and has no URL");
+    let mut write = run_write(&mut task, succeeded());
+    write.outputs = vec![fixture.output("out.csv")];
+    let output = write.outputs[0].stored.key.clone();
+    assert!(store.write_run(write).await.unwrap());
+    let orphans: Vec<_> = (0..50).map(|_| fixture.output("lost.csv")).collect();
+    let unfinished = files.create().unwrap();
+
+    let now = SystemTime::now();
+    let hour = Duration::from_secs(3600);
+    assert_eq!(store.sweep_files(now - hour).await.unwrap(), 0);
+    assert_eq!(count(&fixture.config.files), 53);
+    assert_eq!(store.sweep_files(now + hour).await.unwrap(), 51);
+    assert_eq!(count(&fixture.config.files), 2);
+    assert!(files.open(&uploaded.key).is_ok() && files.open(&output).is_ok());
+    assert!(files.open(&orphans[0].stored.key).is_err());
+    assert!(unfinished.finish().is_err());
+}

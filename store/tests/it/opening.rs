@@ -1,0 +1,110 @@
+use runner_store::{Durability, Store, StoreConfig, StoreError};
+use sqlx::{ConnectOptions, SqliteConnection, sqlite::SqliteConnectOptions};
+
+use crate::{Fixture, config, new_task};
+
+async fn connect(config: &StoreConfig) -> SqliteConnection {
+    let options = SqliteConnectOptions::new().filename(&config.database);
+    options.connect().await.unwrap()
+}
+
+#[tokio::test]
+async fn a_database_of_a_newer_runner_is_refused() {
+    let Fixture {
+        store,
+        config,
+        folder: _folder,
+    } = Fixture::new().await;
+    store.close().await;
+    let mut connection = connect(&config).await;
+    sqlx::query("INSERT INTO runner_migrations VALUES (99, 'later', 0)")
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    let error = Store::open(&config).await.unwrap_err();
+    let expected = StoreError::Newer {
+        path: config.database.clone(),
+        found: 99,
+        known: 1,
+    };
+    assert_eq!(error.to_string(), expected.to_string());
+}
+
+#[tokio::test]
+async fn what_is_no_database_is_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path());
+    std::fs::create_dir_all(config.database.parent().unwrap()).unwrap();
+    std::fs::write(
+        &config.database,
+        "no database at all, just text".repeat(100),
+    )
+    .unwrap();
+    let error = Store::open(&config).await.unwrap_err();
+    assert!(error.to_string().contains("runner.db"), "{error}");
+
+    std::fs::remove_file(&config.database).unwrap();
+    std::fs::write(folder.path().join("plain"), "").unwrap();
+    let config = StoreConfig {
+        database: folder.path().join("plain/runner.db"),
+        ..config
+    };
+    let error = Store::open(&config).await.unwrap_err();
+    assert!(error.to_string().contains("plain"), "{error}");
+}
+
+#[tokio::test]
+async fn several_may_open_an_empty_folder_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path());
+    let open = || Store::open(&config);
+    let (a, b, c) = tokio::join!(open(), open(), open());
+    for (store, id) in [a, b, c].into_iter().zip(1..) {
+        assert_eq!(store.unwrap().insert_task(new_task()).await.unwrap(), id);
+    }
+}
+
+#[tokio::test]
+async fn a_closed_store_refuses_and_leaves_one_file() {
+    let fixture = Fixture::new().await;
+    let id = fixture.task().await.id;
+    let other = fixture.store.clone();
+    fixture.store.close().await;
+    assert!(matches!(other.task(id).await, Err(StoreError::Closed)));
+    let insert = other.insert_task(new_task()).await;
+    assert!(matches!(insert, Err(StoreError::Closed)));
+    let folder = fixture.config.database.parent().unwrap();
+    assert_eq!(std::fs::read_dir(folder).unwrap().count(), 1);
+}
+
+#[tokio::test]
+async fn a_store_that_survives_power_cuts_does_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = StoreConfig {
+        durability: Durability::Power,
+        ..config(folder.path())
+    };
+    let store = Store::open(&config).await.unwrap();
+    assert_eq!(store.insert_task(new_task()).await.unwrap(), 1);
+    let stored = store.files().put(&b"x"[..]).unwrap();
+    assert!(store.files().open(&stored.key).is_ok());
+}
+
+#[tokio::test]
+async fn the_database_is_set_up_as_documented() {
+    let fixture = Fixture::new().await;
+    let mut connection = connect(&fixture.config).await;
+    let mode: String = sqlx::query_scalar("PRAGMA journal_mode")
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
+    assert_eq!(mode, "wal");
+    let plan: Vec<(i64, i64, i64, String)> = sqlx::query_as(
+        "EXPLAIN QUERY PLAN SELECT id FROM tasks WHERE state IN ('queued', 'running') \
+         AND attempts + (state = 'running') > 3 ORDER BY id",
+    )
+    .fetch_all(&mut connection)
+    .await
+    .unwrap();
+    assert!(plan[0].3.contains("tasks_dispatched"), "{plan:?}");
+}

@@ -1,0 +1,119 @@
+use std::collections::HashSet;
+
+use runner_core::task::{Change, INLINE_LOG, LogWriter, TaskState};
+use runner_store::StoreError;
+
+use crate::{Fixture, run_write, succeeded};
+
+#[tokio::test]
+async fn the_fence_stops_old_runs_other_holders_and_the_end() {
+    let fixture = Fixture::new().await;
+    let store = &fixture.store;
+    let mut task = fixture.task().await;
+    store.subscribe(task.id, "http://h/", None).await.unwrap();
+    let write = run_write(&mut task, Change::Started);
+    assert!(store.write_run(write).await.unwrap());
+    let before = fixture.read(task.id).await;
+
+    let mut ended = run_write(&mut task, succeeded());
+    ended.log = "late".to_owned();
+    ended.outputs = vec![fixture.output("late.csv")];
+    let mut old = ended.clone();
+    old.task.run = 0;
+    let mut other = ended.clone();
+    other.holder = "worker-2".to_owned();
+    let mut unknown = ended.clone();
+    unknown.task.id = 99;
+    for late in [old, other, unknown] {
+        assert!(!store.write_run(late).await.unwrap());
+    }
+    assert_eq!(fixture.read(task.id).await, before, "nothing was written");
+    let due = store.due_deliveries(i64::MAX, 10).await.unwrap();
+    assert_eq!(due, []);
+
+    assert!(store.write_run(ended.clone()).await.unwrap());
+    let done = fixture.read(task.id).await;
+    assert_eq!(done.state, TaskState::Succeeded);
+    assert!(!store.write_run(ended).await.unwrap());
+    assert_eq!(fixture.read(task.id).await, done);
+}
+
+#[tokio::test]
+async fn a_run_that_two_workers_finish_has_its_outputs_once() {
+    let fixture = Fixture::new().await;
+    let store = &fixture.store;
+    let mut task = fixture.task().await;
+    let mut first = run_write(&mut task, succeeded());
+    let mut second = first.clone();
+    second.holder = "worker-2".to_owned();
+    first.outputs = vec![fixture.output("a.csv"), fixture.output("b.csv")];
+    second.outputs = vec![fixture.output("a.csv"), fixture.output("b.csv")];
+    let (first, second) = tokio::join!(store.write_run(first), store.write_run(second));
+    assert_ne!(first.unwrap(), second.unwrap());
+    let outputs = fixture.read(task.id).await.outputs;
+    assert_eq!(outputs.len(), 2);
+    let tags: HashSet<_> = outputs.iter().map(|file| &file.tag).collect();
+    assert_eq!(tags.len(), 2);
+    for file in &outputs {
+        assert_eq!(file.tag.len(), 43);
+        let read = store.file(file.id).await.unwrap();
+        assert_eq!(read.as_ref(), Some(file));
+        let content = std::io::read_to_string(store.files().open(&file.key).unwrap()).unwrap();
+        assert_eq!((content.as_str(), file.size), (file.name.as_str(), 5));
+        assert_eq!(file.digest.len(), 64);
+        assert!(file.created_at > 1_700_000_000 && file.created_at < 10_000_000_000);
+    }
+}
+
+#[tokio::test]
+async fn a_write_that_fails_writes_nothing_of_itself() {
+    let fixture = Fixture::new().await;
+    let store = &fixture.store;
+    let mut task = fixture.task().await;
+    let mut write = run_write(&mut task, succeeded());
+    let output = fixture.output("a.csv");
+    // One key cannot be that of two outputs.
+    write.outputs = vec![output.clone(), output];
+    let error = store.write_run(write.clone()).await.unwrap_err();
+    assert!(matches!(error, StoreError::Sql { .. }), "{error:?}");
+    assert!(error.to_string().contains("task 1"), "{error}");
+    let seen = fixture.read(task.id).await;
+    assert_eq!((seen.state, seen.version), (TaskState::Queued, 0));
+    write.outputs.pop();
+    assert!(store.write_run(write).await.unwrap());
+    assert_eq!(fixture.read(task.id).await.outputs.len(), 1);
+}
+
+#[tokio::test]
+async fn a_long_log_is_whole_after_many_writes() {
+    let fixture = Fixture::new().await;
+    let store = &fixture.store;
+    let mut task = fixture.task().await;
+    let mut log = LogWriter::new(task.log_length);
+    let mut whole = String::new();
+    let mut write = run_write(&mut task, Change::Started);
+    // Sizes that meet the limit of the row inside of a character, and go over it at once and bit by bit.
+    for (i, size) in [1, 5_000, 11_380, 40_000, 0, 3].into_iter().enumerate() {
+        log.entry(&format!("{i}\u{0}{}", "ä".repeat(size / 2)));
+        write.log = log.take();
+        whole.push_str(&write.log);
+        assert!(store.write_run(write.clone()).await.unwrap());
+        let seen = fixture.read(task.id).await;
+        assert_eq!(seen.log, whole);
+        assert_eq!(seen.log_length, whole.len() as u64);
+    }
+    let task = store.task_for_run(task.id, 1).await.unwrap().unwrap();
+    assert!(whole.starts_with(&task.log));
+    assert!((INLINE_LOG - 2..=INLINE_LOG).contains(&task.log.len()));
+    assert_eq!(task.log_length, whole.len() as u64);
+}
+
+#[tokio::test]
+async fn a_log_of_ten_megabytes_comes_in_one_write() {
+    let fixture = Fixture::new().await;
+    let mut task = fixture.task().await;
+    let mut write = run_write(&mut task, Change::Failed);
+    write.log = "0123456789abcde\n".repeat(640 * 1024);
+    assert!(fixture.store.write_run(write.clone()).await.unwrap());
+    assert!(fixture.read(task.id).await.log == write.log);
+}

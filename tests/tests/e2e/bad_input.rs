@@ -1,0 +1,6 @@
+//! Clients, plugins and disks that misbehave: a clear answer, and nothing else is harmed.
+
+mod clients;
+mod disk;
+mod loading;
+mod running;

@@ -1,0 +1,107 @@
+//! A disk that is full: a small tmpfs under the instance folder.
+
+use std::fs;
+use std::path::Path;
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use runner_tests::Runner;
+use runner_tests::scratch::Scratch;
+
+use crate::shared::HARNESS;
+
+/// Bytes that the disk has.
+const SIZE: u64 = 96 << 20;
+/// Bytes below which nothing new is accepted.
+const FLOOR: u64 = 4_000_000;
+
+/// A small disk, unmounted when dropped.
+struct Disk(Scratch);
+
+impl Disk {
+    /// `None` where mounting is not allowed.
+    fn mount() -> Option<Self> {
+        let folder = Scratch::new();
+        let options = format!("size={SIZE},mode=755");
+        let flags = MsFlags::empty();
+        match mount(
+            Some("tmpfs"),
+            folder.path(),
+            Some("tmpfs"),
+            flags,
+            Some(&*options),
+        ) {
+            Ok(()) => Some(Self(folder)),
+            Err(error) => {
+                println!("skipped: a tmpfs cannot be mounted here: {error}");
+                None
+            }
+        }
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// Writes a file until the disk is full.
+    fn fill(&self) -> std::path::PathBuf {
+        let path = self.path().join("filling");
+        let block = vec![0xaa; 1 << 16];
+        let mut file = fs::File::create(&path).expect("cannot fill the disk");
+        while std::io::Write::write_all(&mut file, &block).is_ok() {}
+        path
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = umount2(self.path(), MntFlags::MNT_DETACH);
+    }
+}
+
+#[test]
+fn a_full_disk_is_told_and_nothing_is_lost() {
+    let Some(disk) = Disk::mount() else { return };
+    let mut runner = Runner::builder()
+        .plugins([HARNESS, "tests/fixtures/bad"])
+        .env("DESCRIBE_TIMEOUT", 5)
+        .env("DISK_FLOOR", FLOOR)
+        .instance(disk.path().join("instance"))
+        .start();
+    let pace = [("marker", "before"), ("pieces", "10"), ("pause", "0")];
+    let before = runner.run_well("pace@1-0-0", &pace);
+    let number = before["links"][0]["href"]
+        .as_str()
+        .and_then(runner_tests::api::task_number);
+    let number = number.expect("the first link leads to the task");
+
+    // A plugin that fills it fails alone.
+    let log = runner.run_badly("bad-fill-disk@1-0-0", &[("megabytes", "256")]);
+    assert!(log.contains("space"), "{log}");
+    let after = runner.run_well(
+        "pace@1-0-0",
+        &[("marker", "after"), ("pieces", "10"), ("pause", "0")],
+    );
+    assert!(runner.output(&after, "pace.txt").starts_with(b"after 0\n"));
+
+    // Nothing new is accepted below the floor; what is there can be read.
+    let filling = disk.fill();
+    let answer = runner
+        .post_form("/plugins/pace@1-0-0/process/", &pace)
+        .expect(507);
+    assert!(answer.json()["message"].is_string(), "{}", answer.text());
+    assert_eq!(runner.task(number), before);
+    runner.get("/plugins/").expect(200);
+
+    // Nor does a crash on a full disk.
+    runner.kill9();
+    fs::remove_file(&filling).expect("cannot free the disk");
+    runner.restart();
+    assert_eq!(runner.task(number)["log"], before["log"]);
+    assert!(
+        runner
+            .output(&runner.task(number), "pace.txt")
+            .starts_with(b"before 0\n")
+    );
+    runner.run_well("pace@1-0-0", &pace);
+    runner.kill9();
+}

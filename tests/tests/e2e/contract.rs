@@ -1,0 +1,6 @@
+//! What the contract says beyond the transcripts.
+
+mod files;
+mod requests;
+mod subscriptions;
+mod tasks;

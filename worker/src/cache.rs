@@ -1,0 +1,45 @@
+use futures::future::BoxFuture;
+use runner_host::DescriptionCache;
+use runner_host::digest::FileStat;
+use runner_store::{Store, StoreError};
+
+/// Keeps what is known of modules in SQL. An error is logged and counts as "not known".
+#[derive(Debug, Clone)]
+pub struct StoreCache(pub Store);
+
+fn known<T: Default>(result: Result<T, StoreError>) -> T {
+    result.unwrap_or_else(|error| {
+        tracing::warn!("what is known of modules cannot be kept: {error}");
+        T::default()
+    })
+}
+
+fn stat(stat: &FileStat) -> runner_store::FileStat {
+    runner_store::FileStat {
+        device: stat.device,
+        inode: stat.inode,
+        size: stat.size,
+        modified_ns: stat.modified_ns,
+        changed_ns: stat.changed_ns,
+    }
+}
+
+impl DescriptionCache for StoreCache {
+    fn description<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Option<String>> {
+        Box::pin(async move { known(self.0.description(key).await) })
+    }
+
+    fn put_description<'a>(&'a self, key: &'a str, description: &'a str) -> BoxFuture<'a, ()> {
+        Box::pin(async move { known(self.0.put_description(key, description).await) })
+    }
+
+    fn file_digest<'a>(&'a self, file: &'a FileStat) -> BoxFuture<'a, Option<String>> {
+        Box::pin(async move { known(self.0.file_digest(&stat(file)).await) })
+    }
+
+    fn put_file_digests<'a>(&'a self, digests: &'a [(FileStat, String)]) -> BoxFuture<'a, ()> {
+        let digests: Vec<_> =
+            digests.iter().map(|(file, digest)| (stat(file), digest.clone())).collect();
+        Box::pin(async move { known(self.0.put_file_digests(&digests).await) })
+    }
+}

@@ -1,0 +1,107 @@
+//! Brings the inputs of a run into its folder.
+
+use std::path::Path;
+
+use runner_core::file::{Upload, plain_name};
+use runner_core::parameters::{DataField, FieldKind, Parameters};
+use runner_fetch::Fetcher;
+use runner_host::RunFolder;
+use runner_host::protocol::Input;
+use runner_store::FileStore;
+use serde_json::{Map, Value, json};
+
+/// What a run gets: its parameters as the plugin sees them, and the files beside them.
+pub(crate) struct Gathered {
+    pub(crate) parameters: Map<String, Value>,
+    pub(crate) inputs: Map<String, Value>,
+}
+
+/// Downloads data inputs and links uploads. The error says which parameter, and why.
+pub(crate) async fn gather(
+    fetcher: &Fetcher,
+    files: &FileStore,
+    folder: &RunFolder,
+    form: &Parameters,
+    given: &Map<String, Value>,
+) -> Result<Gathered, String> {
+    let mut gathered = Gathered { parameters: given.clone(), inputs: Map::new() };
+    let mut number = 0;
+    for field in form.fields() {
+        let Some(value) = given.get(&field.key) else { continue };
+        let (kind, values) = match (&field.kind, value) {
+            (FieldKind::List(items), Value::Array(values)) => (items.as_ref(), values.as_slice()),
+            (kind, value) => (kind, std::slice::from_ref(value)),
+        };
+        let data = match kind {
+            FieldKind::Upload(data) => data,
+            FieldKind::Data(data) if data.fetch => data,
+            _ => continue,
+        };
+        let in_parameter = |error: String| format!("{} ({}): {error}", field.label, field.key);
+        let folder = folder.inputs().map_err(|error| in_parameter(error.to_string()))?;
+        let mut found = Vec::with_capacity(values.len());
+        for value in values {
+            number += 1;
+            let one = match value {
+                Value::String(url) => download(fetcher, folder, number, url, data).await,
+                value => link(files, folder, number, value, data),
+            };
+            found.push(serde_json::to_value(one.map_err(in_parameter)?).unwrap_or_default());
+        }
+        if matches!(kind, FieldKind::Upload(_)) {
+            let names: Vec<Value> = found.iter().map(|input| input["name"].clone()).collect();
+            let shown = if value.is_array() { json!(names) } else { names[0].clone() };
+            gathered.parameters.insert(field.key.clone(), shown);
+        }
+        let found = if value.is_array() { Value::Array(found) } else { found.swap_remove(0) };
+        gathered.inputs.insert(field.key.clone(), found);
+    }
+    Ok(gathered)
+}
+
+async fn download(
+    fetcher: &Fetcher,
+    folder: &Path,
+    number: usize,
+    url: &str,
+    data: &DataField,
+) -> Result<Input, String> {
+    let draft = folder.join(format!("{number}"));
+    let download = fetcher.download(url, &draft).await.map_err(|error| error.to_string())?;
+    let path = folder.join(format!("{number}-{}", plain_name(&download.name)));
+    tokio::fs::rename(&draft, &path).await.map_err(|error| error.to_string())?;
+    Ok(Input {
+        path: path.display().to_string(),
+        name: download.name,
+        content_type: download.content_type,
+        data_type: download.data_type.unwrap_or_else(|| data.data_type.clone()),
+        url: Some(url.to_owned()),
+        size: download.size,
+    })
+}
+
+fn link(
+    files: &FileStore,
+    folder: &Path,
+    number: usize,
+    value: &Value,
+    data: &DataField,
+) -> Result<Input, String> {
+    let upload: Upload = serde_json::from_value(value["$upload"].clone())
+        .map_err(|error| format!("the task's record of the upload is not usable: {error}"))?;
+    let path = folder.join(format!("{number}-{}", plain_name(&upload.name)));
+    let stored = files.path(&upload.key);
+    // The store may lie on another file system.
+    if std::fs::hard_link(&stored, &path).is_err() {
+        std::fs::copy(&stored, &path)
+            .map_err(|error| format!("the upload cannot be read: {error}"))?;
+    }
+    Ok(Input {
+        path: path.display().to_string(),
+        name: upload.name,
+        content_type: upload.content_type,
+        data_type: data.data_type.clone(),
+        url: None,
+        size: upload.size,
+    })
+}

@@ -1,0 +1,171 @@
+//! What a run changes, between two writes to SQL.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures::future::BoxFuture;
+use runner_core::plugin::Plugin;
+use runner_core::task::{Change, LogWriter, MAX_OUTPUTS, Task, TaskState};
+use runner_fetch::Fetcher;
+use runner_host::protocol::{OutputNote, RunEvent, StepNote};
+use runner_host::RunHandler;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+/// A run that lasts this long is written as running even if it tells nothing.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// The task as the run has made it so far. Many changes become one write.
+pub(crate) struct RunState {
+    inner: Mutex<Inner>,
+    /// `None` where it is not loaded: then there is no run.
+    plugin: Option<Arc<Plugin>>,
+    began: Instant,
+    /// Cancelled when the plugin breaks a rule and need not go on.
+    broken: CancellationToken,
+}
+
+struct Inner {
+    task: Task,
+    log: LogWriter,
+    outputs: Vec<OutputNote>,
+    is_changed: bool,
+    problem: Option<String>,
+}
+
+/// What a write takes along.
+pub(crate) struct Flush {
+    pub(crate) task: Task,
+    pub(crate) log: String,
+}
+
+impl RunState {
+    pub(crate) fn new(task: Task, plugin: Option<Arc<Plugin>>, broken: CancellationToken) -> Self {
+        let log = LogWriter::new(task.log_length);
+        let inner = Inner { task, log, outputs: Vec::new(), is_changed: false, problem: None };
+        Self { inner: Mutex::new(inner), plugin, began: Instant::now(), broken }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn log(&self, text: &str) {
+        let mut inner = self.inner();
+        inner.log.entry(text);
+        inner.is_changed = true;
+    }
+
+    /// What is to be written now, if anything: news, or that a quiet run is still at work.
+    pub(crate) fn flush(&self) -> Option<Flush> {
+        let mut inner = self.inner();
+        let is_long = self.began.elapsed() >= QUIET && inner.task.state == TaskState::Queued;
+        if !inner.is_changed && !is_long {
+            return None;
+        }
+        inner.is_changed = false;
+        if inner.task.state == TaskState::Queued {
+            // From queued this is always allowed.
+            let _ = inner.task.apply(Change::Started);
+        }
+        Some(Flush { task: inner.task.clone(), log: inner.log.take() })
+    }
+
+    /// Applies the last change of the run. Answers what to write, and what to tell.
+    pub(crate) fn finish(&self, change: Change) -> (Flush, Vec<runner_core::task::TaskEvent>) {
+        let mut inner = self.inner();
+        let events = inner.task.apply(change).unwrap_or_else(|refused| {
+            tracing::error!(task = inner.task.id, "the end of a run was refused: {refused}");
+            Vec::new()
+        });
+        (Flush { task: inner.task.clone(), log: inner.log.finish() }, events)
+    }
+
+    /// The outputs that the run named.
+    pub(crate) fn take_outputs(&self) -> Vec<OutputNote> {
+        std::mem::take(&mut self.inner().outputs)
+    }
+
+    /// What the plugin did that it must not do.
+    pub(crate) fn problem(&self) -> Option<String> {
+        self.inner().problem.clone()
+    }
+
+    pub(crate) fn event(&self, event: RunEvent) {
+        let mut inner = self.inner();
+        if inner.problem.is_some() {
+            return;
+        }
+        inner.is_changed = true;
+        let outcome = match event {
+            RunEvent::Log(text) => {
+                inner.log.entry(&text);
+                Ok(())
+            }
+            RunEvent::Progress(progress) => inner.apply(Change::Progressed(progress)),
+            RunEvent::Link(link) => inner.apply(Change::LinkAdded(link)),
+            RunEvent::Step(note) => self.add_step(&mut inner, note),
+            RunEvent::Output(_) if inner.outputs.len() >= MAX_OUTPUTS => {
+                Err(format!("more than {MAX_OUTPUTS} outputs"))
+            }
+            RunEvent::Output(note) => {
+                inner.is_changed = false;
+                inner.outputs.push(note);
+                Ok(())
+            }
+        };
+        if let Err(problem) = outcome {
+            inner.problem = Some(problem);
+            self.broken.cancel();
+        }
+    }
+
+    fn add_step(&self, inner: &mut Inner, note: StepNote) -> Result<(), String> {
+        if self.plugin.as_ref().is_none_or(|plugin| plugin.step(&note.step).is_none()) {
+            return Err(format!("the plugin asked for the step {:?}, which it does not describe", note.step));
+        }
+        let step_id = note.step_id.unwrap_or_else(|| note.step.clone());
+        inner.apply(Change::StepAdded { step: note.step, step_id, values: note.values })
+    }
+}
+
+impl Inner {
+    fn apply(&mut self, change: Change) -> Result<(), String> {
+        self.task.apply(change).map(drop).map_err(|refused| refused.to_string())
+    }
+}
+
+/// Hears a run, and downloads what it asks for.
+pub(crate) struct Handler {
+    pub(crate) state: Arc<RunState>,
+    pub(crate) fetcher: Fetcher,
+    /// Where downloads go.
+    pub(crate) inputs: std::path::PathBuf,
+    pub(crate) count: std::sync::atomic::AtomicUsize,
+}
+
+impl RunHandler for Handler {
+    fn event(&self, event: RunEvent) {
+        self.state.event(event);
+    }
+
+    fn fetch(&self, url: String) -> BoxFuture<'static, Result<Value, String>> {
+        let number = self.count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let folder = self.inputs.clone();
+        let fetcher = self.fetcher.clone();
+        Box::pin(async move {
+            tokio::fs::create_dir_all(&folder).await.map_err(|error| error.to_string())?;
+            let path = folder.join(format!("fetched-{number}"));
+            let download =
+                fetcher.download(&url, &path).await.map_err(|error| error.to_string())?;
+            Ok(json!({
+                "path": path,
+                "name": download.name,
+                "contentType": download.content_type,
+                "dataType": download.data_type.unwrap_or_else(|| "*".to_owned()),
+                "size": download.size,
+                "url": url,
+            }))
+        })
+    }
+}
