@@ -8,6 +8,7 @@ use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use futures::StreamExt;
+use runner_core::file::Upload;
 use runner_core::parameters::{Checked, Form, Parameters};
 use serde_json::{Map, Value};
 
@@ -69,10 +70,17 @@ impl Sent {
         }
     }
 
+    /// The files that came with it.
+    pub(crate) fn uploads(&self) -> Vec<Upload> {
+        match self {
+            Self::Form(form) => form.uploads().cloned().collect(),
+            Self::Json(_) => Vec::new(),
+        }
+    }
+
     /// Removes the files that came with it from the file store.
     pub(crate) fn discard_uploads(&self, app: &App) {
-        let Self::Form(form) = self else { return };
-        for upload in form.uploads() {
+        for upload in self.uploads() {
             if let Err(error) = app.0.store.files().remove(&upload.key) {
                 // The sweep finds it later.
                 tracing::warn!("an upload that is not wanted cannot be removed: {error}");

@@ -3,6 +3,8 @@
 mod fields;
 
 use axum::response::Html;
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Serde;
 use minijinja::{Environment, Value, context};
 use rust_embed::RustEmbed;
 use runner_core::parameters::{FieldErrors, Form};
@@ -38,6 +40,10 @@ pub(crate) struct FormPage<'a> {
 impl Pages {
     pub(crate) fn new() -> Self {
         let mut environment = Environment::new();
+        match SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build() {
+            Ok(syntax) => environment.set_syntax(syntax),
+            Err(error) => tracing::error!("the syntax of templates is broken: {error}"),
+        }
         for name in Templates::iter() {
             let Some(file) = Templates::get(&name) else { continue };
             let source = String::from_utf8_lossy(&file.data).into_owned();
@@ -57,12 +63,12 @@ impl Pages {
             context! {
                 name => page.plugin.identity.name(),
                 version => page.plugin.identity.version(),
-                title => page.form.title,
-                schema => Value::from_serialize(fields.iter().map(fields::view).collect::<Vec<_>>()),
-                values => Value::from_serialize(fields::values(fields, &page.values, page.prefill)),
-                errors => Value::from_serialize(&page.errors),
+                title => page.form.title.as_str(),
+                schema => Serde(fields.iter().map(fields::view).collect::<Vec<_>>()),
+                values => Serde(fields::values(fields, &page.values, page.prefill)),
+                errors => Serde(&page.errors),
                 valid => page.is_valid,
-                process => page.process,
+                process => page.process.as_str(),
                 help_text => markdown(&page.form.help),
                 example_values => example(&page.page, &page.form.example),
             },
@@ -71,7 +77,7 @@ impl Pages {
 
     /// The page of the runner itself.
     pub(crate) fn index(&self, plugins: &[(String, String, String)]) -> Result<Html<String>, ApiError> {
-        self.render("index.html", context! { plugins => Value::from_serialize(plugins) })
+        self.render("index.html", context! { plugins => Serde(plugins) })
     }
 
     fn render(&self, name: &str, context: Value) -> Result<Html<String>, ApiError> {

@@ -5,6 +5,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use runner_core::parameters::Parameters;
 use runner_core::task::NewTask;
+use runner_host::Provided;
 use runner_queue::Job;
 use serde_json::{Map, Value};
 
@@ -25,38 +26,31 @@ pub(crate) async fn start(
     let provided = find(&app, &identifier).await?;
     require_room(&app)?;
     let sent = Sent::read(&app, request).await?;
-    let made = make(&app, &base, &provided, &sent).await;
-    match made {
-        Ok(task) => {
-            app.0.queue.push(Job { task, run: 1 });
-            Ok(redirect(StatusCode::SEE_OTHER, &base.path(&format!("/tasks/{task}/"))))
-        }
-        Err(error) => {
-            sent.discard_uploads(&app);
-            Err(error)
-        }
-    }
+    // A client that hangs up now must not leave a task behind that no worker hears of.
+    let made = tokio::spawn(make(app, base.clone(), provided, sent)).await;
+    let task = made.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
+    Ok(redirect(StatusCode::SEE_OTHER, &base.path(&format!("/tasks/{task}/"))))
 }
 
-async fn make(
-    app: &App,
-    base: &BaseUrl,
-    provided: &runner_host::Provided,
-    sent: &Sent,
-) -> Result<i64, ApiError> {
-    let parameters = checked(app, sent, &provided.plugin.form.parameters)?;
-    let uploads = match sent {
-        Sent::Form(form) => form.uploads().cloned().collect(),
-        Sent::Json(_) => Vec::new(),
+async fn make(app: App, base: BaseUrl, provided: Provided, sent: Sent) -> Result<i64, ApiError> {
+    let inserted = match checked(&app, &sent, &provided.plugin.form.parameters) {
+        Ok(parameters) => {
+            let task = NewTask {
+                plugin: provided.plugin.identifier.clone(),
+                digest: provided.module.status().sha256,
+                parameters,
+                uploads: sent.uploads(),
+                base_url: base.url(""),
+            };
+            app.0.store.insert_task(task).await.map_err(ApiError::from)
+        }
+        Err(error) => Err(error),
     };
-    let task = NewTask {
-        plugin: provided.plugin.identifier.clone(),
-        digest: provided.module.status().sha256,
-        parameters,
-        uploads,
-        base_url: base.url(""),
-    };
-    Ok(app.0.store.insert_task(task).await?)
+    match inserted {
+        Ok(task) => app.0.queue.push(Job { task, run: 1 }),
+        Err(_) => sent.discard_uploads(&app),
+    }
+    inserted
 }
 
 /// The values, if all is right with them.

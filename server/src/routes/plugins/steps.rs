@@ -8,6 +8,7 @@ use runner_core::plugin::FormDescription;
 use runner_core::task::{Change, Refused, Step, Task};
 use runner_host::Provided;
 use runner_queue::Job;
+use runner_store::PageWrite;
 use serde_json::Map;
 
 use super::process::checked;
@@ -144,7 +145,14 @@ impl Found {
         let version = self.task.version;
         let change = Change::StepSubmitted { step_id: self.step.step_id.clone(), parameters };
         let events = self.task.apply(change).map_err(|refused| conflict(&refused))?;
-        if !app.0.store.write_page(&self.task, version, &events).await? {
+        let write = PageWrite {
+            task: &self.task,
+            expected_version: version,
+            events: &events,
+            uploads: &sent.uploads(),
+            log: "",
+        };
+        if !app.0.store.write_page_with(write).await? {
             let message = "The task changed at the same moment; look at it before trying again.";
             return Err(ApiError::with(StatusCode::CONFLICT, message));
         }

@@ -270,21 +270,21 @@ fn comparable(mut theirs: Value, mut ours: Value) -> (Value, Value) {
         let lasting = |task: &Value| json!({"links": task["links"], "steps": task["steps"]});
         return (lasting(&theirs), lasting(&ours));
     }
-    if theirs["status"] == "FAILURE" {
+    if theirs["status"] == "FAILURE" && ours.get("log").is_some() {
         for task in [&mut theirs, &mut ours] {
             let log = text(&task["log"]);
             task["log"] = log.lines().next().unwrap_or_default().into();
         }
     }
-    if let (Some(known), Some(list)) =
-        (theirs["plugins"].as_array(), ours["plugins"].as_array_mut())
-    {
-        let known = |plugin: &Value| {
+    // Not by index, which would add the key to what lacks it.
+    let list = ours.get_mut("plugins").and_then(Value::as_array_mut);
+    if let (Some(known), Some(list)) = (theirs["plugins"].as_array(), list) {
+        let is_known = |plugin: &Value| {
             known
                 .iter()
-                .any(|k| k["identifier"] == plugin["identifier"])
+                .any(|known| known["identifier"] == plugin["identifier"])
         };
-        list.retain(known);
+        list.retain(is_known);
     }
     (theirs, ours)
 }

@@ -1,0 +1,329 @@
+//! `runner up`: server and workers in one process.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, bail};
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use clap::Args;
+use runner_core::identity::url_segment;
+use runner_core::parameters::field::as_text;
+use runner_fetch::{FetchConfig, Fetcher, Proxies};
+use runner_host::host::Patience;
+use runner_host::{Launcher, Modules, ModulesConfig};
+use runner_queue::{Events, Job, Queue};
+use runner_server::{App, ServerConfig};
+use runner_store::{Store, StoreConfig};
+use runner_worker::{StoreCache, Tools, Worker, WorkerConfig};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::settings::sources::Sources;
+use crate::settings::{Flags, Settings};
+
+/// Runs that were lost with the runner before a task is given up.
+const MAX_ATTEMPTS: i64 = 3;
+/// How long `GET /plugins/` waits for modules that are being described.
+const PLUGINS_WAIT: Duration = Duration::from_secs(4);
+/// How long a webhook may take to answer.
+const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Each flag is a setting; more settings, as variables, stand in `.env.example`.
+#[derive(Debug, Args)]
+pub(crate) struct Up {
+    /// Address to listen on [RUNNER_HOST, default 127.0.0.1]
+    #[arg(long)]
+    host: Option<String>,
+    /// Port to listen on; 0 takes a free one [RUNNER_PORT, default 5005]
+    #[arg(long)]
+    port: Option<String>,
+    /// Folder of everything the runner keeps [RUNNER_INSTANCE_FOLDER, default instance]
+    #[arg(long)]
+    instance_folder: Option<String>,
+    /// Folders of plugins, separated by colons [PLUGIN_FOLDERS, default plugins and stable_plugins/*]
+    #[arg(long)]
+    plugin_folders: Option<String>,
+    /// Where tasks are kept: sqlite:///path [DATABASE_URL, default in the instance folder]
+    #[arg(long)]
+    database_url: Option<String>,
+    /// Tasks that run at a time [CONCURRENCY, default one for each core]
+    #[arg(long)]
+    concurrency: Option<String>,
+    /// Folders below which file:// URLs may be opened, separated by colons [FILE_ROOTS, default none]
+    #[arg(long)]
+    file_roots: Option<String>,
+    /// error, warn, info, debug or trace [LOG_LEVEL, default info]
+    #[arg(long)]
+    log_level: Option<String>,
+}
+
+impl Up {
+    fn flags(&self) -> Flags {
+        let flags = [
+            ("RUNNER_HOST", &self.host),
+            ("RUNNER_PORT", &self.port),
+            ("RUNNER_INSTANCE_FOLDER", &self.instance_folder),
+            ("PLUGIN_FOLDERS", &self.plugin_folders),
+            ("DATABASE_URL", &self.database_url),
+            ("CONCURRENCY", &self.concurrency),
+            ("FILE_ROOTS", &self.file_roots),
+            ("LOG_LEVEL", &self.log_level),
+        ];
+        flags.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))).collect()
+    }
+
+    /// Serves until it is told to stop.
+    pub(crate) fn run(&self) -> anyhow::Result<()> {
+        let settings = Settings::read(&Sources::read(self.flags())?)?;
+        start_logging(&settings.log_level)?;
+        for notice in &settings.notices {
+            tracing::warn!("{notice}");
+        }
+        let instance = make_folder(&settings.instance)?;
+        let _lock = lock(&instance)?;
+        let token = token(&instance)?;
+        let runner = std::env::current_exe().context("cannot find the runner's own program")?;
+        // Before any other thread is started, while this process is small.
+        let launcher = Launcher::start(&runner)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .context("cannot start the runtime")?;
+        runtime.block_on(serve(settings, instance, runner, token, launcher))
+    }
+}
+
+async fn serve(
+    settings: Settings,
+    instance: PathBuf,
+    runner: PathBuf,
+    token: String,
+    launcher: Launcher,
+) -> anyhow::Result<()> {
+    let address = SocketAddr::new(settings.host, settings.port);
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address} (another --port may be free)"))?;
+    let address = listener.local_addr().context("cannot tell the own address")?;
+    let started = SystemTime::now();
+    let store = Store::open(&StoreConfig {
+        database: settings.database.clone(),
+        files: settings.files.clone(),
+        durability: settings.durability,
+    })
+    .await?;
+    let queue = Queue::new();
+    let recovered = store.recover(MAX_ATTEMPTS).await?;
+    if !recovered.jobs.is_empty() {
+        tracing::info!("{} tasks go on that had not ended", recovered.jobs.len());
+    }
+    for (task, run) in recovered.jobs {
+        queue.push(Job { task, run });
+    }
+    let fetcher = Fetcher::new(FetchConfig {
+        url_map: settings.url_map.clone(),
+        file_roots: settings.file_roots.clone(),
+        max_size: settings.max_input,
+        proxies: Proxies::from_env(),
+        ..FetchConfig::default()
+    })?;
+    let modules = Modules::new(
+        ModulesConfig {
+            folders: settings.plugin_folders.clone(),
+            instance,
+            runner,
+            python: settings.python.clone(),
+            patience: Patience { describe: settings.describe_timeout, cancel: settings.cancel_grace },
+            idle: settings.host_idle,
+            max_hosts: settings.max_hosts,
+        },
+        launcher,
+        Arc::new(StoreCache(store.clone())),
+    );
+    let events = Events::new();
+    let app = App::new(
+        store.clone(),
+        queue.clone(),
+        events.clone(),
+        Arc::clone(&modules),
+        ServerConfig {
+            server_name: settings.server_name.clone(),
+            proxies: settings.proxies,
+            token: token.clone(),
+            max_body: settings.max_body,
+            max_parameters: settings.max_parameters,
+            max_upload: settings.max_upload,
+            disk_floor: settings.disk_floor,
+            plugins_wait: PLUGINS_WAIT,
+        },
+    );
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let server = tokio::spawn(runner_server::serve(listener, app, async {
+        // A dropped sender means the same.
+        let _ = stopped.await;
+    }));
+    let worker = Worker::start(
+        Tools { store: store.clone(), queue, events, modules: Arc::clone(&modules), fetcher },
+        WorkerConfig {
+            holder: holder()?,
+            concurrency: settings.concurrency,
+            run_timeout: settings.run_timeout,
+            webhook_timeout: WEBHOOK_TIMEOUT,
+        },
+    );
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let loading = async {
+        modules.load().await?;
+        greet(&address, &modules, &token);
+        sweep(&store, started).await;
+        std::future::pending::<anyhow::Result<()>>().await
+    };
+    tokio::select! {
+        failed = loading => failed?,
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    tracing::info!("stopping; runs in progress have {} s to end", settings.shutdown_grace.as_secs_f64());
+    let _ = stop.send(());
+    tokio::select! {
+        () = worker.stop(settings.shutdown_grace) => {}
+        _ = interrupt.recv() => bail!("interrupted; what was running begins again at the next start"),
+    }
+    modules.close();
+    server.abort();
+    store.close().await;
+    Ok(())
+}
+
+/// Says where the runner is, what it offers, and how to try it.
+fn greet(address: &SocketAddr, modules: &Modules, token: &str) {
+    let shown = match address.ip().is_unspecified() {
+        true => format!("127.0.0.1:{}", address.port()),
+        false => address.to_string(),
+    };
+    let base = format!("http://{shown}");
+    let table = modules.table();
+    let mut text = format!("runner is ready at {base}/\n");
+    text.push_str(&format!("modules  {base}/modules/?token={token}\n"));
+    text.push_str("plugins\n");
+    for provided in table.plugins() {
+        let plugin = &provided.plugin;
+        let form = format!("{base}/plugins/{}/ui/", url_segment(&plugin.identifier));
+        text.push_str(&format!("  {:<40} {form}\n", plugin.identity.to_string()));
+    }
+    if table.plugins().is_empty() {
+        text.push_str("  none yet: put one into a plugin folder\n");
+    }
+    let hello = table.newest("hello-world").or(table.plugins().first());
+    if let Some(provided) = hello {
+        let plugin = &provided.plugin;
+        let fields = plugin.form.example.iter();
+        let data: String = fields
+            .map(|(key, value)| format!(" --data-urlencode '{key}={}'", as_text(value).replace('\'', "'\\''")))
+            .collect();
+        let data = if data.is_empty() { " --data ''".to_owned() } else { data };
+        let process = format!("{base}/plugins/{}/process/", url_segment(&plugin.identifier));
+        text.push_str(&format!("try it\n  curl -sL{data} '{process}'\n"));
+    }
+    let mut out = std::io::stdout().lock();
+    // Nobody may be reading.
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// Removes files that were stored before this start for tasks that never came to know them.
+async fn sweep(store: &Store, started: SystemTime) {
+    match store.sweep_files(started).await {
+        Ok(0) => {}
+        Ok(count) => tracing::info!("{count} files that belonged to no task were removed"),
+        Err(error) => tracing::warn!("files that belong to no task cannot be removed: {error}"),
+    }
+}
+
+fn start_logging(level: &str) -> anyhow::Result<()> {
+    let filter = tracing_subscriber::EnvFilter::try_new(level)
+        .with_context(|| format!("LOG_LEVEL is {level:?}; expected error, warn, info, debug or trace"))?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .init();
+    Ok(())
+}
+
+fn make_folder(folder: &Path) -> anyhow::Result<PathBuf> {
+    fs::create_dir_all(folder)
+        .with_context(|| format!("cannot make the instance folder {}", folder.display()))?;
+    folder.canonicalize().with_context(|| format!("cannot find the instance folder {}", folder.display()))
+}
+
+/// Makes sure that no other runner works in the folder. The lock ends with the process, however it ends.
+fn lock(instance: &Path) -> anyhow::Result<File> {
+    let path = instance.join("runner.lock");
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .with_context(|| format!("cannot open {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(fs::TryLockError::WouldBlock) => {
+            let mut pid = String::new();
+            let _ = file.read_to_string(&mut pid);
+            bail!(
+                "the instance folder {} is in use by another runner (process {}); stop it, or choose another \
+                 folder with --instance-folder",
+                instance.display(),
+                pid.trim()
+            );
+        }
+        Err(fs::TryLockError::Error(error)) => {
+            return Err(error).with_context(|| format!("cannot lock {}", path.display()));
+        }
+    }
+    file.set_len(0)?;
+    writeln!(file, "{}", std::process::id())?;
+    Ok(file)
+}
+
+/// The token of the installation, made at the first start.
+fn token(instance: &Path) -> anyhow::Result<String> {
+    let path = instance.join("token");
+    match fs::read_to_string(&path) {
+        Ok(token) if token.trim().len() >= 32 => return Ok(token.trim().to_owned()),
+        Ok(_) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
+    let token = random()?;
+    let draft = instance.join(".token");
+    let _ = fs::remove_file(&draft);
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&draft)
+        .and_then(|mut file| writeln!(file, "{token}"))
+        .and_then(|()| fs::rename(&draft, &path))
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(token)
+}
+
+/// A name for this start, so that what an earlier one held is not taken for its own.
+fn holder() -> anyhow::Result<String> {
+    Ok(format!("{}-{}", std::process::id(), &random()?[..8]))
+}
+
+fn random() -> anyhow::Result<String> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).context("the system gives no random bytes")?;
+    Ok(BASE64_URL_SAFE_NO_PAD.encode(bytes))
+}

@@ -1,0 +1,178 @@
+//! All settings: from flags, the environment, `.env` and `runner.toml`, the first of these that has one.
+//!
+//! [`table::SETTINGS`] lists them with their names, defaults and meaning; [`Settings`] is what the program
+//! needs.
+
+pub(crate) mod sources;
+pub(crate) mod table;
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use runner_fetch::UrlMap;
+use runner_store::Durability;
+
+use sources::Sources;
+
+/// What the program needs of its settings.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) host: IpAddr,
+    pub(crate) port: u16,
+    pub(crate) instance: PathBuf,
+    pub(crate) plugin_folders: Vec<PathBuf>,
+    pub(crate) database: PathBuf,
+    pub(crate) files: PathBuf,
+    pub(crate) durability: Durability,
+    pub(crate) concurrency: usize,
+    pub(crate) server_name: Option<String>,
+    pub(crate) proxies: usize,
+    pub(crate) url_map: UrlMap,
+    pub(crate) file_roots: Vec<PathBuf>,
+    pub(crate) max_input: u64,
+    pub(crate) max_upload: u64,
+    pub(crate) max_body: u64,
+    pub(crate) max_parameters: u64,
+    pub(crate) disk_floor: u64,
+    pub(crate) run_timeout: Duration,
+    pub(crate) describe_timeout: Duration,
+    pub(crate) cancel_grace: Duration,
+    pub(crate) shutdown_grace: Duration,
+    pub(crate) host_idle: Duration,
+    pub(crate) max_hosts: usize,
+    pub(crate) python: String,
+    pub(crate) log_level: String,
+    /// What the user should know about what was set.
+    pub(crate) notices: Vec<String>,
+}
+
+impl Settings {
+    /// Reads all settings. The working directory is where relative paths begin.
+    pub(crate) fn read(sources: &Sources) -> anyhow::Result<Self> {
+        let instance = PathBuf::from(sources.text("RUNNER_INSTANCE_FOLDER"));
+        let under = |name: &str| instance.join(name);
+        let concurrency = match sources.text("CONCURRENCY").as_str() {
+            "0" | "" => std::thread::available_parallelism().map_or(1, usize::from),
+            _ => parsed(sources, "CONCURRENCY")?,
+        };
+        let file_store = sources.text("DEFAULT_FILE_STORE");
+        if !["local_filesystem", "local"].contains(&file_store.as_str()) {
+            bail!(
+                "DEFAULT_FILE_STORE is {file_store:?}, and this runner stores files in a folder only: \
+                 expected local_filesystem ({})",
+                sources.origin("DEFAULT_FILE_STORE")
+            );
+        }
+        let durability = match sources.text("DURABILITY").as_str() {
+            "process" => Durability::Process,
+            "power" => Durability::Power,
+            other => bail!("DURABILITY is {other:?}; expected process or power"),
+        };
+        let url_map = sources.text("URL_MAP");
+        let max_hosts = parsed(sources, "MAX_HOSTS")?;
+        Ok(Self {
+            host: parsed(sources, "RUNNER_HOST")?,
+            port: parsed(sources, "RUNNER_PORT")?,
+            plugin_folders: match sources.get("PLUGIN_FOLDERS") {
+                Some(folders) => paths(&folders),
+                None => usual_folders(Path::new(".")),
+            },
+            database: match sources.get("DATABASE_URL") {
+                Some(url) => sqlite_path(&url)
+                    .with_context(|| format!("DATABASE_URL is {url:?} ({})", sources.origin("DATABASE_URL")))?,
+                None => under("runner.sqlite"),
+            },
+            files: sources.get("FILE_STORE_ROOT_PATH").map_or_else(|| under("files"), PathBuf::from),
+            durability,
+            concurrency,
+            server_name: sources.get("SERVER_NAME").filter(|name| !name.is_empty()),
+            proxies: parsed(sources, "REVERSE_PROXY_COUNT")?,
+            url_map: match url_map.as_str() {
+                "" => UrlMap::default(),
+                text => UrlMap::parse(text)
+                    .with_context(|| format!("URL_MAP ({})", sources.origin("URL_MAP")))?,
+            },
+            file_roots: paths(&sources.text("FILE_ROOTS")),
+            max_input: parsed(sources, "MAX_INPUT_SIZE")?,
+            max_upload: parsed(sources, "MAX_UPLOAD_SIZE")?,
+            max_body: parsed(sources, "MAX_BODY_SIZE")?,
+            max_parameters: parsed(sources, "MAX_PARAMETERS_SIZE")?,
+            disk_floor: parsed(sources, "DISK_FLOOR")?,
+            run_timeout: seconds(sources, "RUN_TIMEOUT")?,
+            describe_timeout: seconds(sources, "DESCRIBE_TIMEOUT")?,
+            cancel_grace: seconds(sources, "CANCEL_GRACE")?,
+            shutdown_grace: seconds(sources, "SHUTDOWN_GRACE")?,
+            host_idle: seconds(sources, "HOST_IDLE")?,
+            max_hosts: if max_hosts == 0 { concurrency } else { max_hosts },
+            python: sources.text("PYTHON"),
+            log_level: log_level(&sources.text("LOG_LEVEL")),
+            notices: sources.notices(),
+            instance,
+        })
+    }
+}
+
+fn parsed<T: FromStr<Err: Display>>(sources: &Sources, name: &str) -> anyhow::Result<T> {
+    let text = sources.text(name);
+    text.trim().parse().map_err(|error| {
+        anyhow::anyhow!("{name} is {text:?} ({}): {error}", sources.origin(name))
+    })
+}
+
+fn seconds(sources: &Sources, name: &str) -> anyhow::Result<Duration> {
+    let seconds: f64 = parsed(sources, name)?;
+    Duration::try_from_secs_f64(seconds)
+        .with_context(|| format!("{name} is {seconds} s ({})", sources.origin(name)))
+}
+
+fn paths(text: &str) -> Vec<PathBuf> {
+    text.split(':').filter(|path| !path.is_empty()).map(PathBuf::from).collect()
+}
+
+/// `plugins/`, and each theme in `stable_plugins/`.
+fn usual_folders(root: &Path) -> Vec<PathBuf> {
+    let themes = std::fs::read_dir(root.join("stable_plugins")).into_iter().flatten().flatten();
+    let mut folders: Vec<PathBuf> =
+        themes.map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
+    folders.push(root.join("plugins"));
+    folders.retain(|path| path.is_dir());
+    folders.sort();
+    folders
+}
+
+/// The file of a database URL, also in SQLAlchemy's spelling: three slashes before a relative path, four
+/// before an absolute one.
+fn sqlite_path(url: &str) -> anyhow::Result<PathBuf> {
+    let Some(path) = url.strip_prefix("sqlite:") else {
+        let scheme = url.split_once(':').map_or(url, |(scheme, _)| scheme);
+        bail!("this runner keeps its data in SQLite: expected sqlite:///path, found {scheme:?}");
+    };
+    let path = path.split('?').next().unwrap_or_default();
+    let path = path.strip_prefix("///").or_else(|| path.strip_prefix("//")).unwrap_or(path);
+    if path.is_empty() || path == ":memory:" {
+        bail!("a database in memory would be lost with the process: expected sqlite:///path");
+    }
+    Ok(PathBuf::from(path))
+}
+
+/// The reference's words for levels, beside those of `tracing`.
+fn log_level(text: &str) -> String {
+    match text.to_ascii_lowercase().as_str() {
+        "critical" | "fatal" | "50" | "40" => "error".to_owned(),
+        "warning" | "30" => "warn".to_owned(),
+        "20" => "info".to_owned(),
+        "10" | "notset" => "debug".to_owned(),
+        other => other.to_owned(),
+    }
+}
+
+/// Flags that were given, by the name of their setting.
+pub(crate) type Flags = BTreeMap<&'static str, String>;
+
+#[cfg(test)]
+mod tests;

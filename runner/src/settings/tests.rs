@@ -1,0 +1,100 @@
+use super::table::{NOTICES, SETTINGS};
+use super::*;
+
+fn sources(flags: &[(&'static str, &str)], environment: &[(&str, &str)], folder: &Path) -> Sources {
+    let flags = flags.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+    let environment =
+        environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    Sources::new(flags, environment, folder).unwrap()
+}
+
+fn with(name: &str, value: &str) -> anyhow::Result<Settings> {
+    let folder = tempfile::tempdir().unwrap();
+    Settings::read(&sources(&[], &[(name, value)], folder.path()))
+}
+
+#[test]
+fn flags_come_before_the_environment_before_env_file_before_toml() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join(".env"), "RUNNER_PORT=2\nPYTHON=\"python 3\"\n").unwrap();
+    std::fs::write(
+        folder.path().join("runner.toml"),
+        "port = 3\nconcurrency = 7\nplugin_folders = [\"a\", \"b\"]\nnonsense = 1\n",
+    )
+    .unwrap();
+    let settings = Settings::read(&sources(&[], &[], folder.path())).unwrap();
+    assert_eq!((settings.port, settings.concurrency), (2, 7));
+    assert_eq!(settings.python, "python 3");
+    assert_eq!(settings.plugin_folders, [PathBuf::from("a"), PathBuf::from("b")]);
+    assert_eq!(settings.notices, ["nonsense in runner.toml is no setting"]);
+    let environment = [("RUNNER_PORT", "4")];
+    let settings = Settings::read(&sources(&[], &environment, folder.path())).unwrap();
+    assert_eq!(settings.port, 4);
+    let settings = Settings::read(&sources(&[("RUNNER_PORT", "5")], &environment, folder.path()));
+    assert_eq!(settings.unwrap().port, 5);
+}
+
+/// Every variable of the reference is read, or answered by a notice that names what takes its place.
+#[test]
+fn no_variable_of_the_reference_is_silently_ignored() {
+    let read: [(&str, &str, fn(&Settings) -> bool); 12] = [
+        ("PLUGIN_FOLDERS", "/a:/b", |s| s.plugin_folders.len() == 2),
+        ("CELERY_QUEUE", "q", |s| s.notices.is_empty()),
+        ("SQLALCHEMY_DATABASE_URI", "sqlite:////x/y.db", |s| s.database == Path::new("/x/y.db")),
+        ("DEFAULT_FILE_STORE", "local_filesystem", |s| s.notices.is_empty()),
+        ("FILE_STORE_ROOT_PATH", "/files", |s| s.files == Path::new("/files")),
+        ("URL_MAP", r#"{"^http://a/": "http://b/"}"#, |s| s.url_map.apply("http://a/x") == "http://b/x"),
+        ("SERVER_NAME", "example.org", |s| s.server_name.as_deref() == Some("example.org")),
+        ("REVERSE_PROXY_COUNT", "2", |s| s.proxies == 2),
+        ("CONCURRENCY", "3", |s| s.concurrency == 3),
+        ("DEFAULT_LOG_LEVEL", "WARNING", |s| s.log_level == "warn"),
+        ("QHANA_PLUGIN_RUNNER_INSTANCE_FOLDER", "/i", |s| s.instance == Path::new("/i")),
+        ("RUNNER_PORT", "8080", |s| s.port == 8080),
+    ];
+    for (name, value, is_right) in read {
+        let settings = with(name, value).unwrap();
+        assert!(is_right(&settings), "{name}");
+    }
+    for (name, value) in [
+        ("BROKER_URL", "redis://localhost"),
+        ("RESULT_BACKEND", "redis://localhost"),
+        ("PLUGIN_REGISTRY_URL", "http://registry"),
+        ("GIT_PLUGINS", "git+https://host/x"),
+        ("CONTAINER_MODE", "worker"),
+        ("PERIODIC_SCHEDULER", "true"),
+        ("LOCALHOST_PROXY_PORTS", "9090"),
+        ("WAIT_HOSTS", "db:5432"),
+        ("WAIT_TIMEOUT", "30"),
+    ] {
+        let settings = with(name, value).unwrap();
+        assert_eq!(settings.notices.len(), 1, "{name}");
+        assert!(settings.notices[0].starts_with(&format!("{name} is not used: ")), "{name}");
+    }
+    assert_eq!(NOTICES.len(), 9);
+}
+
+#[test]
+fn wrong_settings_are_named_with_their_origin() {
+    for (name, value, part) in [
+        ("RUNNER_PORT", "99999", "RUNNER_PORT is \"99999\" (the variable RUNNER_PORT)"),
+        ("RUN_TIMEOUT", "-1", "RUN_TIMEOUT is -1"),
+        ("URL_MAP", "[]", "URL_MAP"),
+        ("DEFAULT_FILE_STORE", "s3", "expected local_filesystem"),
+        ("DATABASE_URL", "postgresql+psycopg://u:p@h/d", "found \"postgresql+psycopg\""),
+        ("DATABASE_URL", "sqlite:///:memory:", "in memory"),
+        ("DURABILITY", "x", "expected process or power"),
+    ] {
+        let error = format!("{:#}", with(name, value).unwrap_err());
+        assert!(error.contains(part), "{error}");
+    }
+}
+
+#[test]
+fn every_setting_stands_in_the_example_file() {
+    let example = include_str!("../../../.env.example");
+    for setting in SETTINGS {
+        let line = format!("# {}={}", setting.name, setting.default);
+        assert!(example.lines().any(|other| other == line), "{line:?} is not in .env.example");
+        assert!(!setting.meaning.is_empty());
+    }
+}
