@@ -66,7 +66,10 @@ impl ModuleFile {
     pub fn new(source: PathBuf, path: String) -> Result<Self, HostError> {
         let metadata = fs::metadata(&source).map_err(HostError::file("read", &source))?;
         if !metadata.is_file() {
-            return Err(HostError::Module(format!("{} is not a regular file", source.display())));
+            return Err(HostError::Module(format!(
+                "{} is not a regular file",
+                source.display()
+            )));
         }
         Ok(Self {
             source,
@@ -82,7 +85,9 @@ impl ModuleFile {
 pub fn is_ignored(name: &str) -> bool {
     name.starts_with('.')
         || matches!(name, "__pycache__" | "node_modules" | "target")
-        || [".pyc", ".pyo", ".egg-info", ".swp", "~"].iter().any(|end| name.ends_with(end))
+        || [".pyc", ".pyo", ".egg-info", ".swp", "~"]
+            .iter()
+            .any(|end| name.ends_with(end))
 }
 
 /// The files of a folder, sorted by path, without ignored names. Links to files count as the files.
@@ -95,14 +100,19 @@ pub fn files_of(folder: &Path) -> Result<Vec<ModuleFile>, HostError> {
     let kept = |entry: &walkdir::DirEntry| !entry.file_name().to_str().is_some_and(is_ignored);
     for entry in entries.filter_entry(kept) {
         let entry = entry.map_err(|error| {
-            HostError::Module(format!("cannot read the folder {}: {error}", folder.display()))
+            HostError::Module(format!(
+                "cannot read the folder {}: {error}",
+                folder.display()
+            ))
         })?;
         if entry.file_type().is_dir() || (entry.path_is_symlink() && entry.path().is_dir()) {
             continue;
         }
         let path = entry.path().strip_prefix(folder).unwrap_or(entry.path());
         let Some(path) = path.to_str() else {
-            return Err(HostError::Module(format!("the name of {path:?} is not UTF-8")));
+            return Err(HostError::Module(format!(
+                "the name of {path:?} is not UTF-8"
+            )));
         };
         files.push(ModuleFile::new(entry.path().to_owned(), path.to_owned())?);
         if files.len() > MAX_FILES {
@@ -125,7 +135,9 @@ pub fn content_digest(path: &Path) -> Result<String, HostError> {
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 256 * 1024];
     loop {
-        let size = file.read(&mut buffer).map_err(HostError::file("read", path))?;
+        let size = file
+            .read(&mut buffer)
+            .map_err(HostError::file("read", path))?;
         if size == 0 {
             return Ok(hex(&hash.finalize()));
         }
@@ -152,10 +164,12 @@ pub fn text_digest(text: &str) -> String {
 
 fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
 }
 
 /// Copies the files to `snapshots/<digest>/<root>`, unless they are there. The copy is whole or absent.
@@ -208,8 +222,15 @@ mod tests {
 
     fn digest_of(folder: &Path) -> String {
         let files = files_of(folder).unwrap();
-        let contents: Vec<_> = files.iter().map(|f| content_digest(&f.source).unwrap()).collect();
-        let pairs: Vec<_> = files.iter().zip(&contents).map(|(f, c)| (f, c.as_str())).collect();
+        let contents: Vec<_> = files
+            .iter()
+            .map(|f| content_digest(&f.source).unwrap())
+            .collect();
+        let pairs: Vec<_> = files
+            .iter()
+            .zip(&contents)
+            .map(|(f, c)| (f, c.as_str()))
+            .collect();
         digest(&pairs)
     }
 
@@ -243,6 +264,10 @@ mod tests {
         fs::write(folder.path().join("sub/a"), "2").unwrap();
         let error = snapshot(snapshots.path(), "m", &[(&files[0], &content)], "d2").unwrap_err();
         assert!(error.to_string().contains("changed while"), "{error}");
-        assert_eq!(fs::read_dir(snapshots.path()).unwrap().count(), 1, "no draft is left");
+        assert_eq!(
+            fs::read_dir(snapshots.path()).unwrap().count(),
+            1,
+            "no draft is left"
+        );
     }
 }

@@ -43,14 +43,19 @@ pub fn discover(folders: &[PathBuf], beside: &Path) -> Vec<Candidate> {
         let entries = match fs::read_dir(folder) {
             Ok(entries) => entries,
             Err(error) => {
-                tracing::warn!("the plugin folder {} cannot be read: {error}", folder.display());
+                tracing::warn!(
+                    "the plugin folder {} cannot be read: {error}",
+                    folder.display()
+                );
                 continue;
             }
         };
         let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
         paths.sort();
         for path in paths {
-            let Some(file_name) = path.file_name().and_then(|name| name.to_str()) else { continue };
+            let Some(file_name) = path.file_name().and_then(|name| name.to_str()) else {
+                continue;
+            };
             if crate::digest::is_ignored(file_name) {
                 continue;
             }
@@ -59,8 +64,14 @@ pub fn discover(folders: &[PathBuf], beside: &Path) -> Vec<Candidate> {
                 Ok(Some(found)) => Ok(found),
                 Err(error) => Err(error),
             };
-            let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or(file_name);
-            let own = found.as_ref().ok().and_then(|found| found.manifest.name.as_deref());
+            let stem = path
+                .file_stem()
+                .and_then(|stem| stem.to_str())
+                .unwrap_or(file_name);
+            let own = found
+                .as_ref()
+                .ok()
+                .and_then(|found| found.manifest.name.as_deref());
             let name = unique(own.unwrap_or(stem), &mut names);
             candidates.push(Candidate { name, path, found });
         }
@@ -87,7 +98,10 @@ fn look_at(path: &Path, beside: &Path) -> Result<Option<Found>, HostError> {
     if !metadata.is_file() {
         return Ok(None);
     }
-    let probe = Probe { is_executable: metadata.permissions().mode() & 0o111 != 0, ..probe(path)? };
+    let probe = Probe {
+        is_executable: metadata.permissions().mode() & 0o111 != 0,
+        ..probe(path)?
+    };
     let Some(loader) = crate::loader::choose(&probe) else {
         if probe.magic.starts_with(b"#!") && !probe.is_executable {
             return Err(HostError::Module(format!(
@@ -142,14 +156,30 @@ fn look_at_folder(folder: &Path, beside: &Path) -> Result<Option<Found>, HostErr
             HostError::Module(format!("{} is of no kind that is known", entry.display()))
         })?,
     };
-    Ok(Some(Found { loader, manifest, folder: Some(folder.to_owned()), entry }))
+    Ok(Some(Found {
+        loader,
+        manifest,
+        folder: Some(folder.to_owned()),
+        entry,
+    }))
 }
 
 fn probe(path: &Path) -> Result<Probe, HostError> {
     let file = File::open(path).map_err(HostError::file("read", path))?;
     let mut magic = Vec::with_capacity(64);
-    let executable = file.metadata().is_ok_and(|m| m.permissions().mode() & 0o111 != 0);
-    file.take(64).read_to_end(&mut magic).map_err(HostError::file("read", path))?;
-    let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or("");
-    Ok(Probe { magic, extension: extension.to_ascii_lowercase(), is_executable: executable })
+    let executable = file
+        .metadata()
+        .is_ok_and(|m| m.permissions().mode() & 0o111 != 0);
+    file.take(64)
+        .read_to_end(&mut magic)
+        .map_err(HostError::file("read", path))?;
+    let extension = path
+        .extension()
+        .and_then(|extension| extension.to_str())
+        .unwrap_or("");
+    Ok(Probe {
+        magic,
+        extension: extension.to_ascii_lowercase(),
+        is_executable: executable,
+    })
 }

@@ -57,7 +57,9 @@ impl Manifest {
         let path = folder.join(FILE);
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(Self::default());
+            }
             Err(error) => return Err(HostError::file("read", path)(error)),
         };
         let manifest: Self = toml::from_str(&text).map_err(|error| {
@@ -65,8 +67,9 @@ impl Manifest {
         })?;
         if let Some(entry) = &manifest.entry {
             let path = Path::new(entry);
-            let is_plain =
-                path.components().all(|part| matches!(part, std::path::Component::Normal(_)));
+            let is_plain = path
+                .components()
+                .all(|part| matches!(part, std::path::Component::Normal(_)));
             if !is_plain {
                 return Err(HostError::Module(format!(
                     "{}: entry {entry:?} must be a path inside the folder",

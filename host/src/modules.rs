@@ -105,16 +105,22 @@ impl Table {
 
     /// The newest version of a plugin, by PEP 440.
     pub fn newest(&self, name: &str) -> Option<&Provided> {
-        self.sorted.iter().filter(|provided| provided.plugin.identity.name() == name).next_back()
+        self.sorted
+            .iter()
+            .rfind(|provided| provided.plugin.identity.name() == name)
     }
 
     fn with(&self, plugins: Vec<Provided>) -> Self {
         let mut table = self.clone();
         for provided in plugins {
-            table.plugins.insert(provided.plugin.identifier.clone(), provided);
+            table
+                .plugins
+                .insert(provided.plugin.identifier.clone(), provided);
         }
         table.sorted = table.plugins.values().cloned().collect();
-        table.sorted.sort_by(|a, b| a.plugin.identity.cmp(&b.plugin.identity));
+        table
+            .sorted
+            .sort_by(|a, b| a.plugin.identity.cmp(&b.plugin.identity));
         table
     }
 }
@@ -122,7 +128,10 @@ impl Table {
 impl Module {
     /// What administrators see.
     pub fn status(&self) -> ModuleStatus {
-        self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.status
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Pids of its hosts that wait for work.
@@ -137,12 +146,18 @@ impl Module {
     pub async fn lease(&self) -> Result<Lease, HostError> {
         match self.pool() {
             Some(pool) => pool.lease().await,
-            None => Err(HostError::Module(format!("the module {} is not running", self.status().name))),
+            None => Err(HostError::Module(format!(
+                "the module {} is not running",
+                self.status().name
+            ))),
         }
     }
 
     fn pool(&self) -> Option<Arc<Pool>> {
-        self.pool.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.pool
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     fn change(&self, change: impl FnOnce(&mut ModuleStatus)) {
@@ -151,12 +166,20 @@ impl Module {
 
     fn exit(&self, reason: &str) {
         self.change(|status| {
-            tracing::error!(module = status.name, path = status.path, "the module was not loaded: {reason}");
+            tracing::error!(
+                module = status.name,
+                path = status.path,
+                "the module was not loaded: {reason}"
+            );
             status.state = ModuleState::Exited;
             status.reason = Some(reason.to_owned());
             status.plugins.clear();
         });
-        let pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let pool = self
+            .pool
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if let Some(pool) = pool {
             pool.close();
         }
@@ -211,13 +234,23 @@ impl Modules {
         let _ = tokio::fs::remove_dir_all(folder("hosts")).await;
         for name in ["hosts", "modules", "sdk"] {
             let path = folder(name);
-            tokio::fs::create_dir_all(&path).await.map_err(HostError::file("make", &path))?;
+            tokio::fs::create_dir_all(&path)
+                .await
+                .map_err(HostError::file("make", &path))?;
         }
-        let beside = self.config.runner.parent().unwrap_or(Path::new("/")).to_owned();
+        let beside = self
+            .config
+            .runner
+            .parent()
+            .unwrap_or(Path::new("/"))
+            .to_owned();
         let folders = self.config.folders.clone();
         let sdk_folder = folder("sdk");
         let (sdk, candidates) = tokio::task::spawn_blocking(move || {
-            (sdk::unpack(&sdk_folder), discovery::discover(&folders, &beside))
+            (
+                sdk::unpack(&sdk_folder),
+                discovery::discover(&folders, &beside),
+            )
         })
         .await
         .map_err(|error| HostError::Module(format!("looking for modules failed: {error}")))?;
@@ -249,7 +282,10 @@ impl Modules {
                 }
             }
         });
-        loading.buffer_unordered(DESCRIBED_AT_ONCE).collect::<Vec<()>>().await;
+        loading
+            .buffer_unordered(DESCRIBED_AT_ONCE)
+            .collect::<Vec<()>>()
+            .await;
         self.is_ready.send_replace(true);
         self.sweep_snapshots().await;
         Ok(())
@@ -265,7 +301,10 @@ impl Modules {
     }
 
     fn module(&self, candidate: &Candidate) -> Module {
-        let loader = candidate.found.as_ref().map_or("", |found| found.loader.name());
+        let loader = candidate
+            .found
+            .as_ref()
+            .map_or("", |found| found.loader.name());
         Module {
             status: Mutex::new(ModuleStatus {
                 name: candidate.name.clone(),
@@ -293,7 +332,10 @@ impl Modules {
         let (files, root, entry) = files(&candidate.path, &found)?;
         let contents = self.content_digests(&files).await?;
         let digest = {
-            let pairs: Vec<_> = files.iter().zip(contents.iter().map(String::as_str)).collect();
+            let pairs: Vec<_> = files
+                .iter()
+                .zip(contents.iter().map(String::as_str))
+                .collect();
             digest::digest(&pairs)
         };
         module.change(|status| {
@@ -303,7 +345,10 @@ impl Modules {
         let snapshots = self.config.instance.join("modules");
         let snapshot_digest = digest.clone();
         let snapshot = tokio::task::spawn_blocking(move || {
-            let pairs: Vec<_> = files.iter().zip(contents.iter().map(String::as_str)).collect();
+            let pairs: Vec<_> = files
+                .iter()
+                .zip(contents.iter().map(String::as_str))
+                .collect();
             digest::snapshot(&snapshots, &root, &pairs, &snapshot_digest)
         })
         .await
@@ -356,7 +401,9 @@ impl Modules {
             let source = file.source.clone();
             let digest = tokio::task::spawn_blocking(move || digest::content_digest(&source))
                 .await
-                .map_err(|error| HostError::Module(format!("reading the module failed: {error}")))??;
+                .map_err(|error| {
+                    HostError::Module(format!("reading the module failed: {error}"))
+                })??;
             new.push((file.stat, digest.clone()));
             digests.push(digest);
         }
@@ -373,7 +420,10 @@ impl Modules {
             serde_json::from_str(&text).ok()?;
         for (path, digest) in depends {
             let file = ModuleFile::new(path, String::new()).ok()?;
-            let now = self.content_digests(std::slice::from_ref(&file)).await.ok()?;
+            let now = self
+                .content_digests(std::slice::from_ref(&file))
+                .await
+                .ok()?;
             if now.first() != Some(&digest) {
                 return None;
             }
@@ -383,8 +433,9 @@ impl Modules {
 
     async fn describe(&self, pool: &Arc<Pool>, key: &str) -> Result<Description, HostError> {
         let answer = pool.lease().await?.describe().await?;
-        let description: Description = serde_json::from_value(answer)
-            .map_err(|error| HostError::Module(format!("its description is not usable: {error}")))?;
+        let description: Description = serde_json::from_value(answer).map_err(|error| {
+            HostError::Module(format!("its description is not usable: {error}"))
+        })?;
         let mut depends = Vec::new();
         for path in &description.depends {
             let file = ModuleFile::new(PathBuf::from(path), String::new())?;
@@ -404,32 +455,56 @@ impl Modules {
             return Err(HostError::Module("it offers no plugin".to_owned()));
         }
         if description.plugins.len() > MAX_PLUGINS {
-            return Err(HostError::Module(format!("it offers more than {MAX_PLUGINS} plugins")));
+            return Err(HostError::Module(format!(
+                "it offers more than {MAX_PLUGINS} plugins"
+            )));
         }
         let mut provided: Vec<Provided> = Vec::new();
         for plugin in description.plugins {
-            let plugin = Plugin::new(plugin).map_err(|error| HostError::Module(error.to_string()))?;
-            if provided.iter().any(|other| other.plugin.identifier == plugin.identifier) {
-                return Err(twice(&plugin.identity, "itself"));
+            let plugin =
+                Plugin::new(plugin).map_err(|error| HostError::Module(error.to_string()))?;
+            if provided
+                .iter()
+                .any(|other| other.plugin.identifier == plugin.identifier)
+            {
+                return Err(HostError::Module(format!(
+                    "it offers {} twice",
+                    plugin.identifier
+                )));
             }
-            provided.push(Provided { plugin: Arc::new(plugin), module: Arc::clone(module) });
+            provided.push(Provided {
+                plugin: Arc::new(plugin),
+                module: Arc::clone(module),
+            });
         }
         let position = |table: &Table, module: &Arc<Module>| {
-            table.modules.iter().position(|other| Arc::ptr_eq(other, module))
+            table
+                .modules
+                .iter()
+                .position(|other| Arc::ptr_eq(other, module))
         };
         let mut write = self.table.write().unwrap_or_else(PoisonError::into_inner);
         let mut table = (**write).clone();
         for one in &provided {
-            let Some(other) = table.plugin(&one.plugin.identifier).cloned() else { continue };
+            let Some(other) = table.plugin(&one.plugin.identifier).cloned() else {
+                continue;
+            };
             if position(&table, &other.module) < position(&table, module) {
-                return Err(twice(&one.plugin.identity, &other.module.status().path));
+                return Err(twice(&one.plugin.identity, &other.module));
             }
-            table.plugins.retain(|_, provided| !Arc::ptr_eq(&provided.module, &other.module));
-            other.module.exit(&twice(&one.plugin.identity, &module.status().path).to_string());
+            table
+                .plugins
+                .retain(|_, provided| !Arc::ptr_eq(&provided.module, &other.module));
+            other
+                .module
+                .exit(&twice(&one.plugin.identity, module).to_string());
         }
         module.change(|status| {
             status.state = ModuleState::Running;
-            status.plugins = provided.iter().map(|one| one.plugin.identifier.clone()).collect();
+            status.plugins = provided
+                .iter()
+                .map(|one| one.plugin.identifier.clone())
+                .collect();
         });
         *write = Arc::new(table.with(provided));
         Ok(())
@@ -442,12 +517,19 @@ impl Modules {
 
     /// Removes snapshots of modules that are loaded no more.
     async fn sweep_snapshots(&self) {
-        let kept: Vec<String> =
-            self.table().modules.iter().map(|module| module.status().sha256).collect();
+        let kept: Vec<String> = self
+            .table()
+            .modules
+            .iter()
+            .map(|module| module.status().sha256)
+            .collect();
         let folder = self.config.instance.join("modules");
         let swept = tokio::task::spawn_blocking(move || {
             for entry in std::fs::read_dir(folder)?.flatten() {
-                if !kept.iter().any(|digest| entry.file_name().to_str() == Some(digest)) {
+                if !kept
+                    .iter()
+                    .any(|digest| entry.file_name().to_str() == Some(digest))
+                {
                     std::fs::remove_dir_all(entry.path())?;
                 }
             }
@@ -459,22 +541,41 @@ impl Modules {
     }
 }
 
-fn twice(identity: &Identity, other: &str) -> HostError {
-    HostError::Module(format!("the plugin {identity} is already provided by {other}"))
+fn twice(identity: &Identity, other: &Module) -> HostError {
+    let other = other.status();
+    HostError::Module(format!(
+        "the plugin {} is already provided by the module {} ({})",
+        identity.identifier(),
+        other.name,
+        other.path
+    ))
 }
 
 /// The files of a module, the name of its copy, and the entry in it.
 fn files(path: &Path, found: &Found) -> Result<(Vec<ModuleFile>, String, PathBuf), HostError> {
-    let root = path.file_name().and_then(|name| name.to_str()).unwrap_or("module").to_owned();
+    let root = path
+        .file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or("module")
+        .to_owned();
     let Some(folder) = &found.folder else {
         let entry = PathBuf::from(&root);
-        return Ok((vec![ModuleFile::new(found.entry.clone(), root)?], "module".to_owned(), entry));
+        return Ok((
+            vec![ModuleFile::new(found.entry.clone(), root)?],
+            "module".to_owned(),
+            entry,
+        ));
     };
     let mut files = digest::files_of(folder)?;
     let entry = match found.entry.strip_prefix(folder) {
         Ok(inside) => inside.to_owned(),
         Err(_) => {
-            let name = found.entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let name = found
+                .entry
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
             files.push(ModuleFile::new(found.entry.clone(), name.clone())?);
             files.sort_by(|a, b| a.path.cmp(&b.path));
             PathBuf::from(name)

@@ -23,28 +23,41 @@ use crate::protocol::{MAX_LINE, PROTOCOL, UNKNOWN_METHOD};
 /// The standard streams cannot be used.
 pub fn native_host_main(library: PathBuf) -> std::io::Result<()> {
     let line = Arc::new(Line::take_stdout()?);
-    let shared = Arc::new(Shared { path: library, library: OnceLock::new() });
+    let shared = Arc::new(Shared {
+        path: library,
+        library: OnceLock::new(),
+    });
     let (jobs, queue) = mpsc::channel::<Job>();
     let worker = {
         let (line, shared) = (Arc::clone(&line), Arc::clone(&shared));
-        std::thread::Builder::new().name("runs".to_owned()).spawn(move || {
-            for job in queue {
-                line.answer(job.id, shared.work(&job.method, &job.params, &line));
-            }
-        })?
+        std::thread::Builder::new()
+            .name("runs".to_owned())
+            .spawn(move || {
+                for job in queue {
+                    line.answer(job.id, shared.work(&job.method, &job.params, &line));
+                }
+            })?
     };
     for text in std::io::stdin().lock().lines() {
-        let Ok(message) = serde_json::from_str::<Value>(&text?) else { continue };
+        let Ok(message) = serde_json::from_str::<Value>(&text?) else {
+            continue;
+        };
         let id = message["id"].clone();
         let params = message["params"].clone();
         match message["method"].as_str() {
             None => line.take_answer(&message),
-            Some("welcome") => line.answer(id, Ok(json!({"protocol": PROTOCOL, "framing": "lines"}))),
+            Some("welcome") => {
+                line.answer(id, Ok(json!({"protocol": PROTOCOL, "framing": "lines"})))
+            }
             Some("ping" | "stats") => line.answer(id, Ok(json!({}))),
             Some("cancel") => shared.cancel(&params),
             Some("shutdown") => break,
             Some(method @ ("describe" | "run")) => {
-                let job = Job { id, method: method.to_owned(), params };
+                let job = Job {
+                    id,
+                    method: method.to_owned(),
+                    params,
+                };
                 if jobs.send(job).is_err() {
                     break;
                 }
@@ -74,14 +87,16 @@ struct Shared {
 
 impl Shared {
     fn work(&self, method: &str, params: &Value, line: &Arc<Line>) -> Result<Value, RunFailure> {
-        let opened = self.library.get_or_init(|| {
-            NativeLibrary::open(&self.path).map_err(|error| error.to_string())
-        });
-        let library = opened.as_ref().map_err(|error| RunFailure::new(code::FAILED, error.as_str()))?;
+        let opened = self
+            .library
+            .get_or_init(|| NativeLibrary::open(&self.path).map_err(|error| error.to_string()));
+        let library = opened
+            .as_ref()
+            .map_err(|error| RunFailure::new(code::FAILED, error.as_str()))?;
         match method {
-            "describe" => {
-                library.describe().map_err(|error| RunFailure::new(code::FAILED, error.to_string()))
-            }
+            "describe" => library
+                .describe()
+                .map_err(|error| RunFailure::new(code::FAILED, error.to_string())),
             _ => library.run(params, &Calls(Arc::clone(line))),
         }
     }
@@ -138,7 +153,9 @@ impl Line {
         if message.to_string().len() >= MAX_LINE {
             let failure = RunFailure::new(
                 code::FAILED,
-                format!("the answer is longer than the plugin protocol's limit of {MAX_LINE} bytes"),
+                format!(
+                    "the answer is longer than the plugin protocol's limit of {MAX_LINE} bytes"
+                ),
             );
             message = json!({"jsonrpc": "2.0", "id": message["id"], "error": failure.to_json()});
         }
@@ -147,7 +164,11 @@ impl Line {
 
     fn take_answer(&self, message: &Value) {
         let id = message["id"].as_u64().unwrap_or_default();
-        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        let waiting = self
+            .waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&id);
         let Some(waiting) = waiting else { return };
         let _ = waiting.send(match message.get("error") {
             None => Ok(message["result"].clone()),
@@ -164,14 +185,22 @@ struct Calls(Arc<Line>);
 
 impl HostCalls for Calls {
     fn notify(&self, method: &str, params: Value) {
-        self.0.write(&json!({"jsonrpc": "2.0", "method": method, "params": params}));
+        self.0
+            .write(&json!({"jsonrpc": "2.0", "method": method, "params": params}));
     }
 
     fn request(&self, method: &str, params: Value) -> Result<Value, RunFailure> {
         let id = self.0.last_id.fetch_add(1, Ordering::Relaxed) + 1;
         let (answer, answered) = mpsc::channel();
-        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(id, answer);
-        self.0.write(&json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}));
-        answered.recv().unwrap_or_else(|_| Err(RunFailure::new(code::INTERNAL, "the runner is gone")))
+        self.0
+            .waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(id, answer);
+        self.0
+            .write(&json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}));
+        answered
+            .recv()
+            .unwrap_or_else(|_| Err(RunFailure::new(code::INTERNAL, "the runner is gone")))
     }
 }

@@ -19,8 +19,15 @@ use crate::manifest::{Isolation, Manifest};
 use crate::protocol::RunRequest;
 
 /// Variables of the runner that its hosts inherit.
-const INHERITED: &[&str] =
-    &["PATH", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "LD_LIBRARY_PATH"];
+const INHERITED: &[&str] = &[
+    "PATH",
+    "LANG",
+    "LC_ALL",
+    "TZ",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "LD_LIBRARY_PATH",
+];
 
 /// What all pools share.
 #[derive(Debug, Clone)]
@@ -56,7 +63,10 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    #[expect(clippy::too_many_arguments, reason = "all that a module is made of, once")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "all that a module is made of, once"
+    )]
     pub(crate) fn new(
         config: PoolConfig,
         loader: &'static dyn Loader,
@@ -87,18 +97,28 @@ impl Pool {
     /// A host of its own for this caller; waits while the most hosts are busy.
     pub(crate) async fn lease(self: &Arc<Self>) -> Result<Lease, HostError> {
         let closed = || HostError::Module(format!("the module {} is closed", self.welcome.name));
-        let permit =
-            Arc::clone(&self.permits).acquire_owned().await.map_err(|_| closed())?;
+        let permit = Arc::clone(&self.permits)
+            .acquire_owned()
+            .await
+            .map_err(|_| closed())?;
         if self.is_closed.load(Ordering::Acquire) {
             return Err(closed());
         }
         while let Some((host, _)) = self.idle().pop() {
             if !host.has_exited() {
-                return Ok(Lease { host, pool: Arc::clone(self), _permit: permit });
+                return Ok(Lease {
+                    host,
+                    pool: Arc::clone(self),
+                    _permit: permit,
+                });
             }
         }
         let host = self.start().await?;
-        Ok(Lease { host, pool: Arc::clone(self), _permit: permit })
+        Ok(Lease {
+            host,
+            pool: Arc::clone(self),
+            _permit: permit,
+        })
     }
 
     /// Pids of the hosts that wait for work.
@@ -122,7 +142,9 @@ impl Pool {
         let prepared = tokio::task::spawn_blocking(move || pool.prepare()).await;
         let (command, folder) = prepared
             .map_err(|error| HostError::Start(format!("preparing it failed: {error}")))??;
-        let Pool { config, welcome, .. } = &**self;
+        let Pool {
+            config, welcome, ..
+        } = &**self;
         let made = folder.clone();
         let host = Host::start(&config.launcher, command, folder, welcome, config.patience).await;
         if host.is_err() {
@@ -148,7 +170,10 @@ impl Pool {
         for (name, value) in [
             (HOST_VARIABLE, id.clone()),
             ("RUNNER_PROTOCOL", crate::protocol::PROTOCOL.to_string()),
-            ("RUNNER_MODULE_FOLDER", self.origin.to_string_lossy().into_owned()),
+            (
+                "RUNNER_MODULE_FOLDER",
+                self.origin.to_string_lossy().into_owned(),
+            ),
             ("HOME", work.to_string_lossy().into_owned()),
             ("TMPDIR", work.to_string_lossy().into_owned()),
         ] {
@@ -239,10 +264,17 @@ impl Lease {
         handler: &dyn RunHandler,
         cancel: &CancellationToken,
     ) -> RunEnd {
-        let own = self.pool.manifest.timeout.and_then(|s| Duration::try_from_secs_f64(s).ok());
+        let own = self
+            .pool
+            .manifest
+            .timeout
+            .and_then(|s| Duration::try_from_secs_f64(s).ok());
         let patience = self.pool.config.patience;
         let limit = own.unwrap_or(limit);
-        let end = self.host.run(request, limit, patience, handler, cancel).await;
+        let end = self
+            .host
+            .run(request, limit, patience, handler, cancel)
+            .await;
         if !matches!(end, RunEnd::Lost(_)) {
             self.pool.take_back(self.host);
         }
@@ -302,10 +334,15 @@ impl RunFolder {
         } else {
             given
         };
-        let file = open_beneath(&self.work, relative).map_err(HostError::file("open the output", relative))?;
-        let metadata = file.metadata().map_err(HostError::file("open the output", relative))?;
+        let file = open_beneath(&self.work, relative)
+            .map_err(HostError::file("open the output", relative))?;
+        let metadata = file
+            .metadata()
+            .map_err(HostError::file("open the output", relative))?;
         if !metadata.is_file() {
-            return Err(HostError::Module(format!("the output {path:?} is not a regular file")));
+            return Err(HostError::Module(format!(
+                "the output {path:?} is not a regular file"
+            )));
         }
         Ok(file)
     }
@@ -325,7 +362,9 @@ fn open_beneath(folder: &Path, path: &Path) -> std::io::Result<File> {
 fn open_beneath(folder: &Path, path: &Path) -> std::io::Result<File> {
     let real = fs::canonicalize(folder.join(path))?;
     if !real.starts_with(fs::canonicalize(folder)?) {
-        return Err(std::io::Error::other("it leads outside of the run's directory"));
+        return Err(std::io::Error::other(
+            "it leads outside of the run's directory",
+        ));
     }
     File::open(real)
 }
@@ -337,7 +376,10 @@ mod tests {
     #[test]
     fn outputs_are_regular_files_of_the_run_and_nothing_else() {
         let root = tempfile::tempdir().unwrap();
-        let folder = RunFolder { inputs: root.path().join("in"), work: root.path().join("work") };
+        let folder = RunFolder {
+            inputs: root.path().join("in"),
+            work: root.path().join("work"),
+        };
         fs::create_dir_all(folder.work.join("sub")).unwrap();
         fs::write(folder.work.join("sub/a"), "x").unwrap();
         fs::write(root.path().join("secret"), "x").unwrap();
@@ -345,8 +387,21 @@ mod tests {
         std::os::unix::fs::symlink(root.path(), folder.work.join("up")).unwrap();
         nix::unistd::mkfifo(&folder.work.join("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
         assert!(folder.open("sub/a").is_ok());
-        assert!(folder.open(folder.work.join("sub/a").to_str().unwrap()).is_ok());
-        for path in ["link", "up/secret", "../secret", "/etc/passwd", "sub", "fifo", "missing", ""] {
+        assert!(
+            folder
+                .open(folder.work.join("sub/a").to_str().unwrap())
+                .is_ok()
+        );
+        for path in [
+            "link",
+            "up/secret",
+            "../secret",
+            "/etc/passwd",
+            "sub",
+            "fifo",
+            "missing",
+            "",
+        ] {
             assert!(folder.open(path).is_err(), "{path}");
         }
         drop(folder);

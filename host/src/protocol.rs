@@ -146,10 +146,19 @@ impl RpcError {
 /// A line from a host, understood.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Incoming {
-    Answer { id: u64, result: Result<Value, RpcError> },
+    Answer {
+        id: u64,
+        result: Result<Value, RpcError>,
+    },
     Event(RunEvent),
-    Fetch { id: Value, url: String },
-    UnknownRequest { id: Value, method: String },
+    Fetch {
+        id: Value,
+        url: String,
+    },
+    UnknownRequest {
+        id: Value,
+        method: String,
+    },
     /// A notification of a newer protocol.
     Ignored,
 }
@@ -169,7 +178,10 @@ pub(crate) fn parse(line: &[u8]) -> Result<Incoming, String> {
     }
     let message: Message = serde_json::from_slice(line).map_err(|error| error.to_string())?;
     let Some(method) = message.method else {
-        let id = message.id.as_u64().ok_or("neither a method nor the id of a request")?;
+        let id = message
+            .id
+            .as_u64()
+            .ok_or("neither a method nor the id of a request")?;
         let result = match (message.error, message.result) {
             (Some(error), _) => Err(error),
             (None, Some(result)) => Ok(result),
@@ -191,8 +203,14 @@ pub(crate) fn parse(line: &[u8]) -> Result<Incoming, String> {
     }
     if !message.id.is_null() {
         return match method.as_str() {
-            "fetch" => Ok(Incoming::Fetch { id: message.id, url: read::<Url>(&method, params)?.url }),
-            _ => Ok(Incoming::UnknownRequest { id: message.id, method }),
+            "fetch" => Ok(Incoming::Fetch {
+                id: message.id,
+                url: read::<Url>(&method, params)?.url,
+            }),
+            _ => Ok(Incoming::UnknownRequest {
+                id: message.id,
+                method,
+            }),
         };
     }
     Ok(Incoming::Event(match method.as_str() {
@@ -215,7 +233,10 @@ mod tests {
     fn answers_events_and_requests_are_told_apart() {
         assert_eq!(
             parse(br#"{"jsonrpc":"2.0","id":1,"result":null}"#),
-            Ok(Incoming::Answer { id: 1, result: Ok(Value::Null) })
+            Ok(Incoming::Answer {
+                id: 1,
+                result: Ok(Value::Null)
+            })
         );
         assert_eq!(
             parse(br#"{"method":"log","params":{"text":"x","task":1}}"#),
@@ -223,16 +244,30 @@ mod tests {
         );
         assert_eq!(
             parse(br#"{"id":"a","method":"fetch","params":{"url":"u"}}"#),
-            Ok(Incoming::Fetch { id: json!("a"), url: "u".to_owned() })
+            Ok(Incoming::Fetch {
+                id: json!("a"),
+                url: "u".to_owned()
+            })
         );
-        assert_eq!(parse(br#"{"method":"future","params":{}}"#), Ok(Incoming::Ignored));
+        assert_eq!(
+            parse(br#"{"method":"future","params":{}}"#),
+            Ok(Incoming::Ignored)
+        );
     }
 
     #[test]
     fn what_is_wrong_is_said() {
         assert!(parse(b"hello").is_err());
-        assert!(parse(br#"{"method":"log","params":{}}"#).unwrap_err().contains("params of log"));
-        assert!(parse(br#"{"id":1}"#).unwrap_err().contains("without result"));
+        assert!(
+            parse(br#"{"method":"log","params":{}}"#)
+                .unwrap_err()
+                .contains("params of log")
+        );
+        assert!(
+            parse(br#"{"id":1}"#)
+                .unwrap_err()
+                .contains("without result")
+        );
     }
 
     proptest! {

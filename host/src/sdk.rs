@@ -30,7 +30,9 @@ pub(crate) fn unpack(folder: &Path) -> Result<PathBuf, HostError> {
     }
     let draft = folder.join(format!(".{}", uuid::Uuid::new_v4()));
     for name in &names {
-        let Some(file) = PythonSdk::get(name) else { continue };
+        let Some(file) = PythonSdk::get(name) else {
+            continue;
+        };
         let path = draft.join("python").join(name.as_ref());
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).map_err(HostError::file("make", parent))?;

@@ -32,7 +32,11 @@ impl Events {
     pub fn watch(&self, task: i64) -> Watch {
         let mut map = self.map();
         let sender = map.entry(task).or_insert_with(|| watch::Sender::new(0));
-        Watch { task, changes: sender.subscribe(), events: self.clone() }
+        Watch {
+            task,
+            changes: sender.subscribe(),
+            events: self.clone(),
+        }
     }
 
     fn map(&self) -> std::sync::MutexGuard<'_, HashMap<i64, watch::Sender<u64>>> {
@@ -53,7 +57,10 @@ impl Drop for Watch {
     fn drop(&mut self) {
         let mut map = self.events.map();
         // This listener still counts.
-        if map.get(&self.task).is_some_and(|sender| sender.receiver_count() <= 1) {
+        if map
+            .get(&self.task)
+            .is_some_and(|sender| sender.receiver_count() <= 1)
+        {
             map.remove(&self.task);
         }
     }

@@ -56,6 +56,13 @@ impl App {
         modules: Arc<Modules>,
         config: ServerConfig,
     ) -> Self {
-        Self(Arc::new(Shared { store, queue, events, modules, config, pages: Pages::new() }))
+        Self(Arc::new(Shared {
+            store,
+            queue,
+            events,
+            modules,
+            config,
+            pages: Pages::new(),
+        }))
     }
 }

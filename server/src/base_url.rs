@@ -37,7 +37,12 @@ impl BaseUrl {
         let forwarded = |name| forwarded(headers, name, config.proxies);
         let host = forwarded("x-forwarded-host")
             .or_else(|| headers.get(HOST).and_then(|host| host.to_str().ok()))
-            .or_else(|| request.uri().authority().map(|authority| authority.as_str()))
+            .or_else(|| {
+                request
+                    .uri()
+                    .authority()
+                    .map(|authority| authority.as_str())
+            })
             .or(config.server_name.as_deref())
             .unwrap_or("localhost");
         if !is_served(host, config) {
@@ -50,13 +55,18 @@ impl BaseUrl {
             Some("https") => "https",
             _ => "http",
         };
-        let prefix = forwarded("x-forwarded-prefix").unwrap_or_default().trim_end_matches('/');
+        let prefix = forwarded("x-forwarded-prefix")
+            .unwrap_or_default()
+            .trim_end_matches('/');
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "/-._~%".contains(c);
         let prefix = match prefix.starts_with('/') && prefix.chars().all(is_plain) {
             true => prefix.to_owned(),
             false => String::new(),
         };
-        Ok(Self { origin: format!("{scheme}://{host}"), prefix })
+        Ok(Self {
+            origin: format!("{scheme}://{host}"),
+            prefix,
+        })
     }
 }
 
@@ -65,9 +75,15 @@ fn forwarded<'a>(headers: &'a HeaderMap, name: &str, proxies: usize) -> Option<&
     if proxies == 0 {
         return None;
     }
-    let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-    let values: Vec<&str> = values.flat_map(|value| value.split(',')).map(str::trim).collect();
-    let first = values.len().checked_sub(proxies).unwrap_or_default();
+    let values = headers
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok());
+    let values: Vec<&str> = values
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .collect();
+    let first = values.len().saturating_sub(proxies);
     values.get(first).copied().filter(|value| !value.is_empty())
 }
 
@@ -79,16 +95,21 @@ fn is_served(host: &str, config: &ServerConfig) -> bool {
         _ => (host, None),
     };
     let is_port = port.is_none_or(|port| port.parse::<u16>().is_ok());
-    let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
+    let bare = name
+        .strip_prefix('[')
+        .and_then(|name| name.strip_suffix(']'));
     let is_address = match bare {
         Some(v6) => v6.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => name.parse::<IpAddr>().is_ok_and(|address| address.is_ipv4()),
+        None => name
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.is_ipv4()),
     };
     let is_name = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     let is_plain = !name.is_empty() && name.chars().all(is_name);
-    let known = config.server_name.as_deref().is_some_and(|known| {
-        known.eq_ignore_ascii_case(host) || known.eq_ignore_ascii_case(name)
-    });
+    let known = config
+        .server_name
+        .as_deref()
+        .is_some_and(|known| known.eq_ignore_ascii_case(host) || known.eq_ignore_ascii_case(name));
     is_port
         && (is_address
             || is_plain && (!name.contains('.') || name.ends_with(".localhost") || known))
@@ -142,10 +163,26 @@ mod tests {
 
     #[test]
     fn only_hosts_that_cannot_be_rebound_are_served() {
-        for host in ["127.0.0.1:5005", "[::1]:5005", "localhost", "a.localhost:1", "runner:8080", "10.0.0.1"] {
+        for host in [
+            "127.0.0.1:5005",
+            "[::1]:5005",
+            "localhost",
+            "a.localhost:1",
+            "runner:8080",
+            "10.0.0.1",
+        ] {
             assert!(base(&[("host", host)], &config(None, 0)).is_ok(), "{host}");
         }
-        for host in ["evil.example.com", "evil.example.com:5005", "a b", "x\"", "h:99999", "[x]", "127.0.0.1.evil.org", ""] {
+        for host in [
+            "evil.example.com",
+            "evil.example.com:5005",
+            "a b",
+            "x\"",
+            "h:99999",
+            "[x]",
+            "127.0.0.1.evil.org",
+            "",
+        ] {
             assert!(base(&[("host", host)], &config(None, 0)).is_err(), "{host}");
         }
         for name in ["example.org", "example.org:1234"] {
@@ -162,7 +199,13 @@ mod tests {
             ("x-forwarded-proto", "https"),
             ("x-forwarded-prefix", "/runner/"),
         ];
-        assert_eq!(base(&headers, &config(None, 0)).unwrap().url("/"), "http://127.0.0.1/");
-        assert_eq!(base(&headers, &config(None, 1)).unwrap().url("/"), "https://public/runner/");
+        assert_eq!(
+            base(&headers, &config(None, 0)).unwrap().url("/"),
+            "http://127.0.0.1/"
+        );
+        assert_eq!(
+            base(&headers, &config(None, 1)).unwrap().url("/"),
+            "https://public/runner/"
+        );
     }
 }

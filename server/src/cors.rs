@@ -12,18 +12,37 @@ use axum::response::{IntoResponse, Response};
 
 /// First segments of paths whose answers anybody may read.
 const OPEN: &[&str] = &[
-    "", "plugins", "tasks", "files", "static", "api-spec.json", "swagger-ui", "redoc", "rapidoc", "licenses",
+    "",
+    "plugins",
+    "tasks",
+    "files",
+    "static",
+    "api-spec.json",
+    "swagger-ui",
+    "redoc",
+    "rapidoc",
+    "licenses",
 ];
 
 /// Adds the headers, and answers OPTIONS for every route that there is.
 pub(crate) async fn layer(request: Request, next: Next) -> Response {
     let headers = request.headers().clone();
     let method = request.method().clone();
-    let first = request.uri().path().trim_start_matches('/').split('/').next().unwrap_or_default();
+    let first = request
+        .uri()
+        .path()
+        .trim_start_matches('/')
+        .split('/')
+        .next()
+        .unwrap_or_default();
     let is_open = OPEN.contains(&first);
     let mut response = next.run(request).await;
-    if method == Method::OPTIONS && response.status() == StatusCode::METHOD_NOT_ALLOWED {
-        response = options(response.headers());
+    if response.status() == StatusCode::METHOD_NOT_ALLOWED {
+        let allow = allow(response.headers());
+        if method == Method::OPTIONS {
+            response = StatusCode::OK.into_response();
+        }
+        response.headers_mut().insert(ALLOW, allow);
     }
     let wanted = headers.get(ACCESS_CONTROL_REQUEST_METHOD);
     let is_delete =
@@ -34,13 +53,18 @@ pub(crate) async fn layer(request: Request, next: Next) -> Response {
     response
 }
 
-fn options(answer: &HeaderMap) -> Response {
-    let methods = answer.get(ALLOW).and_then(|allow| allow.to_str().ok()).unwrap_or_default();
-    let mut response = StatusCode::OK.into_response();
-    if let Ok(allow) = HeaderValue::from_str(&format!("{methods},OPTIONS")) {
-        response.headers_mut().insert(ALLOW, allow);
-    }
-    response
+/// What a route allows, and OPTIONS.
+fn allow(answer: &HeaderMap) -> HeaderValue {
+    let methods = answer
+        .get(ALLOW)
+        .and_then(|allow| allow.to_str().ok())
+        .unwrap_or_default();
+    let methods = methods
+        .split(',')
+        .map(str::trim)
+        .filter(|method| !method.is_empty());
+    let methods: Vec<&str> = methods.chain(["OPTIONS"]).collect();
+    HeaderValue::from_str(&methods.join(", ")).unwrap_or(HeaderValue::from_static("OPTIONS"))
 }
 
 fn open(request: &HeaderMap, is_preflight: bool, response: &mut HeaderMap) {
@@ -49,7 +73,12 @@ fn open(request: &HeaderMap, is_preflight: bool, response: &mut HeaderMap) {
         return;
     };
     response.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-    response.append(VARY, HeaderValue::from_static("Origin"));
+    let vary = response.get(VARY).and_then(|vary| vary.to_str().ok());
+    let vary = vary.map_or("Origin".to_owned(), |vary| format!("{vary}, Origin"));
+    response.insert(
+        VARY,
+        HeaderValue::from_str(&vary).unwrap_or(HeaderValue::from_static("Origin")),
+    );
     if is_preflight {
         let methods = HeaderValue::from_static("GET, HEAD, OPTIONS, POST");
         response.insert(ACCESS_CONTROL_ALLOW_METHODS, methods);

@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 pub(crate) struct ApiError {
     status: StatusCode,
     message: Option<String>,
-    errors: Option<Value>,
+    errors: Option<Box<Value>>,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
@@ -30,11 +30,19 @@ pub(crate) enum Location {
 
 impl ApiError {
     pub(crate) fn new(status: StatusCode) -> Self {
-        Self { status, message: None, errors: None, headers: Vec::new() }
+        Self {
+            status,
+            message: None,
+            errors: None,
+            headers: Vec::new(),
+        }
     }
 
     pub(crate) fn with(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { message: Some(message.into()), ..Self::new(status) }
+        Self {
+            message: Some(message.into()),
+            ..Self::new(status)
+        }
     }
 
     pub(crate) fn bad_request(message: impl Into<String>) -> Self {
@@ -54,7 +62,10 @@ impl ApiError {
     }
 
     pub(crate) fn plugin_not_found() -> Self {
-        Self::with(StatusCode::NOT_FOUND, "No plugin registered with that name.")
+        Self::with(
+            StatusCode::NOT_FOUND,
+            "No plugin registered with that name.",
+        )
     }
 
     pub(crate) fn fields(location: Location, errors: FieldErrors) -> Self {
@@ -64,21 +75,24 @@ impl ApiError {
             Location::Json => "json",
         };
         Self {
-            errors: Some(json!({ name: errors })),
+            errors: Some(Box::new(json!({ name: errors }))),
             ..Self::new(StatusCode::UNPROCESSABLE_ENTITY)
         }
     }
 
     pub(crate) fn invalid_json(problem: &str) -> Self {
         Self {
-            errors: Some(json!({"json": ["Invalid JSON body."]})),
+            errors: Some(Box::new(json!({"json": ["Invalid JSON body."]}))),
             ..Self::bad_request(format!("The body is no JSON: {problem}"))
         }
     }
 
     pub(crate) fn method_not_allowed(allow: &'static str) -> Self {
         let allow = HeaderValue::from_static(allow);
-        Self { headers: vec![(ALLOW, allow)], ..Self::new(StatusCode::METHOD_NOT_ALLOWED) }
+        Self {
+            headers: vec![(ALLOW, allow)],
+            ..Self::new(StatusCode::METHOD_NOT_ALLOWED)
+        }
     }
 
     pub(crate) fn too_large(what: &str, limit: u64) -> Self {
@@ -134,7 +148,7 @@ impl IntoResponse for ApiError {
         let mut body = Map::new();
         body.insert("code".to_owned(), json!(self.status.as_u16()));
         if let Some(errors) = self.errors {
-            body.insert("errors".to_owned(), errors);
+            body.insert("errors".to_owned(), *errors);
         }
         if let Some(message) = self.message {
             body.insert("message".to_owned(), json!(message));

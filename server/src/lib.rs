@@ -36,7 +36,10 @@ pub async fn serve(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
     let service = router(app);
-    let service =
-        ServiceExt::<axum::extract::Request>::into_make_service_with_connect_info::<SocketAddr>(service);
-    axum::serve(listener, service).with_graceful_shutdown(shutdown).await
+    let service = ServiceExt::<axum::extract::Request>::into_make_service_with_connect_info::<
+        SocketAddr,
+    >(service);
+    axum::serve(listener, service)
+        .with_graceful_shutdown(shutdown)
+        .await
 }

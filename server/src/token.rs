@@ -15,14 +15,23 @@ pub(crate) async fn require(
     request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let bearer = header.and_then(|value| value.split_once(' ')).and_then(|(scheme, token)| {
-        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
-    });
+    let header = request
+        .headers()
+        .get(AUTHORIZATION)
+        .and_then(|value| value.to_str().ok());
+    let bearer = header
+        .and_then(|value| value.split_once(' '))
+        .and_then(|(scheme, token)| {
+            scheme
+                .eq_ignore_ascii_case("bearer")
+                .then(|| token.trim().to_owned())
+        });
     let query = request.uri().query().unwrap_or_default();
     let shown = bearer.or_else(|| {
         let mut pairs = form_urlencoded::parse(query.as_bytes());
-        pairs.find(|(key, _)| key == "token").map(|(_, token)| token.into_owned())
+        pairs
+            .find(|(key, _)| key == "token")
+            .map(|(_, token)| token.into_owned())
     });
     match shown {
         Some(token) if is_same(token.as_bytes(), app.0.config.token.as_bytes()) => {

@@ -38,8 +38,10 @@ impl DescriptionCache for StoreCache {
     }
 
     fn put_file_digests<'a>(&'a self, digests: &'a [(FileStat, String)]) -> BoxFuture<'a, ()> {
-        let digests: Vec<_> =
-            digests.iter().map(|(file, digest)| (stat(file), digest.clone())).collect();
+        let digests: Vec<_> = digests
+            .iter()
+            .map(|(file, digest)| (stat(file), digest.clone()))
+            .collect();
         Box::pin(async move { known(self.0.put_file_digests(&digests).await) })
     }
 }

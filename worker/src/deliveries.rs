@@ -55,9 +55,14 @@ async fn deliver_due(shared: &Shared) -> Result<Option<i64>, StoreError> {
         // One webhook hears its events in order; one that does not answer holds up no other.
         let mut by_webhook: BTreeMap<String, Vec<Delivery>> = BTreeMap::new();
         for delivery in due {
-            by_webhook.entry(delivery.webhook.clone()).or_default().push(delivery);
+            by_webhook
+                .entry(delivery.webhook.clone())
+                .or_default()
+                .push(delivery);
         }
-        let sent = by_webhook.into_values().map(|deliveries| send_all(shared, deliveries));
+        let sent = by_webhook
+            .into_values()
+            .map(|deliveries| send_all(shared, deliveries));
         for outcome in futures::future::join_all(sent).await {
             outcome?;
         }
@@ -80,7 +85,8 @@ async fn send_all(shared: &Shared, deliveries: Vec<Delivery>) -> Result<(), Stor
             store.delivery_done(delivery.id).await?;
             continue;
         }
-        let pause = Duration::from_secs(1) * 2_u32.saturating_pow(u32::try_from(delivery.attempts).unwrap_or(30));
+        let pause = Duration::from_secs(1)
+            * 2_u32.saturating_pow(u32::try_from(delivery.attempts).unwrap_or(30));
         let pause = i64::try_from(pause.min(MAX_PAUSE).as_millis()).unwrap_or(i64::MAX);
         store.delivery_failed(delivery.id, now_ms() + pause).await?;
     }
@@ -91,7 +97,13 @@ async fn send_all(shared: &Shared, deliveries: Vec<Delivery>) -> Result<(), Stor
 async fn send(shared: &Shared, delivery: &Delivery) -> Result<(), String> {
     let url = address(delivery).ok_or("the webhook's URL is not usable")?;
     let timeout = shared.config.webhook_timeout;
-    shared.tools.fetcher.post(&url, timeout).await.map(drop).map_err(|error| error.to_string())
+    shared
+        .tools
+        .fetcher
+        .post(&url, timeout)
+        .await
+        .map(drop)
+        .map_err(|error| error.to_string())
 }
 
 /// The webhook's URL with `source` and `event` added to its query.
@@ -105,7 +117,9 @@ fn address(delivery: &Delivery) -> Option<String> {
 }
 
 fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 

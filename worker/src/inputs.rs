@@ -24,10 +24,15 @@ pub(crate) async fn gather(
     form: &Parameters,
     given: &Map<String, Value>,
 ) -> Result<Gathered, String> {
-    let mut gathered = Gathered { parameters: given.clone(), inputs: Map::new() };
+    let mut gathered = Gathered {
+        parameters: given.clone(),
+        inputs: Map::new(),
+    };
     let mut number = 0;
     for field in form.fields() {
-        let Some(value) = given.get(&field.key) else { continue };
+        let Some(value) = given.get(&field.key) else {
+            continue;
+        };
         let (kind, values) = match (&field.kind, value) {
             (FieldKind::List(items), Value::Array(values)) => (items.as_ref(), values.as_slice()),
             (kind, value) => (kind, std::slice::from_ref(value)),
@@ -38,7 +43,9 @@ pub(crate) async fn gather(
             _ => continue,
         };
         let in_parameter = |error: String| format!("{} ({}): {error}", field.label, field.key);
-        let folder = folder.inputs().map_err(|error| in_parameter(error.to_string()))?;
+        let folder = folder
+            .inputs()
+            .map_err(|error| in_parameter(error.to_string()))?;
         let mut found = Vec::with_capacity(values.len());
         for value in values {
             number += 1;
@@ -50,10 +57,18 @@ pub(crate) async fn gather(
         }
         if matches!(kind, FieldKind::Upload(_)) {
             let names: Vec<Value> = found.iter().map(|input| input["name"].clone()).collect();
-            let shown = if value.is_array() { json!(names) } else { names[0].clone() };
+            let shown = if value.is_array() {
+                json!(names)
+            } else {
+                names[0].clone()
+            };
             gathered.parameters.insert(field.key.clone(), shown);
         }
-        let found = if value.is_array() { Value::Array(found) } else { found.swap_remove(0) };
+        let found = if value.is_array() {
+            Value::Array(found)
+        } else {
+            found.swap_remove(0)
+        };
         gathered.inputs.insert(field.key.clone(), found);
     }
     Ok(gathered)
@@ -67,9 +82,14 @@ async fn download(
     data: &DataField,
 ) -> Result<Input, String> {
     let draft = folder.join(format!("{number}"));
-    let download = fetcher.download(url, &draft).await.map_err(|error| error.to_string())?;
+    let download = fetcher
+        .download(url, &draft)
+        .await
+        .map_err(|error| error.to_string())?;
     let path = folder.join(format!("{number}-{}", plain_name(&download.name)));
-    tokio::fs::rename(&draft, &path).await.map_err(|error| error.to_string())?;
+    tokio::fs::rename(&draft, &path)
+        .await
+        .map_err(|error| error.to_string())?;
     Ok(Input {
         path: path.display().to_string(),
         name: download.name,

@@ -97,16 +97,28 @@ impl Worker {
 
     /// Cancels a run in progress. Whether there was one.
     pub fn cancel(&self, task: i64) -> bool {
-        let running = self.shared.running.lock().unwrap_or_else(PoisonError::into_inner);
-        running.get(&task).inspect(|cancel| cancel.cancel()).is_some()
+        let running = self
+            .shared
+            .running
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        running
+            .get(&task)
+            .inspect(|cancel| cancel.cancel())
+            .is_some()
     }
 
     /// Takes no more jobs, gives the runs in progress this long to end, then ends them: they are run
     /// again at the next start.
     pub async fn stop(self, deadline: Duration) {
         self.shared.tools.queue.close();
-        if tokio::time::timeout(deadline, self.tasks.wait()).await.is_err() {
-            tracing::warn!("runs that are still in progress are ended; they begin again at the next start");
+        if tokio::time::timeout(deadline, self.tasks.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                "runs that are still in progress are ended; they begin again at the next start"
+            );
         }
         self.shared.abort.cancel();
         self.tasks.wait().await;
@@ -122,7 +134,10 @@ impl Shared {
     }
 
     pub(crate) fn end(&self, task: i64) {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&task);
+        self.running
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&task);
     }
 }
 
@@ -131,7 +146,10 @@ async fn take_jobs(shared: Arc<Shared>) {
         // A task of its own, so that a panic ends one run and not this loop.
         let run = tokio::spawn(run::perform(Arc::clone(&shared), job));
         if let Err(error) = run.await {
-            tracing::error!(task = job.task, "the run ended with an error of the runner: {error}");
+            tracing::error!(
+                task = job.task,
+                "the run ended with an error of the runner: {error}"
+            );
             shared.end(job.task);
             run::fail_after_panic(&shared, job).await;
         }

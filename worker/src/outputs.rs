@@ -36,7 +36,9 @@ pub(crate) async fn take(
         }
         Ok(taken)
     });
-    taken.await.unwrap_or_else(|error| Err(format!("storing the outputs failed: {error}")))
+    taken
+        .await
+        .unwrap_or_else(|error| Err(format!("storing the outputs failed: {error}")))
 }
 
 fn take_one(
@@ -46,7 +48,9 @@ fn take_one(
     usual: &str,
 ) -> Result<NewFile, String> {
     let file = folder.open(&note.path).map_err(|error| error.to_string())?;
-    let own_name = Path::new(&note.path).file_name().map(|name| name.to_string_lossy().into_owned());
+    let own_name = Path::new(&note.path)
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned());
     let name = plain_name(&note.name.or(own_name).unwrap_or_default());
     let stored = files
         .put(file)
@@ -54,7 +58,9 @@ fn take_one(
     Ok(NewFile {
         stored,
         data_type: note.data_type.unwrap_or_else(|| usual.to_owned()),
-        content_type: note.content_type.unwrap_or_else(|| content_type_of(&name).to_owned()),
+        content_type: note
+            .content_type
+            .unwrap_or_else(|| content_type_of(&name).to_owned()),
         name,
     })
 }

@@ -25,7 +25,10 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_
 
 /// How a run went, for its last write.
 enum Outcome {
-    Succeeded { answer: RunAnswer, outputs: Vec<NewFile> },
+    Succeeded {
+        answer: RunAnswer,
+        outputs: Vec<NewFile>,
+    },
     Failed(String),
     Cancelled,
     /// Another run has begun, or the worker stops: nothing is to be written.
@@ -34,13 +37,18 @@ enum Outcome {
 
 /// Does the job, unless it is out of date.
 pub(crate) async fn perform(shared: Arc<Shared>, job: Job) {
-    let Some(task) = load(&shared, job).await else { return };
+    let Some(task) = load(&shared, job).await else {
+        return;
+    };
     let cancel = shared.begin(job.task);
     let (state, outcome) = match find(&shared, &task).await {
         Ok(provided) => {
             let broken = cancel.child_token();
-            let state =
-                Arc::new(RunState::new(task.clone(), Some(Arc::clone(&provided.plugin)), broken.clone()));
+            let state = Arc::new(RunState::new(
+                task.clone(),
+                Some(Arc::clone(&provided.plugin)),
+                broken.clone(),
+            ));
             let outcome = execute(&shared, &task, &provided, &state, &broken).await;
             (state, outcome)
         }
@@ -55,7 +63,9 @@ pub(crate) async fn perform(shared: Arc<Shared>, job: Job) {
 
 /// After a panic nothing of the run is left but its number.
 pub(crate) async fn fail_after_panic(shared: &Shared, job: Job) {
-    let Some(task) = load(shared, job).await else { return };
+    let Some(task) = load(shared, job).await else {
+        return;
+    };
     let state = RunState::new(task, None, CancellationToken::new());
     let problem = "the runner itself failed during this run; its log has the details".to_owned();
     finish(shared, &state, Outcome::Failed(problem)).await;
@@ -120,10 +130,15 @@ async fn execute(
     };
     let tools = &shared.tools;
     let work = async {
-        let gathered =
-            inputs::gather(&tools.fetcher, tools.store.files(), &folder, &form.parameters, given)
-                .await
-                .map_err(|error| RunEnd::Failed(failure(error)))?;
+        let gathered = inputs::gather(
+            &tools.fetcher,
+            tools.store.files(),
+            &folder,
+            &form.parameters,
+            given,
+        )
+        .await
+        .map_err(|error| RunEnd::Failed(failure(error)))?;
         let handler = Handler {
             state: Arc::clone(state),
             fetcher: tools.fetcher.clone(),
@@ -141,7 +156,9 @@ async fn execute(
             data: task.data.clone(),
             directory: folder.work().display().to_string(),
         };
-        Ok(lease.run(&request, shared.config.run_timeout, &handler, broken).await)
+        Ok(lease
+            .run(&request, shared.config.run_timeout, &handler, broken)
+            .await)
     };
     let end = match with_writes(shared, state, work).await {
         Some(end) => end.unwrap_or_else(|end| end),
@@ -198,7 +215,11 @@ async fn write_news(shared: &Shared, flush: Flush) -> bool {
 
 fn failure(message: String) -> runner_host::protocol::RpcError {
     let code = runner_host::protocol::FAILED;
-    runner_host::protocol::RpcError { code, message, data: Value::Null }
+    runner_host::protocol::RpcError {
+        code,
+        message,
+        data: Value::Null,
+    }
 }
 
 async fn conclude(
@@ -273,13 +294,22 @@ async fn write(
     let Flush { task, log } = flush;
     let id = task.id;
     let holder = shared.config.holder.clone();
-    let write = RunWrite { task, holder, log, outputs, events };
+    let write = RunWrite {
+        task,
+        holder,
+        log,
+        outputs,
+        events,
+    };
     let mut pause = RETRY.0;
     loop {
         match shared.tools.store.write_run(write.clone()).await {
             Ok(is_current) => return is_current,
             Err(StoreError::Closed) => return false,
-            Err(error) => tracing::error!(task = id, "the task cannot be written, trying again: {error}"),
+            Err(error) => tracing::error!(
+                task = id,
+                "the task cannot be written, trying again: {error}"
+            ),
         }
         tokio::select! {
             () = tokio::time::sleep(pause) => pause = (pause * 2).min(RETRY.1),

@@ -7,8 +7,8 @@ use futures::future::BoxFuture;
 use runner_core::plugin::Plugin;
 use runner_core::task::{Change, LogWriter, MAX_OUTPUTS, Task, TaskState};
 use runner_fetch::Fetcher;
-use runner_host::protocol::{OutputNote, RunEvent, StepNote};
 use runner_host::RunHandler;
+use runner_host::protocol::{OutputNote, RunEvent, StepNote};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -42,8 +42,19 @@ pub(crate) struct Flush {
 impl RunState {
     pub(crate) fn new(task: Task, plugin: Option<Arc<Plugin>>, broken: CancellationToken) -> Self {
         let log = LogWriter::new(task.log_length);
-        let inner = Inner { task, log, outputs: Vec::new(), is_changed: false, problem: None };
-        Self { inner: Mutex::new(inner), plugin, began: Instant::now(), broken }
+        let inner = Inner {
+            task,
+            log,
+            outputs: Vec::new(),
+            is_changed: false,
+            problem: None,
+        };
+        Self {
+            inner: Mutex::new(inner),
+            plugin,
+            began: Instant::now(),
+            broken,
+        }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -68,17 +79,29 @@ impl RunState {
             // From queued this is always allowed.
             let _ = inner.task.apply(Change::Started);
         }
-        Some(Flush { task: inner.task.clone(), log: inner.log.take() })
+        Some(Flush {
+            task: inner.task.clone(),
+            log: inner.log.take(),
+        })
     }
 
     /// Applies the last change of the run. Answers what to write, and what to tell.
     pub(crate) fn finish(&self, change: Change) -> (Flush, Vec<runner_core::task::TaskEvent>) {
         let mut inner = self.inner();
         let events = inner.task.apply(change).unwrap_or_else(|refused| {
-            tracing::error!(task = inner.task.id, "the end of a run was refused: {refused}");
+            tracing::error!(
+                task = inner.task.id,
+                "the end of a run was refused: {refused}"
+            );
             Vec::new()
         });
-        (Flush { task: inner.task.clone(), log: inner.log.finish() }, events)
+        (
+            Flush {
+                task: inner.task.clone(),
+                log: inner.log.finish(),
+            },
+            events,
+        )
     }
 
     /// The outputs that the run named.
@@ -121,17 +144,31 @@ impl RunState {
     }
 
     fn add_step(&self, inner: &mut Inner, note: StepNote) -> Result<(), String> {
-        if self.plugin.as_ref().is_none_or(|plugin| plugin.step(&note.step).is_none()) {
-            return Err(format!("the plugin asked for the step {:?}, which it does not describe", note.step));
+        if self
+            .plugin
+            .as_ref()
+            .is_none_or(|plugin| plugin.step(&note.step).is_none())
+        {
+            return Err(format!(
+                "the plugin asked for the step {:?}, which it does not describe",
+                note.step
+            ));
         }
         let step_id = note.step_id.unwrap_or_else(|| note.step.clone());
-        inner.apply(Change::StepAdded { step: note.step, step_id, values: note.values })
+        inner.apply(Change::StepAdded {
+            step: note.step,
+            step_id,
+            values: note.values,
+        })
     }
 }
 
 impl Inner {
     fn apply(&mut self, change: Change) -> Result<(), String> {
-        self.task.apply(change).map(drop).map_err(|refused| refused.to_string())
+        self.task
+            .apply(change)
+            .map(drop)
+            .map_err(|refused| refused.to_string())
     }
 }
 
@@ -150,14 +187,20 @@ impl RunHandler for Handler {
     }
 
     fn fetch(&self, url: String) -> BoxFuture<'static, Result<Value, String>> {
-        let number = self.count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let number = self
+            .count
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let folder = self.inputs.clone();
         let fetcher = self.fetcher.clone();
         Box::pin(async move {
-            tokio::fs::create_dir_all(&folder).await.map_err(|error| error.to_string())?;
+            tokio::fs::create_dir_all(&folder)
+                .await
+                .map_err(|error| error.to_string())?;
             let path = folder.join(format!("fetched-{number}"));
-            let download =
-                fetcher.download(&url, &path).await.map_err(|error| error.to_string())?;
+            let download = fetcher
+                .download(&url, &path)
+                .await
+                .map_err(|error| error.to_string())?;
             Ok(json!({
                 "path": path,
                 "name": download.name,

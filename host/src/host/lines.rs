@@ -15,7 +15,13 @@ pub(super) struct Lines {
 
 impl Lines {
     pub(super) fn new(pipe: pipe::Receiver) -> Self {
-        Self { pipe, buffer: Vec::new(), searched: 0, has_ended: false, end_was_said: false }
+        Self {
+            pipe,
+            buffer: Vec::new(),
+            searched: 0,
+            has_ended: false,
+            end_was_said: false,
+        }
     }
 
     /// The next line, without its line break; `None` at the end, once; then never ready again.
@@ -66,7 +72,9 @@ impl Lines {
 
     /// A whole line of the buffer, or a piece where it is longer than the limit.
     fn take(&mut self, limit: usize) -> Option<Vec<u8>> {
-        let found = self.buffer[self.searched..].iter().position(|byte| *byte == b'\n');
+        let found = self.buffer[self.searched..]
+            .iter()
+            .position(|byte| *byte == b'\n');
         let (end, skip) = match found {
             Some(at) => (self.searched + at, 1),
             None if self.buffer.len() > limit => (limit, 0),

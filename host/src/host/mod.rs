@@ -18,7 +18,8 @@ use tokio_util::sync::CancellationToken;
 use crate::HostError;
 use crate::launcher::{HostCommand, Launcher, Process};
 use crate::protocol::{
-    CANCELLED, Incoming, MAX_LINE, PROTOCOL, RpcError, RunAnswer, RunEvent, RunRequest, UNKNOWN_METHOD, parse,
+    CANCELLED, Incoming, MAX_LINE, PROTOCOL, RpcError, RunAnswer, RunEvent, RunRequest,
+    UNKNOWN_METHOD, parse,
 };
 use lines::Lines;
 
@@ -110,11 +111,16 @@ impl Host {
         welcome: &Welcome,
         patience: Patience,
     ) -> Result<Self, HostError> {
-        let broken = |error: std::io::Error| HostError::Start(format!("cannot make a pipe: {error}"));
+        let broken =
+            |error: std::io::Error| HostError::Start(format!("cannot make a pipe: {error}"));
         let (input_reader, input) = std::io::pipe().map_err(broken)?;
         let (output, output_writer) = std::io::pipe().map_err(broken)?;
         let (errors, errors_writer) = std::io::pipe().map_err(broken)?;
-        let stdio = [input_reader.into(), output_writer.into(), errors_writer.into()];
+        let stdio = [
+            input_reader.into(),
+            output_writer.into(),
+            errors_writer.into(),
+        ];
         let process = launcher.spawn(command, stdio).await?;
         let mut host = Self {
             process,
@@ -168,14 +174,21 @@ impl Host {
         params: Value,
         limit: Duration,
     ) -> Result<Value, HostError> {
-        let talk = Talk { what, limit, handler: &Silent(self.name.clone()), cancel: None, task: None };
+        let talk = Talk {
+            what,
+            limit,
+            handler: &Silent(self.name.clone()),
+            cancel: None,
+            task: None,
+        };
         let never = Duration::MAX;
         match self.talk(params, talk, never).await? {
             Ended::Answered(Ok(value)) => Ok(value),
             Ended::Answered(Err(error)) => Err(HostError::Refused(error)),
-            Ended::Cancelled | Ended::TimedOut => {
-                Err(HostError::TimedOut { what, seconds: limit.as_secs_f64() })
-            }
+            Ended::Cancelled | Ended::TimedOut => Err(HostError::TimedOut {
+                what,
+                seconds: limit.as_secs_f64(),
+            }),
         }
     }
 
@@ -203,7 +216,9 @@ impl Host {
         match self.talk(params, talk, patience.cancel).await {
             Ok(Ended::Answered(Ok(answer))) => match serde_json::from_value(answer) {
                 Ok(answer) => RunEnd::Finished(answer),
-                Err(error) => RunEnd::Lost(HostError::Lost(format!("the answer to run is not usable: {error}"))),
+                Err(error) => RunEnd::Lost(HostError::Lost(format!(
+                    "the answer to run is not usable: {error}"
+                ))),
             },
             Ok(Ended::Answered(Err(error))) if error.code == CANCELLED => RunEnd::Cancelled,
             Ok(Ended::Answered(Err(error))) => RunEnd::Failed(error),
@@ -310,7 +325,9 @@ impl Host {
 
     fn send_cancel(&mut self, task: Option<(i64, i64)>) -> Result<(), HostError> {
         let (task, run) = task.unwrap_or_default();
-        self.send(&json!({"jsonrpc": "2.0", "method": "cancel", "params": {"task": task, "run": run}}))
+        self.send(
+            &json!({"jsonrpc": "2.0", "method": "cancel", "params": {"task": task, "run": run}}),
+        )
     }
 
     fn send(&mut self, message: &Value) -> Result<(), HostError> {
@@ -372,7 +389,11 @@ struct Ending {
 
 impl Ending {
     fn new(is_timeout: bool, grace: Duration) -> Self {
-        Self { is_timeout, next: Instant::now() + grace, was_terminated: false }
+        Self {
+            is_timeout,
+            next: Instant::now() + grace,
+            was_terminated: false,
+        }
     }
 
     fn escalate(&mut self, process: &Process, grace: Duration) {
@@ -388,7 +409,11 @@ impl Ending {
 
 impl From<Ending> for Ended {
     fn from(ending: Ending) -> Self {
-        if ending.is_timeout { Self::TimedOut } else { Self::Cancelled }
+        if ending.is_timeout {
+            Self::TimedOut
+        } else {
+            Self::Cancelled
+        }
     }
 }
 

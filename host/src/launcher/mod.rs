@@ -17,8 +17,8 @@ use tokio::sync::{oneshot, watch};
 
 pub(crate) use process::HOST_VARIABLE;
 pub use process::launcher_main;
-pub use wire::{Exit, HostCommand, Limits};
 use wire::{Command, Report, pair, receive, send};
+pub use wire::{Exit, HostCommand, Limits};
 
 use crate::HostError;
 
@@ -38,10 +38,8 @@ struct Line {
 impl Drop for Line {
     fn drop(&mut self) {
         // The reading thread holds the socket too; this ends its read and tells the launcher.
-        let _ = nix::sys::socket::shutdown(
-            self.socket.as_raw_fd(),
-            nix::sys::socket::Shutdown::Both,
-        );
+        let _ =
+            nix::sys::socket::shutdown(self.socket.as_raw_fd(), nix::sys::socket::Shutdown::Both);
     }
 }
 
@@ -67,7 +65,9 @@ impl Launcher {
     /// # Errors
     /// The program cannot be started or is no launcher.
     pub fn start(program: &Path) -> Result<Self, HostError> {
-        let failed = |what: &str, error: &dyn std::fmt::Display| HostError::Launcher(format!("{what}: {error}"));
+        let failed = |what: &str, error: &dyn std::fmt::Display| {
+            HostError::Launcher(format!("{what}: {error}"))
+        };
         let (ours, theirs) = pair().map_err(|e| failed("cannot make a socket pair", &e))?;
         let mut child = std::process::Command::new(program)
             .arg("launcher")
@@ -89,14 +89,18 @@ impl Launcher {
             .name("launcher".to_owned())
             .stack_size(256 * 1024)
             .spawn(move || {
-                while let Ok(Some((report, _))) = receive::<Report>(reader.as_raw_fd(), &mut buffer) {
+                while let Ok(Some((report, _))) = receive::<Report>(reader.as_raw_fd(), &mut buffer)
+                {
                     lock(&shared).take(report);
                 }
                 lock(&shared).gone();
                 let _ = child.wait();
             })
             .map_err(|e| failed("cannot start a thread", &e))?;
-        Ok(Self { line: Arc::new(Line { socket, waiting }), sandbox: sandbox.into() })
+        Ok(Self {
+            line: Arc::new(Line { socket, waiting }),
+            sandbox: sandbox.into(),
+        })
     }
 
     /// How hosts are confined on this machine, for people.
@@ -130,7 +134,12 @@ impl Launcher {
         }
         drop(stdio);
         match start.await {
-            Ok(Ok(pid)) => Ok(Process { id, pid, exit, launcher: self.clone() }),
+            Ok(Ok(pid)) => Ok(Process {
+                id,
+                pid,
+                exit,
+                launcher: self.clone(),
+            }),
             Ok(Err(error)) => Err(HostError::Start(error)),
             Err(_) => Err(HostError::Launcher("the launcher ended".to_owned())),
         }
@@ -189,12 +198,22 @@ impl Process {
     }
 
     pub(crate) fn terminate(&self) {
-        let _ = self.launcher.send(&Command::Terminate { id: self.id.clone() }, &[]);
+        let _ = self.launcher.send(
+            &Command::Terminate {
+                id: self.id.clone(),
+            },
+            &[],
+        );
     }
 
     pub(crate) fn kill(&self) {
         if !self.has_exited() {
-            let _ = self.launcher.send(&Command::Kill { id: self.id.clone() }, &[]);
+            let _ = self.launcher.send(
+                &Command::Kill {
+                    id: self.id.clone(),
+                },
+                &[],
+            );
         }
     }
 }
@@ -211,5 +230,7 @@ fn lock(waiting: &Mutex<Waiting>) -> std::sync::MutexGuard<'_, Waiting> {
 
 async fn wait(exit: &mut watch::Receiver<Option<Exit>>) -> Exit {
     const LOST: Exit = Exit::Signal(nix::libc::SIGKILL);
-    exit.wait_for(Option::is_some).await.map_or(LOST, |exit| exit.unwrap_or(LOST))
+    exit.wait_for(Option::is_some)
+        .await
+        .map_or(LOST, |exit| exit.unwrap_or(LOST))
 }

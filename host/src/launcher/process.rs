@@ -33,8 +33,13 @@ pub fn launcher_main() -> std::io::Result<()> {
     let signals = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
     #[cfg(target_os = "linux")]
     nix::sys::prctl::set_child_subreaper(true)?;
-    let mut launcher = Launcher { line, hosts: HashMap::new() };
-    launcher.report(&Report::Ready { sandbox: sandbox::describe() });
+    let mut launcher = Launcher {
+        line,
+        hosts: HashMap::new(),
+    };
+    launcher.report(&Report::Ready {
+        sandbox: sandbox::describe(),
+    });
     let mut buffer = Vec::new();
     loop {
         let mut ready = [
@@ -76,9 +81,15 @@ impl Launcher {
             Command::Start(command) => match start(&command, &fds) {
                 Ok(pid) => {
                     self.hosts.insert(pid, command.id.clone());
-                    self.report(&Report::Started { id: command.id, pid: pid.as_raw() });
+                    self.report(&Report::Started {
+                        id: command.id,
+                        pid: pid.as_raw(),
+                    });
                 }
-                Err(error) => self.report(&Report::Failed { id: command.id, error }),
+                Err(error) => self.report(&Report::Failed {
+                    id: command.id,
+                    error,
+                }),
             },
             Command::Terminate { id } => {
                 if let Some(pid) = self.pid(&id) {
@@ -94,7 +105,10 @@ impl Launcher {
     }
 
     fn pid(&self, id: &str) -> Option<Pid> {
-        self.hosts.iter().find(|(_, host)| *host == id).map(|(pid, _)| *pid)
+        self.hosts
+            .iter()
+            .find(|(_, host)| *host == id)
+            .map(|(pid, _)| *pid)
     }
 
     fn reap(&mut self) {
@@ -135,7 +149,9 @@ fn kill_tree(leader: Pid, id: &str) {
 }
 
 fn processes_of(leader: Pid, id: &str) -> Vec<Pid> {
-    let Ok(entries) = std::fs::read_dir("/proc") else { return vec![leader] };
+    let Ok(entries) = std::fs::read_dir("/proc") else {
+        return vec![leader];
+    };
     let all: Vec<(Pid, Stat)> = entries
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok().map(Pid::from_raw))
@@ -160,7 +176,10 @@ fn processes_of(leader: Pid, id: &str) -> Vec<Pid> {
             }
         }
     }
-    all.into_iter().map(|(pid, _)| pid).filter(|pid| members.contains(pid)).collect()
+    all.into_iter()
+        .map(|(pid, _)| pid)
+        .filter(|pid| members.contains(pid))
+        .collect()
 }
 
 struct Stat {
@@ -188,7 +207,9 @@ impl Stat {
 
 fn has_variable(pid: Pid, mark: &str) -> bool {
     let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-    environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes())
+    environment
+        .split(|byte| *byte == 0)
+        .any(|variable| variable == mark.as_bytes())
 }
 
 /// Starts a host; answers when its program was executed.
@@ -200,8 +221,11 @@ fn start(command: &HostCommand, fds: &[OwnedFd]) -> Result<Pid, String> {
     let text = |text: &[u8]| {
         CString::new(text).map_err(|_| "an argument or variable holds a NUL byte".to_owned())
     };
-    let argv: Vec<CString> =
-        command.argv.iter().map(|a| text(a.as_bytes())).collect::<Result<_, _>>()?;
+    let argv: Vec<CString> = command
+        .argv
+        .iter()
+        .map(|a| text(a.as_bytes()))
+        .collect::<Result<_, _>>()?;
     let environment: Vec<CString> = command
         .environment
         .iter()

@@ -18,7 +18,8 @@ pub(super) fn limit(limits: &Limits) -> Result<(), String> {
     ];
     for (resource, value) in wanted {
         let Some(value) = value else { continue };
-        let (_, hard) = getrlimit(resource).map_err(|e| format!("cannot read {resource:?}: {e}"))?;
+        let (_, hard) =
+            getrlimit(resource).map_err(|e| format!("cannot read {resource:?}: {e}"))?;
         let value = value.min(hard);
         setrlimit(resource, value, value)
             .map_err(|e| format!("cannot set {resource:?} to {value}: {e}"))?;
@@ -29,11 +30,27 @@ pub(super) fn limit(limits: &Limits) -> Result<(), String> {
 /// What the runtime of any language needs to read: system libraries and configuration.
 #[cfg(target_os = "linux")]
 const SYSTEM: &[&str] = &[
-    "/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin", "/etc", "/opt", "/nix", "/proc", "/sys/devices/system/cpu",
+    "/usr",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/bin",
+    "/sbin",
+    "/etc",
+    "/opt",
+    "/nix",
+    "/proc",
+    "/sys/devices/system/cpu",
 ];
 /// Devices that every program may use.
 #[cfg(target_os = "linux")]
-const DEVICES: &[&str] = &["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"];
+const DEVICES: &[&str] = &[
+    "/dev/null",
+    "/dev/zero",
+    "/dev/full",
+    "/dev/random",
+    "/dev/urandom",
+];
 
 /// Confines the calling process and all its children for good.
 ///
@@ -42,8 +59,8 @@ const DEVICES: &[&str] = &["/dev/null", "/dev/zero", "/dev/full", "/dev/random",
 #[cfg(target_os = "linux")]
 pub(super) fn confine(command: &HostCommand) -> Result<(), String> {
     use landlock::{
-        ABI, Access, AccessFs, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetCreatedAttr, Scope,
-        path_beneath_rules,
+        ABI, Access, AccessFs, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetCreatedAttr,
+        Scope, path_beneath_rules,
     };
     nix::sys::prctl::set_no_new_privs().map_err(|e| format!("cannot set no_new_privs: {e}"))?;
     let abi = ABI::V6;
@@ -56,8 +73,14 @@ pub(super) fn confine(command: &HostCommand) -> Result<(), String> {
             .create()?
             .add_rules(path_beneath_rules(SYSTEM, AccessFs::from_read(abi)))?
             .add_rules(path_beneath_rules(DEVICES, file & !AccessFs::Execute))?
-            .add_rules(path_beneath_rules(&command.readable, AccessFs::from_read(abi)))?
-            .add_rules(path_beneath_rules(&command.writable, AccessFs::from_all(abi)))?
+            .add_rules(path_beneath_rules(
+                &command.readable,
+                AccessFs::from_read(abi),
+            ))?
+            .add_rules(path_beneath_rules(
+                &command.writable,
+                AccessFs::from_all(abi),
+            ))?
             .restrict_self()?;
         Ok(())
     };

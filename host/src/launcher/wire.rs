@@ -135,14 +135,22 @@ pub(crate) fn receive<T: DeserializeOwned>(
     let mut control = nix::cmsg_space!([RawFd; 3]);
     let (size, fds) = loop {
         let mut parts = [IoSliceMut::new(buffer)];
-        match recvmsg::<()>(socket, &mut parts, Some(&mut control), MsgFlags::MSG_CMSG_CLOEXEC) {
+        match recvmsg::<()>(
+            socket,
+            &mut parts,
+            Some(&mut control),
+            MsgFlags::MSG_CMSG_CLOEXEC,
+        ) {
             Ok(message) => {
                 let mut fds = Vec::new();
                 for control in message.cmsgs()? {
                     if let ControlMessageOwned::ScmRights(raw) = control {
                         // SAFETY: the kernel has just made these descriptors for this process, and
                         // nothing else knows them.
-                        fds.extend(raw.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
+                        fds.extend(
+                            raw.into_iter()
+                                .map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }),
+                        );
                     }
                 }
                 break (message.bytes, fds);
@@ -161,8 +169,12 @@ pub(crate) fn receive<T: DeserializeOwned>(
 /// Both ends of the line between runner and launcher.
 pub(crate) fn pair() -> std::io::Result<(OwnedFd, OwnedFd)> {
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socketpair, sockopt};
-    let (a, b) =
-        socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
+    let (a, b) = socketpair(
+        AddressFamily::Unix,
+        SockType::SeqPacket,
+        None,
+        SockFlag::SOCK_CLOEXEC,
+    )?;
     for end in [&a, &b] {
         setsockopt(end, sockopt::SndBuf, &(4 * MAX_PACKET))?;
     }

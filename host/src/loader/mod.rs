@@ -68,7 +68,9 @@ pub struct Program {
 /// Chooses by magic number, else by extension.
 pub fn choose(probe: &Probe) -> Option<&'static dyn Loader> {
     let by_magic = LOADERS.iter().find(|loader| loader.knows_magic(probe));
-    by_magic.or_else(|| LOADERS.iter().find(|loader| loader.knows_extension(probe))).copied()
+    by_magic
+        .or_else(|| LOADERS.iter().find(|loader| loader.knows_extension(probe)))
+        .copied()
 }
 
 /// The loader of this name.
@@ -78,7 +80,11 @@ pub fn by_name(name: &str) -> Option<&'static dyn Loader> {
 
 /// The names of all loaders, for messages.
 pub fn names() -> String {
-    LOADERS.iter().map(|loader| loader.name()).collect::<Vec<_>>().join(", ")
+    LOADERS
+        .iter()
+        .map(|loader| loader.name())
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// A path as an argument.
@@ -94,7 +100,11 @@ mod tests {
     #[test]
     fn magic_comes_before_extension() {
         let name = |magic: &[u8], extension: &str, is_executable| {
-            let probe = Probe { magic: magic.to_vec(), extension: extension.to_owned(), is_executable };
+            let probe = Probe {
+                magic: magic.to_vec(),
+                extension: extension.to_owned(),
+                is_executable,
+            };
             choose(&probe).map(|loader| loader.name())
         };
         assert_eq!(name(b"\x7fELF\x02", "so", true), Some("native"));
@@ -103,7 +113,10 @@ mod tests {
         assert_eq!(name(b"#!/bin/sh\n", "", true), Some("process"));
         assert_eq!(name(b"#!/bin/sh\n", "", false), None);
         assert_eq!(name(b"import x", "py", false), Some("python"));
-        assert_eq!(name(b"#!/usr/bin/env python3\n", "py", false), Some("python"));
+        assert_eq!(
+            name(b"#!/usr/bin/env python3\n", "py", false),
+            Some("python")
+        );
         assert_eq!(name(b"# A text", "md", false), None);
     }
 }

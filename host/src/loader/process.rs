@@ -23,7 +23,8 @@ impl Loader for Process {
 
     fn program(&self, entry: &Path, environment: &LoaderEnvironment) -> Result<Program, HostError> {
         // A script may well ask for Python, which on some machines lies in a home folder.
-        let readable = super::python::runtime(&environment.python).map(|runtime| runtime.folders.clone());
+        let readable =
+            super::python::runtime(&environment.python).map(|runtime| runtime.folders.clone());
         Ok(Program {
             argv: vec![argument(entry)?],
             environment: Vec::new(),

@@ -84,15 +84,22 @@ fn ask(python: &str) -> Result<Runtime, HostError> {
         .map_err(|error| problem(error.to_string()))?;
     if !output.status.success() {
         let text = String::from_utf8_lossy(&output.stderr);
-        return Err(problem(text.lines().last().unwrap_or("it failed").to_owned()));
+        return Err(problem(
+            text.lines().last().unwrap_or("it failed").to_owned(),
+        ));
     }
     let answer: Vec<String> =
         serde_json::from_slice(&output.stdout).map_err(|error| problem(error.to_string()))?;
     let mut answer = answer.into_iter();
     let executable = answer.next().unwrap_or_default();
-    let mut folders: Vec<PathBuf> =
-        answer.map(PathBuf::from).filter(|path| path.is_absolute() && path.exists()).collect();
+    let mut folders: Vec<PathBuf> = answer
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute() && path.exists())
+        .collect();
     folders.sort();
     folders.dedup();
-    Ok(Runtime { executable, folders })
+    Ok(Runtime {
+        executable,
+        folders,
+    })
 }

@@ -13,7 +13,11 @@ pub(crate) fn run() -> anyhow::Result<()> {
     for setting in SETTINGS {
         let value = sources.text(setting.name);
         let origin = sources.origin(setting.name);
-        writeln!(out, "{}={value}  ({origin})\n    {}", setting.name, setting.meaning)?;
+        writeln!(
+            out,
+            "{}={value}  ({origin})\n    {}",
+            setting.name, setting.meaning
+        )?;
     }
     drop(out);
     let settings = Settings::read(&sources)?;

@@ -75,7 +75,10 @@ impl Up {
             ("FILE_ROOTS", &self.file_roots),
             ("LOG_LEVEL", &self.log_level),
         ];
-        flags.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))).collect()
+        flags
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value.clone()?)))
+            .collect()
     }
 
     /// Serves until it is told to stop.
@@ -110,7 +113,9 @@ async fn serve(
     let listener = TcpListener::bind(address)
         .await
         .with_context(|| format!("cannot listen on {address} (another --port may be free)"))?;
-    let address = listener.local_addr().context("cannot tell the own address")?;
+    let address = listener
+        .local_addr()
+        .context("cannot tell the own address")?;
     let started = SystemTime::now();
     let store = Store::open(&StoreConfig {
         database: settings.database.clone(),
@@ -139,7 +144,10 @@ async fn serve(
             instance,
             runner,
             python: settings.python.clone(),
-            patience: Patience { describe: settings.describe_timeout, cancel: settings.cancel_grace },
+            patience: Patience {
+                describe: settings.describe_timeout,
+                cancel: settings.cancel_grace,
+            },
             idle: settings.host_idle,
             max_hosts: settings.max_hosts,
         },
@@ -169,7 +177,13 @@ async fn serve(
         let _ = stopped.await;
     }));
     let worker = Worker::start(
-        Tools { store: store.clone(), queue, events, modules: Arc::clone(&modules), fetcher },
+        Tools {
+            store: store.clone(),
+            queue,
+            events,
+            modules: Arc::clone(&modules),
+            fetcher,
+        },
         WorkerConfig {
             holder: holder()?,
             concurrency: settings.concurrency,
@@ -190,7 +204,10 @@ async fn serve(
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }
-    tracing::info!("stopping; runs in progress have {} s to end", settings.shutdown_grace.as_secs_f64());
+    tracing::info!(
+        "stopping; runs in progress have {} s to end",
+        settings.shutdown_grace.as_secs_f64()
+    );
     let _ = stop.send(());
     tokio::select! {
         () = worker.stop(settings.shutdown_grace) => {}
@@ -226,10 +243,22 @@ fn greet(address: &SocketAddr, modules: &Modules, token: &str) {
         let plugin = &provided.plugin;
         let fields = plugin.form.example.iter();
         let data: String = fields
-            .map(|(key, value)| format!(" --data-urlencode '{key}={}'", as_text(value).replace('\'', "'\\''")))
+            .map(|(key, value)| {
+                format!(
+                    " --data-urlencode '{key}={}'",
+                    as_text(value).replace('\'', "'\\''")
+                )
+            })
             .collect();
-        let data = if data.is_empty() { " --data ''".to_owned() } else { data };
-        let process = format!("{base}/plugins/{}/process/", url_segment(&plugin.identifier));
+        let data = if data.is_empty() {
+            " --data ''".to_owned()
+        } else {
+            data
+        };
+        let process = format!(
+            "{base}/plugins/{}/process/",
+            url_segment(&plugin.identifier)
+        );
         text.push_str(&format!("try it\n  curl -sL{data} '{process}'\n"));
     }
     let mut out = std::io::stdout().lock();
@@ -247,8 +276,9 @@ async fn sweep(store: &Store, started: SystemTime) {
 }
 
 fn start_logging(level: &str) -> anyhow::Result<()> {
-    let filter = tracing_subscriber::EnvFilter::try_new(level)
-        .with_context(|| format!("LOG_LEVEL is {level:?}; expected error, warn, info, debug or trace"))?;
+    let filter = tracing_subscriber::EnvFilter::try_new(level).with_context(|| {
+        format!("LOG_LEVEL is {level:?}; expected error, warn, info, debug or trace")
+    })?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -260,7 +290,9 @@ fn start_logging(level: &str) -> anyhow::Result<()> {
 fn make_folder(folder: &Path) -> anyhow::Result<PathBuf> {
     fs::create_dir_all(folder)
         .with_context(|| format!("cannot make the instance folder {}", folder.display()))?;
-    folder.canonicalize().with_context(|| format!("cannot find the instance folder {}", folder.display()))
+    folder
+        .canonicalize()
+        .with_context(|| format!("cannot find the instance folder {}", folder.display()))
 }
 
 /// Makes sure that no other runner works in the folder. The lock ends with the process, however it ends.

@@ -83,11 +83,17 @@ impl Settings {
                 None => usual_folders(Path::new(".")),
             },
             database: match sources.get("DATABASE_URL") {
-                Some(url) => sqlite_path(&url)
-                    .with_context(|| format!("DATABASE_URL is {url:?} ({})", sources.origin("DATABASE_URL")))?,
+                Some(url) => sqlite_path(&url).with_context(|| {
+                    format!(
+                        "DATABASE_URL is {url:?} ({})",
+                        sources.origin("DATABASE_URL")
+                    )
+                })?,
                 None => under("runner.sqlite"),
             },
-            files: sources.get("FILE_STORE_ROOT_PATH").map_or_else(|| under("files"), PathBuf::from),
+            files: sources
+                .get("FILE_STORE_ROOT_PATH")
+                .map_or_else(|| under("files"), PathBuf::from),
             durability,
             concurrency,
             server_name: sources.get("SERVER_NAME").filter(|name| !name.is_empty()),
@@ -108,7 +114,11 @@ impl Settings {
             cancel_grace: seconds(sources, "CANCEL_GRACE")?,
             shutdown_grace: seconds(sources, "SHUTDOWN_GRACE")?,
             host_idle: seconds(sources, "HOST_IDLE")?,
-            max_hosts: if max_hosts == 0 { concurrency } else { max_hosts },
+            max_hosts: if max_hosts == 0 {
+                concurrency
+            } else {
+                max_hosts
+            },
             python: sources.text("PYTHON"),
             log_level: log_level(&sources.text("LOG_LEVEL")),
             notices: sources.notices(),
@@ -119,9 +129,9 @@ impl Settings {
 
 fn parsed<T: FromStr<Err: Display>>(sources: &Sources, name: &str) -> anyhow::Result<T> {
     let text = sources.text(name);
-    text.trim().parse().map_err(|error| {
-        anyhow::anyhow!("{name} is {text:?} ({}): {error}", sources.origin(name))
-    })
+    text.trim()
+        .parse()
+        .map_err(|error| anyhow::anyhow!("{name} is {text:?} ({}): {error}", sources.origin(name)))
 }
 
 fn seconds(sources: &Sources, name: &str) -> anyhow::Result<Duration> {
@@ -131,14 +141,22 @@ fn seconds(sources: &Sources, name: &str) -> anyhow::Result<Duration> {
 }
 
 fn paths(text: &str) -> Vec<PathBuf> {
-    text.split(':').filter(|path| !path.is_empty()).map(PathBuf::from).collect()
+    text.split(':')
+        .filter(|path| !path.is_empty())
+        .map(PathBuf::from)
+        .collect()
 }
 
 /// `plugins/`, and each theme in `stable_plugins/`.
 fn usual_folders(root: &Path) -> Vec<PathBuf> {
-    let themes = std::fs::read_dir(root.join("stable_plugins")).into_iter().flatten().flatten();
-    let mut folders: Vec<PathBuf> =
-        themes.map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
+    let themes = std::fs::read_dir(root.join("stable_plugins"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    let mut folders: Vec<PathBuf> = themes
+        .map(|entry| entry.path())
+        .filter(|path| path.is_dir())
+        .collect();
     folders.push(root.join("plugins"));
     folders.retain(|path| path.is_dir());
     folders.sort();
@@ -153,7 +171,10 @@ fn sqlite_path(url: &str) -> anyhow::Result<PathBuf> {
         bail!("this runner keeps its data in SQLite: expected sqlite:///path, found {scheme:?}");
     };
     let path = path.split('?').next().unwrap_or_default();
-    let path = path.strip_prefix("///").or_else(|| path.strip_prefix("//")).unwrap_or(path);
+    let path = path
+        .strip_prefix("///")
+        .or_else(|| path.strip_prefix("//"))
+        .unwrap_or(path);
     if path.is_empty() || path == ":memory:" {
         bail!("a database in memory would be lost with the process: expected sqlite:///path");
     }

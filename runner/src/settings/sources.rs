@@ -71,16 +71,28 @@ impl Sources {
             true => read_toml(&path).with_context(|| format!("cannot read {}", path.display()))?,
             false => BTreeMap::new(),
         };
-        Ok(Self { flags, environment, env_file, toml })
+        Ok(Self {
+            flags,
+            environment,
+            env_file,
+            toml,
+        })
     }
 
     fn find(&self, setting: &Setting) -> Option<(String, Origin)> {
         if let Some(value) = self.flags.get(setting.name) {
             return Some((value.clone(), Origin::Flag));
         }
-        let names = || [setting.name].into_iter().chain(setting.aliases.iter().copied());
+        let names = || {
+            [setting.name]
+                .into_iter()
+                .chain(setting.aliases.iter().copied())
+        };
         for (values, origin) in [
-            (&self.environment, Origin::Environment as fn(String) -> Origin),
+            (
+                &self.environment,
+                Origin::Environment as fn(String) -> Origin,
+            ),
             (&self.env_file, Origin::EnvFile),
         ] {
             for name in names() {
@@ -90,7 +102,9 @@ impl Sources {
             }
         }
         let key = setting.key();
-        self.toml.get(&key).map(|value| (value.clone(), Origin::Toml(key)))
+        self.toml
+            .get(&key)
+            .map(|value| (value.clone(), Origin::Toml(key)))
     }
 
     /// What was set, if anything.
@@ -100,19 +114,24 @@ impl Sources {
 
     /// What was set, else the default.
     pub(crate) fn text(&self, name: &str) -> String {
-        self.get(name).unwrap_or_else(|| setting(name).default.to_owned())
+        self.get(name)
+            .unwrap_or_else(|| setting(name).default.to_owned())
     }
 
     /// Where it was set.
     pub(crate) fn origin(&self, name: &str) -> Origin {
-        self.find(setting(name)).map_or(Origin::Default, |(_, origin)| origin)
+        self.find(setting(name))
+            .map_or(Origin::Default, |(_, origin)| origin)
     }
 
     /// What the user should know: variables of other runners that mean something else here, and keys of
     /// the file that mean nothing.
     pub(crate) fn notices(&self) -> Vec<String> {
         let is_set = |name: &str| {
-            self.environment.get(name).or(self.env_file.get(name)).is_some_and(|value| !value.is_empty())
+            self.environment
+                .get(name)
+                .or(self.env_file.get(name))
+                .is_some_and(|value| !value.is_empty())
         };
         let mut notices: Vec<String> = NOTICES
             .iter()
@@ -147,5 +166,8 @@ fn read_toml(path: &Path) -> anyhow::Result<BTreeMap<String, String>> {
         }
         other => other.to_string(),
     };
-    Ok(table.into_iter().map(|(key, value)| (key, text(value))).collect())
+    Ok(table
+        .into_iter()
+        .map(|(key, value)| (key, text(value)))
+        .collect())
 }

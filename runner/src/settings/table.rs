@@ -15,7 +15,10 @@ pub(crate) struct Setting {
 
 impl Setting {
     pub(crate) fn key(&self) -> String {
-        self.name.strip_prefix("RUNNER_").unwrap_or(self.name).to_ascii_lowercase()
+        self.name
+            .strip_prefix("RUNNER_")
+            .unwrap_or(self.name)
+            .to_ascii_lowercase()
     }
 }
 
@@ -25,13 +28,23 @@ const fn setting(
     default: &'static str,
     meaning: &'static str,
 ) -> Setting {
-    Setting { name, aliases, default, meaning }
+    Setting {
+        name,
+        aliases,
+        default,
+        meaning,
+    }
 }
 
 /// All settings.
 pub(crate) const SETTINGS: &[Setting] = &[
     setting("RUNNER_HOST", &[], "127.0.0.1", "Address to listen on."),
-    setting("RUNNER_PORT", &[], "5005", "Port to listen on; 0 takes a free one."),
+    setting(
+        "RUNNER_PORT",
+        &[],
+        "5005",
+        "Port to listen on; 0 takes a free one.",
+    ),
     setting(
         "RUNNER_INSTANCE_FOLDER",
         &["QHANA_PLUGIN_RUNNER_INSTANCE_FOLDER"],
@@ -57,22 +70,42 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "",
         "Folder of inputs and outputs. Default: files in the instance folder.",
     ),
-    setting("DEFAULT_FILE_STORE", &[], "local_filesystem", "Kind of file store: local_filesystem."),
+    setting(
+        "DEFAULT_FILE_STORE",
+        &[],
+        "local_filesystem",
+        "Kind of file store: local_filesystem.",
+    ),
     setting(
         "DURABILITY",
         &[],
         "process",
         "What survives: process (the runner is killed) or power (the machine loses power; slower).",
     ),
-    setting("CONCURRENCY", &[], "0", "Tasks that run at a time; 0 means one for each core."),
-    setting("QUEUE", &["CELERY_QUEUE"], "runner", "Name of the queue. `runner up` has one of its own."),
+    setting(
+        "CONCURRENCY",
+        &[],
+        "0",
+        "Tasks that run at a time; 0 means one for each core.",
+    ),
+    setting(
+        "QUEUE",
+        &["CELERY_QUEUE"],
+        "runner",
+        "Name of the queue. `runner up` has one of its own.",
+    ),
     setting(
         "SERVER_NAME",
         &[],
         "",
         "Host (and port) by which clients know the runner, beside IP addresses and names without a dot.",
     ),
-    setting("REVERSE_PROXY_COUNT", &[], "0", "Reverse proxies whose X-Forwarded-* headers are believed."),
+    setting(
+        "REVERSE_PROXY_COUNT",
+        &[],
+        "0",
+        "Reverse proxies whose X-Forwarded-* headers are believed.",
+    ),
     setting(
         "URL_MAP",
         &[],
@@ -85,23 +118,78 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "",
         "Folders, separated by colons, below which file:// URLs may be opened. Default: none.",
     ),
-    setting("MAX_INPUT_SIZE", &[], "1073741824", "Bytes of one input that is downloaded."),
-    setting("MAX_UPLOAD_SIZE", &[], "1073741824", "Bytes of the files of one form."),
-    setting("MAX_BODY_SIZE", &[], "16777216", "Bytes of a form or JSON body, without files."),
-    setting("MAX_PARAMETERS_SIZE", &[], "1000000", "Bytes of the parameters of a task, as JSON."),
+    setting(
+        "MAX_INPUT_SIZE",
+        &[],
+        "1073741824",
+        "Bytes of one input that is downloaded.",
+    ),
+    setting(
+        "MAX_UPLOAD_SIZE",
+        &[],
+        "1073741824",
+        "Bytes of the files of one form.",
+    ),
+    setting(
+        "MAX_BODY_SIZE",
+        &[],
+        "16777216",
+        "Bytes of a form or JSON body, without files.",
+    ),
+    setting(
+        "MAX_PARAMETERS_SIZE",
+        &[],
+        "1000000",
+        "Bytes of the parameters of a task, as JSON.",
+    ),
     setting(
         "DISK_FLOOR",
         &[],
         "1073741824",
         "Bytes that must be free on the disk of the file store; below it tasks are refused with 507.",
     ),
-    setting("RUN_TIMEOUT", &[], "3600", "Seconds that one run of a task may take."),
-    setting("DESCRIBE_TIMEOUT", &[], "10", "Seconds that a module may take to load and describe itself."),
-    setting("CANCEL_GRACE", &[], "0.5", "Seconds between asking a run to end and ending it."),
-    setting("SHUTDOWN_GRACE", &[], "10", "Seconds that runs may go on after SIGTERM or Ctrl-C."),
-    setting("HOST_IDLE", &[], "60", "Seconds after which a plugin's process without work is ended."),
-    setting("MAX_HOSTS", &[], "0", "Processes of one module at a time; 0 means as many as CONCURRENCY."),
-    setting("PYTHON", &[], "python3", "Interpreter of Python plugins, 3.9 or newer."),
+    setting(
+        "RUN_TIMEOUT",
+        &[],
+        "3600",
+        "Seconds that one run of a task may take.",
+    ),
+    setting(
+        "DESCRIBE_TIMEOUT",
+        &[],
+        "10",
+        "Seconds that a module may take to load and describe itself.",
+    ),
+    setting(
+        "CANCEL_GRACE",
+        &[],
+        "0.5",
+        "Seconds between asking a run to end and ending it.",
+    ),
+    setting(
+        "SHUTDOWN_GRACE",
+        &[],
+        "10",
+        "Seconds that runs may go on after SIGTERM or Ctrl-C.",
+    ),
+    setting(
+        "HOST_IDLE",
+        &[],
+        "60",
+        "Seconds after which a plugin's process without work is ended.",
+    ),
+    setting(
+        "MAX_HOSTS",
+        &[],
+        "0",
+        "Processes of one module at a time; 0 means as many as CONCURRENCY.",
+    ),
+    setting(
+        "PYTHON",
+        &[],
+        "python3",
+        "Interpreter of Python plugins, 3.9 or newer.",
+    ),
     setting(
         "LOG_LEVEL",
         &["DEFAULT_LOG_LEVEL"],
@@ -112,13 +200,34 @@ pub(crate) const SETTINGS: &[Setting] = &[
 
 /// Variables of the QHAna plugin runner that mean nothing here, and what takes their place.
 pub(crate) const NOTICES: &[(&str, &str)] = &[
-    ("BROKER_URL", "`runner up` queues in its own process and finds its jobs again in the database"),
-    ("RESULT_BACKEND", "results are kept in the database, see DATABASE_URL"),
-    ("PLUGIN_REGISTRY_URL", "this runner has no virtual plugins to tell a registry of; a registry finds it by its URL"),
-    ("GIT_PLUGINS", "clone the repositories and name their folders in PLUGIN_FOLDERS"),
+    (
+        "BROKER_URL",
+        "`runner up` queues in its own process and finds its jobs again in the database",
+    ),
+    (
+        "RESULT_BACKEND",
+        "results are kept in the database, see DATABASE_URL",
+    ),
+    (
+        "PLUGIN_REGISTRY_URL",
+        "this runner has no virtual plugins to tell a registry of; a registry finds it by its URL",
+    ),
+    (
+        "GIT_PLUGINS",
+        "clone the repositories and name their folders in PLUGIN_FOLDERS",
+    ),
     ("CONTAINER_MODE", "`runner up` is server and worker in one"),
-    ("PERIODIC_SCHEDULER", "no scheduler needs to be started beside the runner"),
+    (
+        "PERIODIC_SCHEDULER",
+        "no scheduler needs to be started beside the runner",
+    ),
     ("LOCALHOST_PROXY_PORTS", "rewrite such URLs with URL_MAP"),
-    ("WAIT_HOSTS", "the runner waits for no other service, it needs none"),
-    ("WAIT_TIMEOUT", "the runner waits for no other service, it needs none"),
+    (
+        "WAIT_HOSTS",
+        "the runner waits for no other service, it needs none",
+    ),
+    (
+        "WAIT_TIMEOUT",
+        "the runner waits for no other service, it needs none",
+    ),
 ];

@@ -2,9 +2,14 @@ use super::table::{NOTICES, SETTINGS};
 use super::*;
 
 fn sources(flags: &[(&'static str, &str)], environment: &[(&str, &str)], folder: &Path) -> Sources {
-    let flags = flags.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
-    let environment =
-        environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let flags = flags
+        .iter()
+        .map(|(name, value)| (*name, (*value).to_owned()))
+        .collect();
+    let environment = environment
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect();
     Sources::new(flags, environment, folder).unwrap()
 }
 
@@ -16,7 +21,11 @@ fn with(name: &str, value: &str) -> anyhow::Result<Settings> {
 #[test]
 fn flags_come_before_the_environment_before_env_file_before_toml() {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join(".env"), "RUNNER_PORT=2\nPYTHON=\"python 3\"\n").unwrap();
+    std::fs::write(
+        folder.path().join(".env"),
+        "RUNNER_PORT=2\nPYTHON=\"python 3\"\n",
+    )
+    .unwrap();
     std::fs::write(
         folder.path().join("runner.toml"),
         "port = 3\nconcurrency = 7\nplugin_folders = [\"a\", \"b\"]\nnonsense = 1\n",
@@ -25,30 +34,50 @@ fn flags_come_before_the_environment_before_env_file_before_toml() {
     let settings = Settings::read(&sources(&[], &[], folder.path())).unwrap();
     assert_eq!((settings.port, settings.concurrency), (2, 7));
     assert_eq!(settings.python, "python 3");
-    assert_eq!(settings.plugin_folders, [PathBuf::from("a"), PathBuf::from("b")]);
+    assert_eq!(
+        settings.plugin_folders,
+        [PathBuf::from("a"), PathBuf::from("b")]
+    );
     assert_eq!(settings.notices, ["nonsense in runner.toml is no setting"]);
     let environment = [("RUNNER_PORT", "4")];
     let settings = Settings::read(&sources(&[], &environment, folder.path())).unwrap();
     assert_eq!(settings.port, 4);
-    let settings = Settings::read(&sources(&[("RUNNER_PORT", "5")], &environment, folder.path()));
+    let settings = Settings::read(&sources(
+        &[("RUNNER_PORT", "5")],
+        &environment,
+        folder.path(),
+    ));
     assert_eq!(settings.unwrap().port, 5);
 }
 
 /// Every variable of the reference is read, or answered by a notice that names what takes its place.
 #[test]
 fn no_variable_of_the_reference_is_silently_ignored() {
-    let read: [(&str, &str, fn(&Settings) -> bool); 12] = [
+    type IsRight = fn(&Settings) -> bool;
+    let read: [(&str, &str, IsRight); 12] = [
         ("PLUGIN_FOLDERS", "/a:/b", |s| s.plugin_folders.len() == 2),
         ("CELERY_QUEUE", "q", |s| s.notices.is_empty()),
-        ("SQLALCHEMY_DATABASE_URI", "sqlite:////x/y.db", |s| s.database == Path::new("/x/y.db")),
-        ("DEFAULT_FILE_STORE", "local_filesystem", |s| s.notices.is_empty()),
-        ("FILE_STORE_ROOT_PATH", "/files", |s| s.files == Path::new("/files")),
-        ("URL_MAP", r#"{"^http://a/": "http://b/"}"#, |s| s.url_map.apply("http://a/x") == "http://b/x"),
-        ("SERVER_NAME", "example.org", |s| s.server_name.as_deref() == Some("example.org")),
+        ("SQLALCHEMY_DATABASE_URI", "sqlite:////x/y.db", |s| {
+            s.database == Path::new("/x/y.db")
+        }),
+        ("DEFAULT_FILE_STORE", "local_filesystem", |s| {
+            s.notices.is_empty()
+        }),
+        ("FILE_STORE_ROOT_PATH", "/files", |s| {
+            s.files == Path::new("/files")
+        }),
+        ("URL_MAP", r#"{"^http://a/": "http://b/"}"#, |s| {
+            s.url_map.apply("http://a/x") == "http://b/x"
+        }),
+        ("SERVER_NAME", "example.org", |s| {
+            s.server_name.as_deref() == Some("example.org")
+        }),
         ("REVERSE_PROXY_COUNT", "2", |s| s.proxies == 2),
         ("CONCURRENCY", "3", |s| s.concurrency == 3),
         ("DEFAULT_LOG_LEVEL", "WARNING", |s| s.log_level == "warn"),
-        ("QHANA_PLUGIN_RUNNER_INSTANCE_FOLDER", "/i", |s| s.instance == Path::new("/i")),
+        ("QHANA_PLUGIN_RUNNER_INSTANCE_FOLDER", "/i", |s| {
+            s.instance == Path::new("/i")
+        }),
         ("RUNNER_PORT", "8080", |s| s.port == 8080),
     ];
     for (name, value, is_right) in read {
@@ -68,7 +97,10 @@ fn no_variable_of_the_reference_is_silently_ignored() {
     ] {
         let settings = with(name, value).unwrap();
         assert_eq!(settings.notices.len(), 1, "{name}");
-        assert!(settings.notices[0].starts_with(&format!("{name} is not used: ")), "{name}");
+        assert!(
+            settings.notices[0].starts_with(&format!("{name} is not used: ")),
+            "{name}"
+        );
     }
     assert_eq!(NOTICES.len(), 9);
 }
@@ -76,11 +108,19 @@ fn no_variable_of_the_reference_is_silently_ignored() {
 #[test]
 fn wrong_settings_are_named_with_their_origin() {
     for (name, value, part) in [
-        ("RUNNER_PORT", "99999", "RUNNER_PORT is \"99999\" (the variable RUNNER_PORT)"),
+        (
+            "RUNNER_PORT",
+            "99999",
+            "RUNNER_PORT is \"99999\" (the variable RUNNER_PORT)",
+        ),
         ("RUN_TIMEOUT", "-1", "RUN_TIMEOUT is -1"),
         ("URL_MAP", "[]", "URL_MAP"),
         ("DEFAULT_FILE_STORE", "s3", "expected local_filesystem"),
-        ("DATABASE_URL", "postgresql+psycopg://u:p@h/d", "found \"postgresql+psycopg\""),
+        (
+            "DATABASE_URL",
+            "postgresql+psycopg://u:p@h/d",
+            "found \"postgresql+psycopg\"",
+        ),
         ("DATABASE_URL", "sqlite:///:memory:", "in memory"),
         ("DURABILITY", "x", "expected process or power"),
     ] {
@@ -94,7 +134,10 @@ fn every_setting_stands_in_the_example_file() {
     let example = include_str!("../../../.env.example");
     for setting in SETTINGS {
         let line = format!("# {}={}", setting.name, setting.default);
-        assert!(example.lines().any(|other| other == line), "{line:?} is not in .env.example");
+        assert!(
+            example.lines().any(|other| other == line),
+            "{line:?} is not in .env.example"
+        );
         assert!(!setting.meaning.is_empty());
     }
 }

@@ -5,8 +5,8 @@ mod urlencoded;
 
 use axum::body::{Body, Bytes};
 use axum::extract::Request;
-use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::{HeaderMap, StatusCode};
 use futures::StreamExt;
 use runner_core::file::Upload;
 use runner_core::parameters::{Checked, Form, Parameters};
@@ -29,13 +29,30 @@ pub(crate) enum Sent {
 impl Sent {
     /// Reads the body. Files are streamed into the file store.
     pub(crate) async fn read(app: &App, request: Request) -> Result<Self, ApiError> {
-        let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let content_type = request
+            .headers()
+            .get(CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok());
         let content_type = content_type.unwrap_or_default().to_owned();
-        let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        if essence == "multipart/form-data" {
-            return multipart::read(app, &content_type, request.into_body()).await.map(Self::Form);
+        let essence = content_type
+            .split(';')
+            .next()
+            .unwrap_or_default()
+            .trim()
+            .to_ascii_lowercase();
+        let config = &app.0.config;
+        let is_multipart = essence == "multipart/form-data";
+        let limit = match is_multipart {
+            true => config.max_upload.saturating_add(config.max_body),
+            false => config.max_body,
+        };
+        refuse_early(request.headers(), limit)?;
+        if is_multipart {
+            return multipart::read(app, &content_type, request.into_body())
+                .await
+                .map(Self::Form);
         }
-        let body = read_all(request.into_body(), app.0.config.max_body).await?;
+        let body = read_all(request.into_body(), limit).await?;
         match essence.as_str() {
             "application/json" => match serde_json::from_slice(&body) {
                 Ok(Value::Object(object)) => Ok(Self::Json(object)),
@@ -86,6 +103,17 @@ impl Sent {
                 tracing::warn!("an upload that is not wanted cannot be removed: {error}");
             }
         }
+    }
+}
+
+/// A body that says itself that it is too large need not be sent.
+fn refuse_early(headers: &HeaderMap, limit: u64) -> Result<(), ApiError> {
+    let length = headers
+        .get(CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.parse().ok());
+    match length {
+        Some(length) if limit < length => Err(ApiError::too_large("body", limit)),
+        _ => Ok(()),
     }
 }
 

@@ -16,13 +16,19 @@ const CHUNK: usize = 256 * 1024;
 
 /// Reads a form. When it fails, the files that had arrived are gone.
 pub(super) async fn read(app: &App, content_type: &str, body: Body) -> Result<Form, ApiError> {
-    let boundary = multer::parse_boundary(content_type)
-        .map_err(|_| ApiError::bad_request("The multipart body has no boundary in its Content-Type."))?;
+    let boundary = multer::parse_boundary(content_type).map_err(|_| {
+        ApiError::bad_request("The multipart body has no boundary in its Content-Type.")
+    })?;
     let config = &app.0.config;
     let whole = config.max_upload.saturating_add(config.max_body);
     let limits = Constraints::new().size_limit(SizeLimit::new().whole_stream(whole));
     let mut parts = Multipart::with_constraints(body.into_data_stream(), boundary, limits);
-    let mut reader = Reader { app, form: Form::default(), text: 0, files: 0 };
+    let mut reader = Reader {
+        app,
+        form: Form::default(),
+        text: 0,
+        files: 0,
+    };
     let outcome = reader.read(&mut parts).await;
     match outcome {
         Ok(()) => Ok(reader.form),
@@ -45,10 +51,16 @@ struct Reader<'a> {
 impl Reader<'_> {
     async fn read(&mut self, parts: &mut Multipart<'_>) -> Result<(), ApiError> {
         let mut count = 0;
-        while let Some(part) = parts.next_field().await.map_err(|error| self.broken(&error))? {
+        while let Some(part) = parts
+            .next_field()
+            .await
+            .map_err(|error| self.broken(&error))?
+        {
             count += 1;
             if count > MAX_PARTS {
-                return Err(ApiError::bad_request(format!("The form has more than {MAX_PARTS} parts.")));
+                return Err(ApiError::bad_request(format!(
+                    "The form has more than {MAX_PARTS} parts."
+                )));
             }
             let Some(key) = part.name().map(str::to_owned) else {
                 return Err(ApiError::bad_request("A part of the form has no name."));
@@ -84,12 +96,19 @@ impl Reader<'_> {
     }
 
     async fn drain(&mut self, mut part: Field<'_>) -> Result<(), ApiError> {
-        while part.chunk().await.map_err(|error| self.broken(&error))?.is_some() {}
+        while part
+            .chunk()
+            .await
+            .map_err(|error| self.broken(&error))?
+            .is_some()
+        {}
         Ok(())
     }
 
     async fn file(&mut self, mut part: Field<'_>, name: String) -> Result<Upload, ApiError> {
-        let content_type = part.content_type().map_or(OCTET_STREAM.to_owned(), ToString::to_string);
+        let content_type = part
+            .content_type()
+            .map_or(OCTET_STREAM.to_owned(), ToString::to_string);
         let limit = self.app.0.config.max_upload;
         let mut writer = self.app.0.store.files().create()?;
         let mut gathered = Vec::with_capacity(CHUNK);
@@ -105,7 +124,12 @@ impl Reader<'_> {
         }
         let writer = append(writer, gathered).await?;
         let stored = blocking(move || writer.finish()).await?;
-        Ok(Upload { key: stored.key, name, content_type, size: stored.size })
+        Ok(Upload {
+            key: stored.key,
+            name,
+            content_type,
+            size: stored.size,
+        })
     }
 
     fn broken(&self, error: &multer::Error) -> ApiError {

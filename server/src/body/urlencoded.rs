@@ -11,20 +11,32 @@ const MAX_FIELDS: usize = 10_000;
 /// Reads a body or a query.
 pub(crate) fn parse(text: &[u8]) -> Result<Form, ApiError> {
     let mut form = Form::default();
-    for (number, pair) in text.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty()).enumerate() {
+    for (number, pair) in text
+        .split(|byte| *byte == b'&')
+        .filter(|pair| !pair.is_empty())
+        .enumerate()
+    {
         if number >= MAX_FIELDS {
-            return Err(ApiError::bad_request(format!("The form has more than {MAX_FIELDS} fields.")));
+            return Err(ApiError::bad_request(format!(
+                "The form has more than {MAX_FIELDS} fields."
+            )));
         }
         let mut halves = pair.splitn(2, |byte| *byte == b'=');
         let key = decode(halves.next().unwrap_or_default(), "A key of the form")?;
-        let value = decode(halves.next().unwrap_or_default(), &format!("The field {key:?}"))?;
+        let value = decode(
+            halves.next().unwrap_or_default(),
+            &format!("The field {key:?}"),
+        )?;
         form.push(key, FormValue::Text(value));
     }
     Ok(form)
 }
 
 fn decode(text: &[u8], what: &str) -> Result<String, ApiError> {
-    let spaced: Vec<u8> = text.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect();
+    let spaced: Vec<u8> = text
+        .iter()
+        .map(|byte| if *byte == b'+' { b' ' } else { *byte })
+        .collect();
     let bytes: Vec<u8> = percent_decode(&spaced).collect();
     String::from_utf8(bytes).map_err(|_| ApiError::bad_request(format!("{what} is not UTF-8.")))
 }

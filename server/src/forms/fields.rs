@@ -91,7 +91,11 @@ pub(super) fn view(field: &Field) -> View<'_> {
             view.data_type = Some(&data.data_type);
             view.content_types = &data.content_types;
         }
-        FieldKind::Plugin { tags, name, version } => {
+        FieldKind::Plugin {
+            tags,
+            name,
+            version,
+        } => {
             view.kind = "plugin";
             view.plugin_tags = tags;
             view.plugin_name = name.as_deref();
@@ -107,7 +111,10 @@ pub(super) fn view(field: &Field) -> View<'_> {
 }
 
 fn labelled(choices: &[(Value, String)]) -> Vec<Choice> {
-    let choice = |(value, label): &(Value, String)| Choice { value: as_text(value), label: label.clone() };
+    let choice = |(value, label): &(Value, String)| Choice {
+        value: as_text(value),
+        label: label.clone(),
+    };
     choices.iter().map(choice).collect()
 }
 
@@ -138,7 +145,9 @@ pub(super) fn values<'a>(
             Some(first) => Some(json!(first)),
             None if !typed.is_empty() => None,
             None => usual().map(|value| match value {
-                Value::Array(items) if several => json!(items.iter().map(as_text).collect::<Vec<_>>()),
+                Value::Array(items) if several => {
+                    json!(items.iter().map(as_text).collect::<Vec<_>>())
+                }
                 value => json!(as_text(value)),
             }),
         };

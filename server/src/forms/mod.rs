@@ -6,9 +6,9 @@ use axum::response::Html;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
 use minijinja::{Environment, Value, context};
-use rust_embed::RustEmbed;
 use runner_core::parameters::{FieldErrors, Form};
 use runner_core::plugin::{FormDescription, Plugin};
+use rust_embed::RustEmbed;
 use serde_json::Map;
 use url::form_urlencoded;
 
@@ -40,12 +40,18 @@ pub(crate) struct FormPage<'a> {
 impl Pages {
     pub(crate) fn new() -> Self {
         let mut environment = Environment::new();
-        match SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build() {
+        match SyntaxConfig::builder()
+            .trim_blocks(true)
+            .lstrip_blocks(true)
+            .build()
+        {
             Ok(syntax) => environment.set_syntax(syntax),
             Err(error) => tracing::error!("the syntax of templates is broken: {error}"),
         }
         for name in Templates::iter() {
-            let Some(file) = Templates::get(&name) else { continue };
+            let Some(file) = Templates::get(&name) else {
+                continue;
+            };
             let source = String::from_utf8_lossy(&file.data).into_owned();
             if let Err(error) = environment.add_template_owned(name.into_owned(), source) {
                 // The templates are ours: a test renders each of them.
@@ -76,12 +82,18 @@ impl Pages {
     }
 
     /// The page of the runner itself.
-    pub(crate) fn index(&self, plugins: &[(String, String, String)]) -> Result<Html<String>, ApiError> {
+    pub(crate) fn index(
+        &self,
+        plugins: &[(String, String, String)],
+    ) -> Result<Html<String>, ApiError> {
         self.render("index.html", context! { plugins => Serde(plugins) })
     }
 
     fn render(&self, name: &str, context: Value) -> Result<Html<String>, ApiError> {
-        let rendered = self.0.get_template(name).and_then(|template| template.render(context));
+        let rendered = self
+            .0
+            .get_template(name)
+            .and_then(|template| template.render(context));
         rendered.map(Html).map_err(|error| {
             tracing::error!("the page {name} cannot be made: {error:#}");
             ApiError::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR)
@@ -105,19 +117,42 @@ fn example(page: &str, example: &Map<String, serde_json::Value>) -> Option<Strin
 pub(crate) fn markdown(text: &str) -> String {
     use pulldown_cmark::{CowStr, Event, Options, Parser, Tag};
     let is_safe = |url: &str| {
-        let scheme = url.split_once(':').map(|(scheme, _)| scheme.to_ascii_lowercase());
-        scheme.is_none_or(|scheme| matches!(scheme.as_str(), "http" | "https" | "mailto") || scheme.contains(['/', '?', '#']))
+        let scheme = url
+            .split_once(':')
+            .map(|(scheme, _)| scheme.to_ascii_lowercase());
+        scheme.is_none_or(|scheme| {
+            matches!(scheme.as_str(), "http" | "https" | "mailto")
+                || scheme.contains(['/', '?', '#'])
+        })
     };
-    let events = Parser::new_ext(text, Options::ENABLE_TABLES | Options::ENABLE_STRIKETHROUGH).map(|event| match event {
-        Event::Html(html) | Event::InlineHtml(html) => Event::Text(html),
-        Event::Start(Tag::Link { link_type, dest_url, title, id }) if !is_safe(&dest_url) => {
-            Event::Start(Tag::Link { link_type, dest_url: CowStr::Borrowed("#"), title, id })
-        }
-        Event::Start(Tag::Image { link_type, dest_url, title, id }) if !is_safe(&dest_url) => {
-            Event::Start(Tag::Image { link_type, dest_url: CowStr::Borrowed("#"), title, id })
-        }
-        event => event,
-    });
+    let events = Parser::new_ext(text, Options::ENABLE_TABLES | Options::ENABLE_STRIKETHROUGH).map(
+        |event| match event {
+            Event::Html(html) | Event::InlineHtml(html) => Event::Text(html),
+            Event::Start(Tag::Link {
+                link_type,
+                dest_url,
+                title,
+                id,
+            }) if !is_safe(&dest_url) => Event::Start(Tag::Link {
+                link_type,
+                dest_url: CowStr::Borrowed("#"),
+                title,
+                id,
+            }),
+            Event::Start(Tag::Image {
+                link_type,
+                dest_url,
+                title,
+                id,
+            }) if !is_safe(&dest_url) => Event::Start(Tag::Image {
+                link_type,
+                dest_url: CowStr::Borrowed("#"),
+                title,
+                id,
+            }),
+            event => event,
+        },
+    );
     let mut html = String::new();
     pulldown_cmark::html::push_html(&mut html, events);
     html
@@ -139,7 +174,13 @@ mod tests {
             "<javascript:alert(1)>",
         ] {
             let html = markdown(evil);
-            for part in ["<script", "<img src=x", "href=\"javascript", "href=\"JaVa", "src=\"data"] {
+            for part in [
+                "<script",
+                "<img src=x",
+                "href=\"javascript",
+                "href=\"JaVa",
+                "src=\"data",
+            ] {
                 assert!(!html.contains(part), "{evil}: {html}");
             }
         }
@@ -168,7 +209,9 @@ mod tests {
             .unwrap(),
         )
         .unwrap();
-        let values: Form = [("text", "<script>"), ("secret", "hidden")].into_iter().collect();
+        let values: Form = [("text", "<script>"), ("secret", "hidden")]
+            .into_iter()
+            .collect();
         let page = FormPage {
             plugin: &plugin,
             form: &plugin.form,
@@ -181,12 +224,26 @@ mod tests {
         };
         let Html(html) = Pages::new().form(&page).unwrap();
         for part in [
-            "&lt;script&gt;", "Wrong.", "<strong>help</strong>", "The first", "id=\"n_rows\"", "value=\"3\"",
-            "data-input=\"entity&#x2f;list\"", "type=\"password\"", "ui&#x2f;?text=a+b", "A <em>text</em>.",
+            "&lt;script&gt;",
+            "Wrong.",
+            "<strong>help</strong>",
+            "The first",
+            "id=\"n_rows\"",
+            "value=\"3\"",
+            "data-input=\"entity&#x2f;list\"",
+            "type=\"password\"",
+            "ui&#x2f;?text=a+b",
+            "A <em>text</em>.",
         ] {
             assert!(html.contains(part), "{part} is not in {html}");
         }
-        assert!(!html.contains("hidden\"") || !html.contains("value=\"hidden\""), "secrets are not shown");
-        Pages::new().index(&[("a".to_owned(), "b".to_owned(), "c".to_owned())]).unwrap();
+        assert!(
+            !html.contains("hidden\"") || !html.contains("value=\"hidden\""),
+            "secrets are not shown"
+        );
+        let Html(index) = Pages::new()
+            .index(&[("a".to_owned(), "b".to_owned(), "c".to_owned())])
+            .unwrap();
+        assert!(index.contains("<a href=\"c\">a</a>: b"), "{index}");
     }
 }

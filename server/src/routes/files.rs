@@ -62,16 +62,24 @@ pub(crate) async fn download(
         let stream = ReaderStream::with_capacity(content, CHUNK);
         return Ok((headers, Body::from_stream(stream)).into_response());
     };
-    content.seek(SeekFrom::Start(range.start)).await.map_err(|error| {
-        tracing::error!(file = id, "the content cannot be read: {error}");
-        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR)
-    })?;
+    content
+        .seek(SeekFrom::Start(range.start))
+        .await
+        .map_err(|error| {
+            tracing::error!(file = id, "the content cannot be read: {error}");
+            ApiError::new(StatusCode::INTERNAL_SERVER_ERROR)
+        })?;
     let length = range.end - range.start;
     headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     let shown = format!("bytes {}-{}/{}", range.start, range.end - 1, file.size);
     headers.insert(CONTENT_RANGE, value(&shown));
     let stream = ReaderStream::with_capacity(content.take(length), CHUNK);
-    Ok((StatusCode::PARTIAL_CONTENT, headers, Body::from_stream(stream)).into_response())
+    Ok((
+        StatusCode::PARTIAL_CONTENT,
+        headers,
+        Body::from_stream(stream),
+    )
+        .into_response())
 }
 
 /// What tells one state of a file from another. A file never changes.
@@ -109,11 +117,17 @@ impl Described {
     fn headers(&self, file: &File) -> HeaderMap {
         let mut headers = self.unchanged();
         let content_type = HeaderValue::from_str(&file.content_type);
-        headers.insert(CONTENT_TYPE, content_type.unwrap_or(HeaderValue::from_static(OCTET_STREAM)));
+        headers.insert(
+            CONTENT_TYPE,
+            content_type.unwrap_or(HeaderValue::from_static(OCTET_STREAM)),
+        );
         if let Ok(data_type) = HeaderValue::from_str(&file.data_type) {
             headers.insert(X_DATA_TYPE, data_type);
         }
-        headers.insert(LAST_MODIFIED, value(&httpdate::fmt_http_date(self.modified)));
+        headers.insert(
+            LAST_MODIFIED,
+            value(&httpdate::fmt_http_date(self.modified)),
+        );
         headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         // What a plugin made may be a page: its scripts run, but not as pages of the runner.
@@ -129,13 +143,16 @@ impl Described {
                 tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == self.etag
             });
         }
-        let since = text(headers, IF_MODIFIED_SINCE).and_then(|since| httpdate::parse_http_date(since).ok());
+        let since = text(headers, IF_MODIFIED_SINCE)
+            .and_then(|since| httpdate::parse_http_date(since).ok());
         since.is_some_and(|since| self.modified <= since)
     }
 
     /// One range, as RFC 9110 has it. Several, or another unit, mean the whole file.
     fn wanted_range(&self, headers: &HeaderMap, size: u64) -> Wanted {
-        let Some(range) = text(headers, RANGE) else { return Wanted::All };
+        let Some(range) = text(headers, RANGE) else {
+            return Wanted::All;
+        };
         if let Some(condition) = text(headers, IF_RANGE)
             && condition != self.etag
             && httpdate::parse_http_date(condition).ok() != Some(self.modified)
@@ -147,7 +164,10 @@ impl Described {
 }
 
 fn parse_range(range: &str, size: u64) -> Wanted {
-    let Some((first, last)) = range.strip_prefix("bytes=").and_then(|range| range.split_once('-')) else {
+    let Some((first, last)) = range
+        .strip_prefix("bytes=")
+        .and_then(|range| range.split_once('-'))
+    else {
         return Wanted::All;
     };
     let (first, last) = (first.trim(), last.trim());
@@ -155,7 +175,12 @@ fn parse_range(range: &str, size: u64) -> Wanted {
         true => Some(text.parse::<u64>().unwrap_or(u64::MAX)),
         false => None,
     };
-    match (first.is_empty(), last.is_empty(), number(first), number(last)) {
+    match (
+        first.is_empty(),
+        last.is_empty(),
+        number(first),
+        number(last),
+    ) {
         (true, false, _, Some(count)) if count > 0 && size > 0 => {
             Wanted::Part(size.saturating_sub(count)..size)
         }

@@ -17,7 +17,10 @@ pub(crate) async fn show(
     base: BaseUrl,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    let accept = headers
+        .get(ACCEPT)
+        .and_then(|accept| accept.to_str().ok())
+        .unwrap_or_default();
     let mut response = if accept.contains("text/html") {
         let table = app.0.modules.table();
         let plugins: Vec<_> = table
@@ -33,6 +36,8 @@ pub(crate) async fn show(
     } else {
         Json(json!({"title": "QHAna plugin runner api."})).into_response()
     };
-    response.headers_mut().append(VARY, axum::http::HeaderValue::from_static("Accept"));
+    response
+        .headers_mut()
+        .append(VARY, axum::http::HeaderValue::from_static("Accept"));
     Ok(response)
 }

@@ -12,14 +12,16 @@ use crate::error::ApiError;
 #[folder = "static"]
 struct Static;
 
-pub(crate) async fn file(
-    Segment(name): Segment,
-    headers: HeaderMap,
-) -> Result<Response, ApiError> {
+pub(crate) async fn file(Segment(name): Segment, headers: HeaderMap) -> Result<Response, ApiError> {
     let file = Static::get(&name).ok_or_else(ApiError::not_found)?;
-    let digest: String = file.metadata.sha256_hash()[..16].iter().map(|b| format!("{b:02x}")).collect();
+    let digest: String = file.metadata.sha256_hash()[..16]
+        .iter()
+        .map(|b| format!("{b:02x}"))
+        .collect();
     let etag = format!("\"{digest}\"");
-    let known = headers.get(IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == etag.as_bytes());
+    let known = headers
+        .get(IF_NONE_MATCH)
+        .is_some_and(|known| known.as_bytes() == etag.as_bytes());
     let described = [(CACHE_CONTROL, "no-cache".to_owned()), (ETAG, etag)];
     if known {
         return Ok((StatusCode::NOT_MODIFIED, described).into_response());
@@ -30,5 +32,10 @@ pub(crate) async fn file(
         Some("svg") => "image/svg+xml",
         _ => "application/octet-stream",
     };
-    Ok((described, [(CONTENT_TYPE, content_type)], file.data.into_owned()).into_response())
+    Ok((
+        described,
+        [(CONTENT_TYPE, content_type)],
+        file.data.into_owned(),
+    )
+        .into_response())
 }

@@ -31,7 +31,10 @@ pub(crate) async fn find(app: &App, identifier: &str) -> Result<Provided, ApiErr
     }
     loaded(app).await?;
     let table = app.0.modules.table();
-    table.plugin(identifier).cloned().ok_or_else(ApiError::plugin_not_found)
+    table
+        .plugin(identifier)
+        .cloned()
+        .ok_or_else(ApiError::plugin_not_found)
 }
 
 /// Waits a little for modules that are still being loaded.
@@ -73,8 +76,13 @@ pub(crate) async fn show(
     if !identifier.contains('@') {
         loaded(&app).await?;
         let table = app.0.modules.table();
-        let newest = table.newest(&identifier).ok_or_else(ApiError::plugin_not_found)?;
-        return Ok(redirect(StatusCode::FOUND, &base.path(&path_of(&newest.plugin))));
+        let newest = table
+            .newest(&identifier)
+            .ok_or_else(ApiError::plugin_not_found)?;
+        return Ok(redirect(
+            StatusCode::FOUND,
+            &base.path(&path_of(&newest.plugin)),
+        ));
     }
     let Provided { plugin, .. } = find(&app, &identifier).await?;
     let path = path_of(&plugin);

@@ -29,7 +29,10 @@ pub(crate) async fn start(
     // A client that hangs up now must not leave a task behind that no worker hears of.
     let made = tokio::spawn(make(app, base.clone(), provided, sent)).await;
     let task = made.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
-    Ok(redirect(StatusCode::SEE_OTHER, &base.path(&format!("/tasks/{task}/"))))
+    Ok(redirect(
+        StatusCode::SEE_OTHER,
+        &base.path(&format!("/tasks/{task}/")),
+    ))
 }
 
 async fn make(app: App, base: BaseUrl, provided: Provided, sent: Sent) -> Result<i64, ApiError> {
@@ -66,7 +69,9 @@ pub(super) fn checked(
     if size > limit {
         return Err(ApiError::with(
             StatusCode::PAYLOAD_TOO_LARGE,
-            format!("The parameters have {size} bytes; the limit is {limit}. Send large values as files."),
+            format!(
+                "The parameters have {size} bytes; the limit is {limit}. Send large values as files."
+            ),
         ));
     }
     Ok(values)

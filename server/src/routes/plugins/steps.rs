@@ -67,13 +67,25 @@ impl Found {
         step_id: &str,
     ) -> Result<Self, ApiError> {
         let id = task.ok_or_else(ApiError::task_not_found)?;
-        let task = app.0.store.task(id).await?.ok_or_else(ApiError::task_not_found)?;
+        let task = app
+            .0
+            .store
+            .task(id)
+            .await?
+            .ok_or_else(ApiError::task_not_found)?;
         if task.plugin != provided.plugin.identifier {
             return Err(ApiError::task_not_found());
         }
-        let step = task.steps.iter().find(|step| step.step_id == step_id).cloned();
+        let step = task
+            .steps
+            .iter()
+            .find(|step| step.step_id == step_id)
+            .cloned();
         let step = step.ok_or_else(|| {
-            ApiError::with(StatusCode::NOT_FOUND, format!("The task has no step {step_id:?}."))
+            ApiError::with(
+                StatusCode::NOT_FOUND,
+                format!("The task has no step {step_id:?}."),
+            )
         })?;
         if provided.plugin.step(&step.step).is_none() {
             return Err(ApiError::with(
@@ -81,12 +93,19 @@ impl Found {
                 format!("The step {step_id:?} is not part of the plugin any more."),
             ));
         }
-        Ok(Self { provided, task, step })
+        Ok(Self {
+            provided,
+            task,
+            step,
+        })
     }
 
     fn form(&self) -> &FormDescription {
         // That there is one was checked when this was made.
-        self.provided.plugin.step(&self.step.step).unwrap_or(&self.provided.plugin.form)
+        self.provided
+            .plugin
+            .step(&self.step.step)
+            .unwrap_or(&self.provided.plugin.form)
     }
 
     fn path(&self, action: &str) -> String {
@@ -128,7 +147,10 @@ impl Found {
             sent.discard_uploads(app);
             return Err(error);
         }
-        Ok(redirect(StatusCode::SEE_OTHER, &base.path(&format!("/tasks/{}/", self.task.id))))
+        Ok(redirect(
+            StatusCode::SEE_OTHER,
+            &base.path(&format!("/tasks/{}/", self.task.id)),
+        ))
     }
 
     async fn try_submit(&mut self, app: &App, sent: &Sent) -> Result<(), ApiError> {
@@ -136,15 +158,26 @@ impl Found {
             Ok(parameters) => parameters,
             // What is wrong with the values matters only where they would be taken.
             Err(error) => {
-                let change =
-                    Change::StepSubmitted { step_id: self.step.step_id.clone(), parameters: Map::new() };
-                self.task.clone().apply(change).map_err(|refused| conflict(&refused))?;
+                let change = Change::StepSubmitted {
+                    step_id: self.step.step_id.clone(),
+                    parameters: Map::new(),
+                };
+                self.task
+                    .clone()
+                    .apply(change)
+                    .map_err(|refused| conflict(&refused))?;
                 return Err(error);
             }
         };
         let version = self.task.version;
-        let change = Change::StepSubmitted { step_id: self.step.step_id.clone(), parameters };
-        let events = self.task.apply(change).map_err(|refused| conflict(&refused))?;
+        let change = Change::StepSubmitted {
+            step_id: self.step.step_id.clone(),
+            parameters,
+        };
+        let events = self
+            .task
+            .apply(change)
+            .map_err(|refused| conflict(&refused))?;
         let write = PageWrite {
             task: &self.task,
             expected_version: version,
@@ -156,7 +189,10 @@ impl Found {
             let message = "The task changed at the same moment; look at it before trying again.";
             return Err(ApiError::with(StatusCode::CONFLICT, message));
         }
-        app.0.queue.push(Job { task: self.task.id, run: self.task.run });
+        app.0.queue.push(Job {
+            task: self.task.id,
+            run: self.task.run,
+        });
         app.0.queue.deliveries_due();
         app.0.events.changed(self.task.id);
         Ok(())
@@ -166,5 +202,8 @@ impl Found {
 fn conflict(refused: &Refused) -> ApiError {
     let mut text = refused.to_string();
     text[..1].make_ascii_uppercase();
-    ApiError::with(StatusCode::CONFLICT, format!("{text}; nothing was changed."))
+    ApiError::with(
+        StatusCode::CONFLICT,
+        format!("{text}; nothing was changed."),
+    )
 }

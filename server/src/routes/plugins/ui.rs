@@ -56,7 +56,9 @@ pub(super) fn prefilled(
                 runner_core::parameters::FormValue::Text(text) => Some(text.clone()),
                 runner_core::parameters::FormValue::Upload(_) => None,
             });
-            texts.map(|text| (field.key.clone(), text)).collect::<Vec<_>>()
+            texts
+                .map(|text| (field.key.clone(), text))
+                .collect::<Vec<_>>()
         })
         .collect();
     Ok((known, errors))

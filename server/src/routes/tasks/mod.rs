@@ -27,7 +27,11 @@ pub(crate) async fn show(
 
 async fn find(app: &App, id: Option<i64>) -> Result<Task, ApiError> {
     let id = id.ok_or_else(ApiError::task_not_found)?;
-    app.0.store.task(id).await?.ok_or_else(ApiError::task_not_found)
+    app.0
+        .store
+        .task(id)
+        .await?
+        .ok_or_else(ApiError::task_not_found)
 }
 
 /// The task as clients know it. `steps` and `progress` are closed records: the backend of QHAna refuses

@@ -34,9 +34,17 @@ pub(crate) async fn subscribe(
     let wish = Wish::read(&body).map_err(|errors| ApiError::fields(Location::Json, errors))?;
     let task = find(&app, id).await?;
     match wish.is_subscription {
-        true => app.0.store.subscribe(task.id, &wish.webhook, wish.event).await?,
+        true => {
+            app.0
+                .store
+                .subscribe(task.id, &wish.webhook, wish.event)
+                .await?
+        }
         false => {
-            app.0.store.unsubscribe(task.id, &wish.webhook, wish.event).await?;
+            app.0
+                .store
+                .unsubscribe(task.id, &wish.webhook, wish.event)
+                .await?;
         }
     }
     Ok(Json(view(&task, &base)))
@@ -56,7 +64,11 @@ impl Wish {
         let mut wrong = |key: &str, message: &str| {
             errors.insert(key.to_owned(), vec![message.to_owned()]);
         };
-        let mut wish = Self { is_subscription: true, webhook: String::new(), event: None };
+        let mut wish = Self {
+            is_subscription: true,
+            webhook: String::new(),
+            event: None,
+        };
         match body.get("command") {
             None => wrong("command", MISSING),
             Some(Value::String(word)) if word == "subscribe" => {}
@@ -82,7 +94,11 @@ impl Wish {
                 wrong(key, UNKNOWN);
             }
         }
-        if errors.is_empty() { Ok(wish) } else { Err(errors) }
+        if errors.is_empty() {
+            Ok(wish)
+        } else {
+            Err(errors)
+        }
     }
 }
 
@@ -112,10 +128,16 @@ mod tests {
             json!({"command": ["Must be one of: subscribe, unsubscribe."], "webhookHref": ["Not a valid URL."],
                    "event": ["Not a valid string."], "x": ["Unknown field."]})
         );
-        let wish = read(json!({"command": "unsubscribe", "webhookHref": "http://backend:9090/x", "event": null}));
+        let wish = read(
+            json!({"command": "unsubscribe", "webhookHref": "http://backend:9090/x", "event": null}),
+        );
         assert_eq!(
             wish.unwrap(),
-            Wish { is_subscription: false, webhook: "http://backend:9090/x".to_owned(), event: None }
+            Wish {
+                is_subscription: false,
+                webhook: "http://backend:9090/x".to_owned(),
+                event: None
+            }
         );
     }
 }
