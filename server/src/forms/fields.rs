@@ -143,7 +143,7 @@ pub(super) fn values<'a>(
         let value = match texts.first() {
             Some(_) if several => Some(json!(texts)),
             Some(first) => Some(json!(first)),
-            None if !typed.is_empty() => None,
+            None if several && !typed.is_empty() => None,
             None => usual().map(|value| match value {
                 Value::Array(items) if several => {
                     json!(items.iter().map(as_text).collect::<Vec<_>>())
