@@ -275,7 +275,8 @@ impl Lease {
             .host
             .run(request, limit, patience, handler, cancel)
             .await;
-        if !matches!(end, RunEnd::Lost(_)) {
+        // After any other end the run may have left processes behind, which end with their host.
+        if matches!(end, RunEnd::Finished(_) | RunEnd::Failed(_)) {
             self.pool.take_back(self.host);
         }
         end

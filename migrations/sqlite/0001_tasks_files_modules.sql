@@ -15,17 +15,27 @@ CREATE TABLE tasks (
     plugin       TEXT    NOT NULL,
     digest       TEXT    NOT NULL,
     base_url     TEXT    NOT NULL,
-    progress     TEXT,                              -- JSON, as the next four
+    progress     TEXT,                              -- JSON, as the next five
     step         TEXT,
     steps        TEXT    NOT NULL,
     links        TEXT    NOT NULL,
+    labels       TEXT    NOT NULL,
     data         TEXT,
     parameters   TEXT    NOT NULL,
     log          TEXT    NOT NULL                   -- its first 16 KiB; the rest is in task_log
 ) STRICT;
 
--- What a start has to look at, however many tasks have ended.
-CREATE INDEX tasks_dispatched ON tasks (id) WHERE state IN ('queued', 'running');
+-- What a start has to look at, however many tasks have ended; and lists by state.
+CREATE INDEX tasks_state ON tasks (state, id);
+
+-- Labels again, to find tasks by them.
+CREATE TABLE task_labels (
+    label TEXT    NOT NULL,
+    task  INTEGER NOT NULL REFERENCES tasks (id) ON DELETE CASCADE,
+    PRIMARY KEY (label, task)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX task_labels_task ON task_labels (task);
 
 CREATE TABLE task_log (
     task      INTEGER NOT NULL REFERENCES tasks (id) ON DELETE CASCADE,

@@ -34,6 +34,10 @@ struct Shared {
     arrived: Notify,
     /// Woken when webhook deliveries were put into SQL.
     deliveries: Notify,
+    /// Tasks that were ended in SQL while a worker may have them.
+    ended: Mutex<Vec<i64>>,
+    /// Woken when there are such tasks.
+    has_ended: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -99,6 +103,24 @@ impl Queue {
     /// Waits until webhook deliveries are due.
     pub async fn deliveries(&self) {
         self.0.deliveries.notified().await;
+    }
+
+    /// Says that a task was ended in SQL, so that a worker that has it need not find out by itself.
+    pub fn task_ended(&self, task: i64) {
+        self.0.ended.lock().unwrap_or_else(PoisonError::into_inner).push(task);
+        self.0.has_ended.notify_one();
+    }
+
+    /// Waits for tasks that were ended in SQL. For one caller.
+    pub async fn ended_tasks(&self) -> Vec<i64> {
+        loop {
+            let ended =
+                std::mem::take(&mut *self.0.ended.lock().unwrap_or_else(PoisonError::into_inner));
+            if !ended.is_empty() {
+                return ended;
+            }
+            self.0.has_ended.notified().await;
+        }
     }
 
     fn jobs(&self) -> std::sync::MutexGuard<'_, Jobs> {

@@ -33,6 +33,8 @@ pub struct ServerConfig {
     pub server_name: Option<String>,
     /// Reverse proxies whose `X-Forwarded-*` headers are believed.
     pub proxies: usize,
+    /// Whether there are pages for people who write plugins and hosts, at `/debug/`.
+    pub development: bool,
     /// What must be shown to change the installation, or to see its modules.
     pub token: String,
     /// Bytes of a form or JSON body, without files.

@@ -32,6 +32,15 @@ impl BaseUrl {
         format!("{}{}{path}", self.origin, self.prefix)
     }
 
+    /// Below a path of a proxy.
+    #[cfg(test)]
+    pub(crate) fn below(prefix: &str) -> Self {
+        Self {
+            origin: "http://localhost".to_owned(),
+            prefix: prefix.to_owned(),
+        }
+    }
+
     fn of(request: &Request, config: &ServerConfig) -> Result<Self, ApiError> {
         let headers = request.headers();
         let forwarded = |name| forwarded(headers, name, config.proxies);
@@ -59,7 +68,9 @@ impl BaseUrl {
             .unwrap_or_default()
             .trim_end_matches('/');
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "/-._~%".contains(c);
-        let prefix = match prefix.starts_with('/') && prefix.chars().all(is_plain) {
+        // Two slashes would be another host.
+        let is_path = prefix.starts_with('/') && !prefix.starts_with("//");
+        let prefix = match is_path && prefix.chars().all(is_plain) {
             true => prefix.to_owned(),
             false => String::new(),
         };
@@ -144,6 +155,7 @@ mod tests {
         ServerConfig {
             server_name: server_name.map(str::to_owned),
             proxies,
+            development: false,
             token: String::new(),
             max_body: 0,
             max_parameters: 0,
@@ -207,5 +219,10 @@ mod tests {
             base(&headers, &config(None, 1)).unwrap().url("/"),
             "https://public/runner/"
         );
+        for prefix in ["//evil.example/x", "runner", "/a\"b", "/"] {
+            let headers = [("host", "127.0.0.1"), ("x-forwarded-prefix", prefix)];
+            let base = base(&headers, &config(None, 1)).unwrap();
+            assert_eq!(base.path("/static/forms.css"), "/static/forms.css");
+        }
     }
 }

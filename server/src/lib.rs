@@ -2,10 +2,11 @@
 //!
 //! # Layout
 //! - [`App`]: what the routes share. [`ServerConfig`]: the settings.
-//! - [`router`]: all routes and layers; the only place where paths stand.
+//! - [`router`]: all routes and layers; the only place where paths stand. `route`: one row of its table.
 //! - `routes`: one file per resource and verb.
 //! - `body`: what was sent, as a form or JSON. `forms`: pages with forms.
 //! - `base_url`: which host a request was made to, and whether it may be. `cors`: who may read answers.
+//! - `openapi`: the document of all routes and plugins. `licenses`: what the runner is made of.
 //! - `error`: every error as the JSON that clients expect.
 
 mod app;
@@ -14,6 +15,9 @@ mod body;
 mod cors;
 mod error;
 mod forms;
+mod licenses;
+mod openapi;
+mod route;
 mod router;
 mod routes;
 mod token;
@@ -24,6 +28,8 @@ use axum::ServiceExt;
 use tokio::net::TcpListener;
 
 pub use app::{App, ServerConfig};
+pub use licenses::{Component, licenses};
+pub use openapi::openapi;
 pub use router::router;
 
 /// Answers requests until `shutdown` is done, then lets those in progress end.

@@ -5,10 +5,9 @@ use std::convert::Infallible;
 use axum::Router;
 use axum::extract::Request;
 use axum::http::header::LOCATION;
-use axum::http::{HeaderValue, StatusCode, Uri};
+use axum::http::{HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{Html, IntoResponse, Response};
-use axum::routing::{MethodRouter, any, get, post};
 use tower::util::MapRequestLayer;
 use tower::{Service, ServiceBuilder};
 use tower_http::catch_panic::CatchPanicLayer;
@@ -16,38 +15,24 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::app::App;
 use crate::base_url::{self, BaseUrl};
 use crate::error::ApiError;
-use crate::routes::{files, modules, plugins, root, statics, tasks};
-use crate::{cors, token};
+use crate::route::Route;
+use crate::routes::{debug, docs, files, modules, plugins, root, statics, tasks};
+use crate::cors;
 
 /// The whole service.
 pub fn router(
     app: App,
 ) -> impl Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send {
-    let modules = slashed(Router::new(), "/modules/", get(modules::list))
-        .route_layer(from_fn_with_state(app.clone(), token::require));
-    let mut routes = Router::new().route("/", get(root::show)).merge(modules);
-    for (path, methods) in [
-        ("/plugins/", get(plugins::list)),
-        ("/plugins/{identifier}/", get(plugins::show)),
-        (
-            "/plugins/{identifier}/ui/",
-            get(plugins::ui::show).post(plugins::ui::check),
-        ),
-        (
-            "/plugins/{identifier}/process/",
-            post(plugins::process::start),
-        ),
-        (
-            "/plugins/{identifier}/{task}/{action}/",
-            any(plugins::steps::dispatch),
-        ),
-        ("/tasks/{id}/", get(tasks::show).post(tasks::subscribe)),
-        ("/files/{id}/", get(files::download)),
-    ] {
-        routes = slashed(routes, path, methods);
+    let mut routes = Router::new();
+    for route in table() {
+        routes = route.add(routes, &app, add_slash);
+    }
+    if app.0.config.development {
+        for route in debug_table() {
+            routes = route.add(routes, &app, add_slash);
+        }
     }
     let routes = routes
-        .route("/static/{name}", get(statics::file))
         .fallback(async || ApiError::not_found())
         .method_not_allowed_fallback(async || ApiError::new(StatusCode::METHOD_NOT_ALLOWED))
         .layer(CatchPanicLayer::custom(panicked))
@@ -60,11 +45,50 @@ pub fn router(
         .service(routes)
 }
 
-/// Adds a route that ends in a slash, and the redirect to it from the path without.
-fn slashed(router: Router<App>, path: &str, methods: MethodRouter<App>) -> Router<App> {
-    router
-        .route(path, methods)
-        .route(path.trim_end_matches('/'), any(add_slash))
+/// Every route. The document at `/api-spec.json` has each of them: a test compares.
+pub(crate) fn table() -> Vec<Route> {
+    vec![
+        Route::new("/").get(root::show),
+        Route::new("/plugins/").get(plugins::list),
+        Route::new("/plugins/{identifier}/").get(plugins::show),
+        Route::new("/plugins/{identifier}/ui/")
+            .get(plugins::ui::show)
+            .post(plugins::ui::check),
+        Route::new("/plugins/{identifier}/process/").post(plugins::process::start),
+        Route::new("/plugins/{identifier}/{task}/{action}/").any(
+            plugins::steps::dispatch,
+            &[
+                ("/plugins/{identifier}/{task}/{stepId}-ui/", Method::GET),
+                ("/plugins/{identifier}/{task}/{stepId}-ui/", Method::POST),
+                ("/plugins/{identifier}/{task}/{stepId}-process/", Method::POST),
+            ],
+        ),
+        Route::new("/tasks/").get(tasks::list::list),
+        Route::new("/tasks/{id}/")
+            .get(tasks::show)
+            .post(tasks::subscribe)
+            .delete(tasks::cancel::delete),
+        Route::new("/tasks/{id}/cancel").post(tasks::cancel::cancel),
+        Route::new("/tasks/{id}/events").get(tasks::events::stream),
+        Route::new("/files/{id}/").get(files::download),
+        Route::new("/modules/").get(modules::list).with_token(),
+        Route::new("/api-spec.json").get(docs::document),
+        Route::new("/swagger-ui/").get(docs::swagger_ui),
+        Route::new("/redoc/").get(docs::redoc),
+        Route::new("/rapidoc/").get(docs::rapidoc),
+        Route::new("/licenses/").get(docs::licenses),
+        Route::new("/static/{name}").get(statics::file),
+        Route::new("/static/vendor/{name}").get(docs::bundle),
+    ]
+}
+
+/// What there is in development only; not in the document.
+pub(crate) fn debug_table() -> Vec<Route> {
+    vec![
+        Route::new("/debug/").get(debug::index),
+        Route::new("/debug/routes").get(debug::routes),
+        Route::new("/debug/frontend-debugger").get(debug::frontend_debugger),
+    ]
 }
 
 async fn add_slash(base: BaseUrl, uri: Uri) -> Response {

@@ -97,6 +97,7 @@ async fn one(store: &Store, work: Work) {
             digest: "d".repeat(64),
             parameters,
             uploads: Vec::new(),
+            labels: Vec::new(),
             base_url: "http://127.0.0.1:5005".to_owned(),
         })
         .await
@@ -154,6 +155,7 @@ fn queued_task(id: i64) -> runner_core::task::Task {
         steps: Vec::new(),
         links: Vec::new(),
         outputs: Vec::new(),
+        labels: Vec::new(),
         base_url: String::new(),
         created_at: 0,
         finished_at: None,

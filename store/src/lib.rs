@@ -6,7 +6,7 @@
 //! # Layout
 //! - [`Store`]: the door; `config` says where it keeps things, `error` what goes wrong.
 //! - `sqlite`: connections, the one writer with its group commit; `migrations`: the tables.
-//! - `tasks`: making and reading tasks; `runs`: the writes of workers and pages; `recover`: what a
+//! - `tasks`: making and reading tasks; `lists`: many of them, and their end; `runs`: the writes of workers and pages; `recover`: what a
 //!   start does with the tasks of workers that are gone.
 //! - `deliveries`: subscriptions of webhooks, and what is to be sent to them.
 //! - `files`: the rows of inputs and outputs; [`FileStore`]: their content.
@@ -23,6 +23,7 @@ mod deliveries;
 mod error;
 mod file_store;
 mod files;
+mod lists;
 mod migrations;
 mod modules;
 mod recover;
@@ -40,6 +41,7 @@ use crate::sqlite::Writer;
 pub use config::{Durability, StoreConfig};
 pub use deliveries::Delivery;
 pub use error::StoreError;
+pub use lists::{TaskFilter, TaskSummary};
 pub use file_store::{FileStore, FileWriter, StoredFile};
 pub use modules::FileStat;
 pub use recover::Recovered;

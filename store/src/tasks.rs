@@ -51,6 +51,33 @@ impl Store {
         Ok(Some(task))
     }
 
+    /// A task with its outputs, and its log from byte `from` on. For those who follow it.
+    ///
+    /// # Errors
+    /// Why it could not be read.
+    pub async fn task_since(&self, id: i64, from: u64) -> Result<Option<Task>, StoreError> {
+        let mut reader = self.reader("reading a task's news").await?;
+        let Some(TaskRow { mut task, output_count }) = task_row(&mut reader, id).await? else {
+            return Ok(None);
+        };
+        let inline = std::mem::take(&mut task.log);
+        let inline_length = inline.len() as u64;
+        if from < inline_length {
+            let at = inline.floor_char_boundary(usize::try_from(from).unwrap_or(usize::MAX));
+            task.log = inline[at..].to_owned();
+        }
+        if task.log_length > inline_length {
+            for (start, text) in chunks_since(&mut reader, id, from, task.log_length).await? {
+                let skip = usize::try_from(from.saturating_sub(start)).unwrap_or(usize::MAX);
+                task.log.push_str(&text[text.floor_char_boundary(skip.min(text.len()))..]);
+            }
+        }
+        if output_count > 0 {
+            task.outputs = files::outputs(&mut reader, id, output_count).await?;
+        }
+        Ok(Some(task))
+    }
+
     /// A task whose run `run` may begin or go on: it is queued or running, and that is its run. Without
     /// what the log has beyond the row, and without outputs.
     ///
@@ -76,13 +103,16 @@ impl Write for InsertTask {
     type Answer = i64;
 
     fn is_one_statement(&self) -> bool {
-        self.task.uploads.is_empty()
+        self.task.uploads.is_empty() && self.task.labels.is_empty()
     }
 
     async fn apply(&self, connection: &mut SqliteConnection) -> Result<i64, StoreError> {
         let task = insert_row(connection, self).await?;
         if !self.task.uploads.is_empty() {
             files::insert_uploads(connection, task, &self.task.uploads, self.created_at).await?;
+        }
+        if !self.task.labels.is_empty() {
+            insert_labels(connection, task, &self.task.labels).await?;
         }
         Ok(task)
     }
@@ -95,20 +125,35 @@ async fn insert_row(
     // Not RETURNING: a statement must run to its end, or the error of its commit is not seen.
     let done = sqlx::query(
         "INSERT INTO tasks (state, run, attempts, version, created_at, output_count, log_length, \
-         plugin, digest, base_url, steps, links, parameters, log) \
-         VALUES ('queued', 1, 0, 0, ?1, 0, 0, ?2, ?3, ?4, '[]', '[]', ?5, '')",
+         plugin, digest, base_url, steps, links, labels, parameters, log) \
+         VALUES ('queued', 1, 0, 0, ?1, 0, 0, ?2, ?3, ?4, '[]', '[]', ?6, ?5, '')",
     )
     .bind(write.created_at)
     .bind(&write.task.plugin)
     .bind(&write.task.digest)
     .bind(&write.task.base_url)
     .bind(&write.parameters)
+    .bind(to_json(&write.task.labels))
     .execute(connection)
     .await;
     done.map(|done| done.last_insert_rowid()).map_err(|source| {
         let attempt = format!("inserting a task of {}", write.task.plugin);
         StoreError::sql(attempt, source)
     })
+}
+
+async fn insert_labels(
+    connection: &mut SqliteConnection,
+    task: i64,
+    labels: &[String],
+) -> Result<(), StoreError> {
+    sqlx::query("INSERT INTO task_labels (label, task) SELECT value, ?1 FROM json_each(?2)")
+        .bind(task)
+        .bind(to_json(&labels))
+        .execute(connection)
+        .await
+        .map(drop)
+        .map_err(|source| StoreError::sql(format!("writing the labels of task {task}"), source))
 }
 
 /// The row of a task: without outputs, and with as much of the log as stands in it.
@@ -123,7 +168,7 @@ pub(crate) async fn task_row(
 ) -> Result<Option<TaskRow>, StoreError> {
     let row = sqlx::query(
         "SELECT state, run, attempts, version, created_at, finished_at, output_count, log_length, \
-         plugin, digest, base_url, progress, step, steps, links, data, parameters, log \
+         plugin, digest, base_url, progress, step, steps, links, data, parameters, log, labels \
          FROM tasks WHERE id = ?1",
     )
     .bind(id)
@@ -146,6 +191,28 @@ async fn log_chunks(
     .fetch_all(connection)
     .await
     .map_err(|source| StoreError::sql(format!("reading the log of task {id}"), source))
+}
+
+/// Chunks of a log that end after byte `from`, with where they begin.
+async fn chunks_since(
+    connection: &mut SqliteConnection,
+    id: i64,
+    from: u64,
+    length: u64,
+) -> Result<Vec<(u64, String)>, StoreError> {
+    let rows: Vec<(i64, String)> = sqlx::query_as(
+        "SELECT from_byte, text FROM task_log WHERE task = ?1 AND from_byte < ?3 \
+         AND from_byte >= coalesce((SELECT max(from_byte) FROM task_log \
+                                    WHERE task = ?1 AND from_byte <= ?2), 0) \
+         ORDER BY from_byte",
+    )
+    .bind(id)
+    .bind(from.cast_signed())
+    .bind(length.cast_signed())
+    .fetch_all(connection)
+    .await
+    .map_err(|source| StoreError::sql(format!("reading the log of task {id}"), source))?;
+    Ok(rows.into_iter().map(|(start, text)| (start.cast_unsigned(), text)).collect())
 }
 
 /// A row as `task_row` selects it.
@@ -176,6 +243,7 @@ impl Columns {
             data: self.json(15, "data")?.unwrap_or(Value::Null),
             parameters: self.json(16, "parameters")?.unwrap_or_default(),
             log: self.get(17)?,
+            labels: self.json(18, "labels")?.unwrap_or_default(),
             outputs: Vec::new(),
         };
         let output_count = self.get(6)?;

@@ -91,21 +91,9 @@ impl Worker {
             tasks.spawn(take_jobs(Arc::clone(&shared)));
         }
         tokio::spawn(deliveries::deliver(Arc::clone(&shared)));
+        tokio::spawn(cancel_ended(Arc::clone(&shared)));
         tasks.close();
         Self { shared, tasks }
-    }
-
-    /// Cancels a run in progress. Whether there was one.
-    pub fn cancel(&self, task: i64) -> bool {
-        let running = self
-            .shared
-            .running
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        running
-            .get(&task)
-            .inspect(|cancel| cancel.cancel())
-            .is_some()
     }
 
     /// Takes no more jobs, gives the runs in progress this long to end, then ends them: they are run
@@ -152,6 +140,20 @@ async fn take_jobs(shared: Arc<Shared>) {
             );
             shared.end(job.task);
             run::fail_after_panic(&shared, job).await;
+        }
+    }
+}
+
+/// Ends the runs of tasks that were cancelled or deleted.
+async fn cancel_ended(shared: Arc<Shared>) {
+    loop {
+        let ended = tokio::select! {
+            ended = shared.tools.queue.ended_tasks() => ended,
+            () = shared.abort.cancelled() => return,
+        };
+        let running = shared.running.lock().unwrap_or_else(PoisonError::into_inner);
+        for cancel in ended.iter().filter_map(|task| running.get(task)) {
+            cancel.cancel();
         }
     }
 }

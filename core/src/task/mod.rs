@@ -175,6 +175,8 @@ pub struct Task {
     pub links: Vec<Link>,
     /// Outputs in the order in which they were made.
     pub outputs: Vec<File>,
+    /// Words by which its owner finds it.
+    pub labels: Vec<String>,
     /// Base URL of the request that made it, without a slash at the end.
     pub base_url: String,
     /// When it was made, in milliseconds since 1970 (UTC).
@@ -194,8 +196,34 @@ pub struct NewTask {
     pub parameters: Map<String, Value>,
     /// Files that were submitted.
     pub uploads: Vec<Upload>,
+    /// Words by which its owner finds it; see [`check_labels`].
+    pub labels: Vec<String>,
     /// Base URL of the request.
     pub base_url: String,
+}
+
+/// The most labels that a task may have.
+pub const MAX_LABELS: usize = 20;
+
+/// Checks labels: each has 1 to 100 characters, none of them a control character. Repeated ones count once.
+///
+/// # Errors
+/// Says what is wrong.
+pub fn check_labels(labels: Vec<String>) -> Result<Vec<String>, String> {
+    let mut checked: Vec<String> = Vec::new();
+    for label in labels {
+        let length = label.chars().count();
+        if length == 0 || length > 100 || label.chars().any(char::is_control) {
+            return Err(format!("Not a valid label: {label:?}. Expected 1 to 100 characters."));
+        }
+        if !checked.contains(&label) {
+            checked.push(label);
+        }
+    }
+    match checked.len() {
+        0..=MAX_LABELS => Ok(checked),
+        count => Err(format!("{count} labels; the limit is {MAX_LABELS}.")),
+    }
 }
 
 /// Something that happens to a task.
@@ -319,6 +347,8 @@ impl Task {
         match change {
             Change::Started => self.state = Running,
             Change::Progressed(progress) => self.progress = Some(progress),
+            // A run that was lost may have added it before.
+            Change::LinkAdded(link) if self.links.contains(&link) => {}
             Change::LinkAdded(link) => {
                 if self.links.len() >= MAX_LINKS {
                     return Err(Refused::TooMany {
@@ -396,6 +426,14 @@ impl Task {
         step_id: String,
         values: Map<String, Value>,
     ) -> Result<(), Refused> {
+        let same = |other: &&mut Step| {
+            !other.cleared && other.step == step && other.step_id == step_id
+        };
+        // A run that was lost may have added it before.
+        if let Some(open) = self.steps.iter_mut().find(same) {
+            open.values = values;
+            return Ok(());
+        }
         if self.steps.len() >= MAX_STEPS {
             return Err(Refused::TooMany {
                 what: "steps",

@@ -20,6 +20,7 @@ fn task() -> Task {
         steps: Vec::new(),
         links: Vec::new(),
         outputs: Vec::new(),
+        labels: Vec::new(),
         base_url: "http://host:5005".to_owned(),
         created_at: 0,
         finished_at: None,
@@ -90,9 +91,34 @@ fn an_open_step_is_cleared_when_the_task_ends_badly() {
 fn step_ids_stand_once_and_in_urls() {
     let mut task = task();
     task.apply(step("a")).unwrap();
+    task.apply(Change::Succeeded { data: None }).unwrap();
+    task.apply(submit("a")).unwrap();
     for id in ["a", "", "a/b", "ü", ".."] {
         assert_eq!(task.apply(step(id)), Err(Refused::StepId(id.to_owned())));
     }
+}
+
+#[test]
+fn what_a_lost_run_added_is_there_once_when_the_next_one_adds_it_again() {
+    let mut task = task();
+    let link = Link { kind: "report".to_owned(), href: "http://host/".to_owned() };
+    for _ in 0..2 {
+        task.apply(Change::Started).unwrap();
+        task.apply(step("a")).unwrap();
+        task.apply(Change::LinkAdded(link.clone())).unwrap();
+        task.apply(Change::Lost).unwrap();
+    }
+    assert_eq!((task.steps.len(), task.links.len(), task.run, task.attempts), (1, 1, 3, 2));
+}
+
+#[test]
+fn labels_are_short_and_stand_once() {
+    let labels = |labels: &[&str]| check_labels(labels.iter().map(|l| (*l).to_owned()).collect());
+    assert_eq!(labels(&["a", "b", "a"]).unwrap(), ["a", "b"]);
+    for wrong in ["", "a\nb", &"x".repeat(101)] {
+        assert!(labels(&[wrong]).is_err(), "{wrong:?}");
+    }
+    assert!(check_labels((0..21).map(|n| n.to_string()).collect()).is_err());
 }
 
 fn change() -> impl Strategy<Value = Change> {

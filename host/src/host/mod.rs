@@ -57,7 +57,7 @@ pub enum RunEnd {
 pub struct Patience {
     /// `welcome` and `describe`, each.
     pub describe: Duration,
-    /// Between `cancel` and TERM, and between TERM and KILL.
+    /// Between `cancel` and TERM; half of it between TERM and KILL.
     pub cancel: Duration,
 }
 
@@ -403,7 +403,7 @@ impl Ending {
             process.terminate();
         }
         self.was_terminated = true;
-        self.next = Instant::now() + grace;
+        self.next = Instant::now() + grace / 2;
     }
 }
 

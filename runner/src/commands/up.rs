@@ -61,6 +61,9 @@ pub(crate) struct Up {
     /// error, warn, info, debug or trace [LOG_LEVEL, default info]
     #[arg(long)]
     log_level: Option<String>,
+    /// Shows all routes and a host page for micro frontends at /debug/ [DEVELOPMENT, default off]
+    #[arg(long)]
+    dev: bool,
 }
 
 impl Up {
@@ -75,9 +78,11 @@ impl Up {
             ("FILE_ROOTS", &self.file_roots),
             ("LOG_LEVEL", &self.log_level),
         ];
+        let dev = self.dev.then(|| ("DEVELOPMENT", "on".to_owned()));
         flags
             .into_iter()
             .filter_map(|(name, value)| Some((name, value.clone()?)))
+            .chain(dev)
             .collect()
     }
 
@@ -163,6 +168,7 @@ async fn serve(
         ServerConfig {
             server_name: settings.server_name.clone(),
             proxies: settings.proxies,
+            development: settings.development,
             token: token.clone(),
             max_body: settings.max_body,
             max_parameters: settings.max_parameters,

@@ -32,6 +32,7 @@ pub(crate) struct Settings {
     pub(crate) concurrency: usize,
     pub(crate) server_name: Option<String>,
     pub(crate) proxies: usize,
+    pub(crate) development: bool,
     pub(crate) url_map: UrlMap,
     pub(crate) file_roots: Vec<PathBuf>,
     pub(crate) max_input: u64,
@@ -98,6 +99,7 @@ impl Settings {
             concurrency,
             server_name: sources.get("SERVER_NAME").filter(|name| !name.is_empty()),
             proxies: parsed(sources, "REVERSE_PROXY_COUNT")?,
+            development: switch(sources, "DEVELOPMENT")?,
             url_map: match url_map.as_str() {
                 "" => UrlMap::default(),
                 text => UrlMap::parse(text)
@@ -138,6 +140,17 @@ fn seconds(sources: &Sources, name: &str) -> anyhow::Result<Duration> {
     let seconds: f64 = parsed(sources, name)?;
     Duration::try_from_secs_f64(seconds)
         .with_context(|| format!("{name} is {seconds} s ({})", sources.origin(name)))
+}
+
+fn switch(sources: &Sources, name: &str) -> anyhow::Result<bool> {
+    match sources.text(name).as_str() {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        other => bail!(
+            "{name} is {other:?}; expected on or off ({})",
+            sources.origin(name)
+        ),
+    }
 }
 
 fn paths(text: &str) -> Vec<PathBuf> {

@@ -107,6 +107,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "Reverse proxies whose X-Forwarded-* headers are believed.",
     ),
     setting(
+        "DEVELOPMENT",
+        &[],
+        "off",
+        "on or off: whether /debug/ shows all routes and a host page for micro frontends.",
+    ),
+    setting(
         "URL_MAP",
         &[],
         "",

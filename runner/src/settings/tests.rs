@@ -123,6 +123,7 @@ fn wrong_settings_are_named_with_their_origin() {
         ),
         ("DATABASE_URL", "sqlite:///:memory:", "in memory"),
         ("DURABILITY", "x", "expected process or power"),
+        ("DEVELOPMENT", "true", "expected on or off"),
     ] {
         let error = format!("{:#}", with(name, value).unwrap_err());
         assert!(error.contains(part), "{error}");

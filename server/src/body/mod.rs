@@ -9,13 +9,17 @@ use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
 use futures::StreamExt;
 use runner_core::file::Upload;
-use runner_core::parameters::{Checked, Form, Parameters};
+use runner_core::parameters::{Checked, FieldErrors, Form, FormValue, Parameters};
+use runner_core::task::check_labels;
 use serde_json::{Map, Value};
 
 use crate::app::App;
 use crate::error::{ApiError, Location};
 
 pub(crate) use urlencoded::parse as parse_query;
+
+/// The key of labels; parameters cannot begin with `_`.
+const LABEL: &str = "_label";
 
 /// A body that was read.
 #[derive(Debug)]
@@ -85,6 +89,29 @@ impl Sent {
             Self::Form(_) => Location::Form,
             Self::Json(_) => Location::Json,
         }
+    }
+
+    /// Takes out the labels for the task, which are no parameters of the plugin.
+    pub(crate) fn take_labels(&mut self) -> Result<Vec<String>, ApiError> {
+        let labels = match self {
+            Self::Form(form) => {
+                let texts = form.all(LABEL).filter_map(|value| match value {
+                    FormValue::Text(text) if !text.is_empty() => Some(text.clone()),
+                    _ => None,
+                });
+                Ok(texts.collect())
+            }
+            Self::Json(object) => match object.shift_remove(LABEL) {
+                None | Some(Value::Null) => Ok(Vec::new()),
+                Some(Value::String(label)) => Ok(vec![label]),
+                Some(labels) => serde_json::from_value(labels)
+                    .map_err(|_| "Not a valid list of labels.".to_owned()),
+            },
+        };
+        labels.and_then(check_labels).map_err(|problem| {
+            let errors = FieldErrors::from([(LABEL.to_owned(), vec![problem])]);
+            ApiError::fields(self.location(), errors)
+        })
     }
 
     /// The files that came with it.

@@ -12,6 +12,7 @@ use rust_embed::RustEmbed;
 use serde_json::Map;
 use url::form_urlencoded;
 
+use crate::base_url::BaseUrl;
 use crate::error::ApiError;
 
 #[derive(RustEmbed)]
@@ -23,6 +24,8 @@ pub(crate) struct Pages(Environment<'static>);
 
 /// What a page with a form shows.
 pub(crate) struct FormPage<'a> {
+    /// Below which paths the client finds style and script.
+    pub(crate) base: &'a BaseUrl,
     pub(crate) plugin: &'a Plugin,
     pub(crate) form: &'a FormDescription,
     /// Where the page itself is, for the link with the example values.
@@ -67,6 +70,7 @@ impl Pages {
         self.render(
             "simple_template.html",
             context! {
+                base => page.base.path(""),
                 name => page.plugin.identity.name(),
                 version => page.plugin.identity.version(),
                 title => page.form.title.as_str(),
@@ -84,9 +88,26 @@ impl Pages {
     /// The page of the runner itself.
     pub(crate) fn index(
         &self,
+        base: &BaseUrl,
         plugins: &[(String, String, String)],
     ) -> Result<Html<String>, ApiError> {
-        self.render("index.html", context! { plugins => Serde(plugins) })
+        self.render(
+            "index.html",
+            context! { base => base.path(""), plugins => Serde(plugins) },
+        )
+    }
+
+    /// A page of development mode.
+    pub(crate) fn debug(
+        &self,
+        name: &str,
+        base: &BaseUrl,
+        routes: &[(&str, &str)],
+    ) -> Result<Html<String>, ApiError> {
+        self.render(
+            &format!("debug/{name}.html"),
+            context! { base => base.path(""), routes => Serde(routes) },
+        )
     }
 
     fn render(&self, name: &str, context: Value) -> Result<Html<String>, ApiError> {
@@ -212,7 +233,9 @@ mod tests {
         let values: Form = [("text", "<script>"), ("secret", "hidden")]
             .into_iter()
             .collect();
+        let base = BaseUrl::below("/prefix");
         let page = FormPage {
+            base: &base,
             plugin: &plugin,
             form: &plugin.form,
             page: "/plugins/p@1-0/ui/".to_owned(),
@@ -234,6 +257,8 @@ mod tests {
             "type=\"password\"",
             "ui&#x2f;?text=a+b",
             "A <em>text</em>.",
+            "href=\"/prefix/static/forms.css\"",
+            "src=\"/prefix/static/microfrontend.js\"",
         ] {
             assert!(html.contains(part), "{part} is not in {html}");
         }
@@ -242,8 +267,22 @@ mod tests {
             "secrets are not shown"
         );
         let Html(index) = Pages::new()
-            .index(&[("a".to_owned(), "b".to_owned(), "c".to_owned())])
+            .index(
+                &base,
+                &[("a".to_owned(), "b".to_owned(), "c".to_owned())],
+            )
             .unwrap();
         assert!(index.contains("<a href=\"c\">a</a>: b"), "{index}");
+        assert!(
+            index.contains("\"/prefix/static/forms.css\""),
+            "{index}"
+        );
+        for name in ["index", "routes", "frontend_debugger"] {
+            let Html(page) = Pages::new()
+                .debug(name, &base, &[("/a<b>/", "GET")])
+                .unwrap();
+            assert!(page.contains("\"/prefix/static/debug.css\""), "{page}");
+            assert!(!page.contains("<b>"), "{page}");
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! One file per resource and verb.
 
+pub(crate) mod debug;
+pub(crate) mod docs;
 pub(crate) mod files;
 pub(crate) mod modules;
 pub(crate) mod plugins;

@@ -32,7 +32,7 @@ pub(crate) async fn show(
                 (plugin.title.clone(), plugin.description.clone(), link)
             })
             .collect();
-        app.0.pages.index(&plugins)?.into_response()
+        app.0.pages.index(&base, &plugins)?.into_response()
     } else {
         Json(json!({"title": "QHAna plugin runner api."})).into_response()
     };

@@ -78,6 +78,7 @@ fn new_task() -> NewTask {
         digest: "d1".to_owned(),
         parameters,
         uploads: Vec::new(),
+        labels: Vec::new(),
         base_url: "http://host:5005".to_owned(),
     }
 }

@@ -5,6 +5,7 @@
 //! - `contract`: what the contract says beyond them.
 //! - `data`: where inputs come from, and what is refused.
 //! - `bad_input`: clients, plugins and disks that misbehave.
+//! - `live`: tasks as they are followed, listed, cancelled and deleted.
 //! - `crash`: kill -9, second starts, what is left behind.
 //! - `start`: how fast and how small.
 
@@ -12,6 +13,7 @@ mod bad_input;
 mod contract;
 mod crash;
 mod data;
+mod live;
 mod shared;
 mod start;
 mod transcripts;

@@ -38,7 +38,7 @@ pub(crate) async fn find(app: &App, identifier: &str) -> Result<Provided, ApiErr
 }
 
 /// Waits a little for modules that are still being loaded.
-async fn loaded(app: &App) -> Result<(), ApiError> {
+pub(crate) async fn loaded(app: &App) -> Result<(), ApiError> {
     if app.0.modules.is_ready() {
         return Ok(());
     }

@@ -25,9 +25,10 @@ pub(crate) async fn start(
 ) -> Result<Response, ApiError> {
     let provided = find(&app, &identifier).await?;
     require_room(&app)?;
-    let sent = Sent::read(&app, request).await?;
+    let mut sent = Sent::read(&app, request).await?;
+    let labels = sent.take_labels().inspect_err(|_| sent.discard_uploads(&app))?;
     // A client that hangs up now must not leave a task behind that no worker hears of.
-    let made = tokio::spawn(make(app, base.clone(), provided, sent)).await;
+    let made = tokio::spawn(make(app, base.clone(), provided, sent, labels)).await;
     let task = made.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
     Ok(redirect(
         StatusCode::SEE_OTHER,
@@ -35,7 +36,7 @@ pub(crate) async fn start(
     ))
 }
 
-async fn make(app: App, base: BaseUrl, provided: Provided, sent: Sent) -> Result<i64, ApiError> {
+async fn make(app: App, base: BaseUrl, provided: Provided, sent: Sent, labels: Vec<String>) -> Result<i64, ApiError> {
     let inserted = match checked(&app, &sent, &provided.plugin.form.parameters) {
         Ok(parameters) => {
             let task = NewTask {
@@ -43,6 +44,7 @@ async fn make(app: App, base: BaseUrl, provided: Provided, sent: Sent) -> Result
                 digest: provided.module.status().sha256,
                 parameters,
                 uploads: sent.uploads(),
+                labels,
                 base_url: base.url(""),
             };
             app.0.store.insert_task(task).await.map_err(ApiError::from)

@@ -122,6 +122,7 @@ impl Found {
         is_valid: bool,
     ) -> Result<Response, ApiError> {
         let page = app.0.pages.form(&FormPage {
+            base,
             plugin: &self.provided.plugin,
             form: self.form(),
             page: base.path(&self.path("ui")),

@@ -93,6 +93,7 @@ fn page(
 ) -> Result<Html<String>, ApiError> {
     let path = base.path(&path_of(&provided.plugin));
     app.0.pages.form(&FormPage {
+        base,
         plugin: &provided.plugin,
         form: &provided.plugin.form,
         page: format!("{path}ui/"),

@@ -1,28 +1,70 @@
 //! Tasks: what became of a submission, and who is told of it.
 
+pub(crate) mod cancel;
+pub(crate) mod events;
+pub(crate) mod list;
 mod subscribe;
 
+use std::time::Duration;
+
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{RawQuery, State};
 use runner_core::identity::url_segment;
-use runner_core::task::{Progress, Task};
+use runner_core::parameters::{FieldErrors, Form};
+use runner_core::task::{Progress, Step, Task};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::Id;
 use crate::app::App;
 use crate::base_url::BaseUrl;
-use crate::error::ApiError;
+use crate::body::parse_query;
+use crate::error::{ApiError, Location};
 
 pub(crate) use subscribe::subscribe;
 
-/// `GET /tasks/<id>/`.
+/// The longest that a request waits for a change.
+const MAX_WAIT: f64 = 60.0;
+
+/// `GET /tasks/<id>/`; with `wait` the answer comes as soon as the task has another version than the one
+/// named, or than it has now, or when the time is over.
 pub(crate) async fn show(
     State(app): State<App>,
     base: BaseUrl,
     Id(id): Id,
+    RawQuery(query): RawQuery,
 ) -> Result<Json<Value>, ApiError> {
-    let task = find(&app, id).await?;
+    let query = parse_query(query.unwrap_or_default().as_bytes())?;
+    let Some(wait) = number_of(&query, "wait")? else {
+        return Ok(Json(view(&find(&app, id).await?, &base)));
+    };
+    if wait.is_nan() || wait < 0.0 {
+        return Err(wrong("wait", "Must be greater than or equal to 0."));
+    }
+    let until = Instant::now() + Duration::from_secs_f64(wait.min(MAX_WAIT));
+    #[expect(clippy::cast_possible_truncation, reason = "versions are small whole numbers")]
+    let known = number_of(&query, "version")?.map(|version| version as i64);
+    // Listening begins before reading, so that no change falls in between.
+    let mut watch = app.0.events.watch(id.ok_or_else(ApiError::task_not_found)?);
+    let mut task = find(&app, id).await?;
+    let known = known.unwrap_or(task.version);
+    while task.version == known && !task.state.is_finished() {
+        if tokio::time::timeout_at(until, watch.changed()).await.is_err() {
+            break;
+        }
+        task = find(&app, id).await?;
+    }
     Ok(Json(view(&task, &base)))
+}
+
+fn number_of(query: &Form, key: &str) -> Result<Option<f64>, ApiError> {
+    let Some(text) = query.text(key) else { return Ok(None) };
+    text.trim().parse().map(Some).map_err(|_| wrong(key, "Not a valid number."))
+}
+
+fn wrong(key: &str, message: &str) -> ApiError {
+    let errors = FieldErrors::from([(key.to_owned(), vec![message.to_owned()])]);
+    ApiError::fields(Location::Query, errors)
 }
 
 async fn find(app: &App, id: Option<i64>) -> Result<Task, ApiError> {
@@ -44,40 +86,43 @@ fn view(task: &Task, base: &BaseUrl) -> Value {
     links.extend(task.links.iter().map(|link| json!(link)));
     let outputs: Vec<Value> = match task.state.is_finished() {
         false => Vec::new(),
-        true => task
-            .outputs
-            .iter()
-            .map(|file| {
-                json!({
-                    "href": base.url(&format!("/files/{}/?file-id={}", file.id, url_segment(&file.tag))),
-                    "dataType": file.data_type,
-                    "contentType": file.content_type,
-                    "name": file.name,
-                })
-            })
-            .collect(),
+        true => task.outputs.iter().map(|file| output_view(file, base)).collect(),
     };
     let mut shown = json!({
         "status": task.state.status(),
         "log": task.log,
         "outputs": outputs,
         "links": links,
+        "plugin": task.plugin,
+        "state": task.state,
+        "version": task.version,
+        "labels": task.labels,
     });
     if let Some(progress) = &task.progress {
         shown["progress"] = progress_view(progress);
     }
     if !task.steps.is_empty() {
-        let step = |step: &runner_core::task::Step| {
-            json!({
-                "href": step.href,
-                "uiHref": step.ui_href,
-                "stepId": step.step_id,
-                "cleared": step.cleared,
-            })
-        };
-        shown["steps"] = task.steps.iter().map(step).collect();
+        shown["steps"] = task.steps.iter().map(step_view).collect();
     }
     shown
+}
+
+fn output_view(file: &runner_core::file::File, base: &BaseUrl) -> Value {
+    json!({
+        "href": base.url(&format!("/files/{}/?file-id={}", file.id, url_segment(&file.tag))),
+        "dataType": file.data_type,
+        "contentType": file.content_type,
+        "name": file.name,
+    })
+}
+
+fn step_view(step: &Step) -> Value {
+    json!({
+        "href": step.href,
+        "uiHref": step.ui_href,
+        "stepId": step.step_id,
+        "cleared": step.cleared,
+    })
 }
 
 fn progress_view(progress: &Progress) -> Value {

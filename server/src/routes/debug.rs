@@ -1,0 +1,43 @@
+//! `GET /debug/…`: pages for people who write plugins and hosts, in development mode only.
+
+use axum::extract::State;
+use axum::http::HeaderName;
+use axum::http::header::{CONTENT_SECURITY_POLICY, X_CONTENT_TYPE_OPTIONS};
+use axum::response::Html;
+
+use crate::app::App;
+use crate::base_url::BaseUrl;
+use crate::error::ApiError;
+
+/// A page, and what it may do: it runs no script but ours, and no page may show it in a frame.
+type Page = ([(HeaderName, &'static str); 2], Html<String>);
+
+const HEADERS: [(HeaderName, &str); 2] = [
+    (
+        CONTENT_SECURITY_POLICY,
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; \
+         frame-src http: https:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    ),
+    (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+];
+
+/// `GET /debug/`: what there is.
+pub(crate) async fn index(State(app): State<App>, base: BaseUrl) -> Result<Page, ApiError> {
+    Ok((HEADERS, app.0.pages.debug("index", &base, &[])?))
+}
+
+/// `GET /debug/routes`: all routes.
+pub(crate) async fn routes(State(app): State<App>, base: BaseUrl) -> Result<Page, ApiError> {
+    Ok((HEADERS, app.0.pages.debug("routes", &base, ROUTES)?))
+}
+
+/// `GET /debug/frontend-debugger`: a host that loads any micro frontend and exchanges messages with it.
+pub(crate) async fn frontend_debugger(
+    State(app): State<App>,
+    base: BaseUrl,
+) -> Result<Page, ApiError> {
+    Ok((HEADERS, app.0.pages.debug("frontend_debugger", &base, &[])?))
+}
+
+/// Paths and methods of all routes.
+const ROUTES: &[(&str, &str)] = &[];

@@ -1,0 +1,195 @@
+//! `GET /tasks/<id>/events`: what happens to a task, as server-sent events.
+//!
+//! The id of an event is a cursor into SQL. Whoever comes back with it as `Last-Event-ID` gets what SQL has
+//! beyond it, then what is new: an event is a hint to read, so nothing is missed, and a client that does
+//! not read costs nothing but its connection.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures::Stream;
+use runner_core::task::Task;
+use runner_queue::Watch;
+use serde_json::{Value, json};
+
+use super::{find, output_view, progress_view, step_view};
+use crate::app::App;
+use crate::base_url::BaseUrl;
+use crate::error::ApiError;
+use crate::routes::Id;
+
+/// A comment is sent after so much silence, so that proxies keep the connection.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// The largest piece of a log in one event.
+const MAX_LOG: usize = 64 * 1024;
+
+pub(crate) async fn stream(
+    State(app): State<App>,
+    base: BaseUrl,
+    Id(id): Id,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let number = id.ok_or_else(ApiError::task_not_found)?;
+    let watch = app.0.events.watch(number);
+    find(&app, id).await?;
+    let last = headers.get("last-event-id").and_then(|id| id.to_str().ok());
+    let cursor = last.and_then(Cursor::parse).unwrap_or_default();
+    let follower = Follower {
+        app,
+        base,
+        task: number,
+        watch,
+        cursor,
+        ready: VecDeque::new(),
+        is_first: true,
+        has_ended: false,
+    };
+    let events = Sse::new(follower.events()).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
+    let unbuffered = (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+    Ok(([unbuffered], events).into_response())
+}
+
+/// How much of a task a client knows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Cursor {
+    version: i64,
+    log: u64,
+    steps: usize,
+    cleared: usize,
+    links: usize,
+    outputs: usize,
+}
+
+impl Cursor {
+    fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.trim().split('-');
+        let cursor = Self {
+            version: parts.next()?.parse().ok()?,
+            log: parts.next()?.parse().ok()?,
+            steps: parts.next()?.parse().ok()?,
+            cleared: parts.next()?.parse().ok()?,
+            links: parts.next()?.parse().ok()?,
+            outputs: parts.next()?.parse().ok()?,
+        };
+        parts.next().is_none().then_some(cursor)
+    }
+}
+
+impl std::fmt::Display for Cursor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { version, log, steps, cleared, links, outputs } = self;
+        write!(f, "{version}-{log}-{steps}-{cleared}-{links}-{outputs}")
+    }
+}
+
+struct Follower {
+    app: App,
+    base: BaseUrl,
+    task: i64,
+    watch: Watch,
+    cursor: Cursor,
+    ready: VecDeque<(Cursor, &'static str, Value)>,
+    is_first: bool,
+    has_ended: bool,
+}
+
+impl Follower {
+    fn events(self) -> impl Stream<Item = Result<Event, Infallible>> {
+        futures::stream::unfold(self, |mut follower| async move {
+            let (cursor, name, data) = follower.next().await?;
+            let event = Event::default().id(cursor.to_string()).event(name).data(data.to_string());
+            Some((Ok(event), follower))
+        })
+    }
+
+    async fn next(&mut self) -> Option<(Cursor, &'static str, Value)> {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                return Some(event);
+            }
+            if self.has_ended {
+                return None;
+            }
+            if !self.is_first {
+                self.watch.changed().await;
+            }
+            self.is_first = false;
+            match self.app.0.store.task_since(self.task, self.cursor.log).await {
+                Ok(Some(task)) => self.take(&task),
+                Ok(None) => self.end(json!({"reason": "the task was deleted"})),
+                Err(error) => {
+                    tracing::error!(task = self.task, "its events cannot be read: {error}");
+                    return None;
+                }
+            }
+        }
+    }
+
+    fn push(&mut self, name: &'static str, data: Value) {
+        self.ready.push_back((self.cursor, name, data));
+    }
+
+    fn end(&mut self, data: Value) {
+        self.has_ended = true;
+        self.push("end", data);
+    }
+
+    /// Makes events of what the client does not know.
+    fn take(&mut self, task: &Task) {
+        let is_new = task.version > self.cursor.version || self.cursor == Cursor::default();
+        let mut log = task.log.as_str();
+        while !log.is_empty() {
+            let at = log.floor_char_boundary(MAX_LOG.min(log.len()));
+            let (piece, rest) = log.split_at(at);
+            self.cursor.log += piece.len() as u64;
+            self.push("log", json!({ "text": piece }));
+            log = rest;
+        }
+        let cleared = task.steps.iter().filter(|step| step.cleared).count();
+        if task.steps.len() > self.cursor.steps || cleared > self.cursor.cleared {
+            self.cursor.steps = task.steps.len();
+            self.cursor.cleared = cleared;
+            self.push("steps", task.steps.iter().map(step_view).collect());
+        }
+        for link in task.links.iter().skip(self.cursor.links) {
+            self.cursor.links += 1;
+            self.push("link", json!(link));
+        }
+        if let Some(progress) = task.progress.as_ref().filter(|_| is_new) {
+            self.push("progress", progress_view(progress));
+        }
+        if task.state.is_finished() {
+            for file in task.outputs.iter().skip(self.cursor.outputs) {
+                self.cursor.outputs += 1;
+                self.push("output", output_view(file, &self.base));
+            }
+        }
+        self.cursor.version = task.version;
+        let state = json!({"state": task.state, "status": task.state.status(), "version": task.version});
+        if is_new {
+            self.push("state", state.clone());
+        }
+        if task.state.is_finished() {
+            self.end(state);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_is_read_as_it_was_written() {
+        let cursor = Cursor { version: 1, log: 2, steps: 3, cleared: 4, links: 5, outputs: 6 };
+        assert_eq!(Cursor::parse(&cursor.to_string()), Some(cursor));
+        for wrong in ["", "1", "1-2-3-4-5", "1-2-3-4-5-6-7", "a-b-c-d-e-f", "1-2-3-4-5--6"] {
+            assert_eq!(Cursor::parse(wrong), None, "{wrong}");
+        }
+    }
+}
