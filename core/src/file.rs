@@ -34,13 +34,60 @@ pub struct File {
 pub struct Upload {
     /// Key in the file store.
     pub key: String,
-    /// Name as the client gave it; plain, but not simplified.
+    /// Name as the client gave it, as [`upload_name`] makes it.
     pub name: String,
     /// Media type as the client gave it.
     #[serde(rename = "contentType")]
     pub content_type: String,
     /// Bytes.
     pub size: u64,
+}
+
+/// The longest name of a file, in bytes: what file systems take, with room for a prefix.
+const MAX_NAME: usize = 200;
+/// The name of a file of which no name is left.
+const NO_NAME: &str = "file";
+
+/// Makes the name of one file in a folder of what a client calls the file that it sends. Letters of all
+/// scripts are kept, and the words of a path, with a space between them: [`plain_name`] makes the same
+/// of both. What would lead elsewhere, or make the name look like another, is left out.
+/// Never empty, never `.` or `..`, at most 200 bytes.
+pub fn upload_name(name: &str) -> String {
+    let spaced = name
+        .chars()
+        .map(|c| if c.is_whitespace() { ' ' } else { c });
+    let shown: String = spaced.filter(|c| !is_invisible(*c)).collect();
+    let words: Vec<&str> = shown
+        .split(['/', '\\'])
+        .map(str::trim)
+        .filter(|word| !word.is_empty())
+        .skip_while(|word| matches!(*word, "." | ".."))
+        .collect();
+    let joined = words.join(" ");
+    shortened(if joined.is_empty() { NO_NAME } else { &joined })
+}
+
+/// Characters that control the terminal, or the direction of what follows.
+fn is_invisible(character: char) -> bool {
+    let is_direction = matches!(
+        character,
+        '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+    );
+    character.is_control() || is_direction
+}
+
+/// A name of at most [`MAX_NAME`] bytes, with its extension.
+fn shortened(name: &str) -> String {
+    if name.len() <= MAX_NAME {
+        return name.to_owned();
+    }
+    let upto = |length: usize| &name[..name.floor_char_boundary(length)];
+    match name.rsplit_once('.') {
+        Some((_, extension)) if extension.len() <= 20 => {
+            format!("{}.{extension}", upto(MAX_NAME - 1 - extension.len()))
+        }
+        _ => upto(MAX_NAME).to_owned(),
+    }
 }
 
 /// Makes a plain, portable ASCII file name of anything a client or plugin calls a file: accents are
@@ -56,20 +103,8 @@ pub fn plain_name(name: &str) -> String {
         .filter(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
         .collect();
     let trimmed = kept.trim_matches(['.', '_']);
-    let name = if trimmed.is_empty() { "file" } else { trimmed };
-    if name.len() <= 200 {
-        return name.to_owned();
-    }
-    let cut = match name.rsplit_once('.') {
-        Some((stem, extension)) if extension.len() <= 20 => {
-            format!(
-                "{}.{extension}",
-                &stem[..stem.len().min(199 - extension.len())]
-            )
-        }
-        _ => name[..200].to_owned(),
-    };
-    cut.trim_end_matches(['.', '_']).to_owned()
+    let name = if trimmed.is_empty() { NO_NAME } else { trimmed };
+    shortened(name).trim_end_matches(['.', '_']).to_owned()
 }
 
 /// The media type that a file's name suggests. Short on purpose: a plugin knows better.
@@ -114,7 +149,43 @@ mod tests {
         }
     }
 
+    #[test]
+    fn an_upload_has_the_name_of_one_file() {
+        for (given, name) in [
+            ("a b ü/../x.csv", "a b ü .. x.csv"),
+            ("naïve 日本.html", "naïve 日本.html"),
+            ("../../etc/passwd", "etc passwd"),
+            ("/etc/passwd", "etc passwd"),
+            ("C:\\fakepath\\x.txt", "C: fakepath x.txt"),
+            ("..\\..\\x", "x"),
+            (".bashrc", ".bashrc"),
+            ("a\u{0}b\r\n\u{85}c\u{1b}.txt", "ab   c.txt"),
+            ("\u{202e}vsc.exe", "vsc.exe"),
+            ("", "file"),
+            (" ", "file"),
+            ("..", "file"),
+            ("/", "file"),
+        ] {
+            assert_eq!(upload_name(given), name);
+        }
+    }
+
     proptest! {
+        #[test]
+        fn the_name_of_an_upload_leads_nowhere(given in "([./\\\\ ]|\\PC|\\n){0,300}") {
+            let name = upload_name(&given);
+            prop_assert!(!name.is_empty() && name.len() <= MAX_NAME);
+            prop_assert!(name != "." && name != "..");
+            prop_assert!(!name.contains(['/', '\\']) && !name.contains(is_invisible));
+        }
+
+        #[test]
+        fn outputs_named_after_uploads_have_the_names_of_the_reference(
+            given in "[./\\\\ \n\ta-cüï日:-]{0,60}"
+        ) {
+            prop_assert_eq!(plain_name(&upload_name(&given)), plain_name(&given));
+        }
+
         #[test]
         fn names_are_always_plain(given in ".{0,300}") {
             let name = plain_name(&given);

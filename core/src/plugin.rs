@@ -61,6 +61,9 @@ pub struct PluginDescription {
     /// Steps that a run may ask for.
     #[serde(default)]
     pub steps: Vec<StepDescription>,
+    /// Whether it answers requests to routes of its own.
+    #[serde(default)]
+    pub routes: bool,
 }
 
 /// What a plugin is for.
@@ -163,6 +166,32 @@ pub struct Link {
     pub href: String,
 }
 
+impl Link {
+    /// The link of a plugin whose path or URL is `base`: a relative one leads to a route of its own.
+    pub fn below(&self, base: &str) -> Self {
+        let is_elsewhere = self.href.starts_with(['/', '#']) || has_scheme(&self.href);
+        let href = match is_elsewhere {
+            true => self.href.clone(),
+            false => format!("{base}/{}", self.href.trim_start_matches("./")),
+        };
+        Self {
+            kind: self.kind.clone(),
+            href,
+        }
+    }
+}
+
+/// RFC 3986: a letter, then letters, digits, `+`, `-` or `.`, then a colon.
+fn has_scheme(href: &str) -> bool {
+    let Some((scheme, _)) = href.split_once(':') else {
+        return false;
+    };
+    scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+        && scheme
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
+}
+
 /// A plugin that was checked.
 #[derive(Debug)]
 pub struct Plugin {
@@ -186,6 +215,8 @@ pub struct Plugin {
     pub form: FormDescription,
     /// Steps that a run may ask for.
     pub steps: Vec<(String, FormDescription)>,
+    /// Whether it answers requests to routes of its own.
+    pub routes: bool,
 }
 
 /// What is needed to show a form and to check what it sends.
@@ -272,6 +303,7 @@ impl Plugin {
             data_output: description.data_output,
             form,
             steps,
+            routes: description.routes,
         })
     }
 

@@ -203,10 +203,12 @@ pub fn snapshot(
                 )));
             }
         }
-        match fs::rename(&draft, &folder) {
+        // The same content may be there under another name.
+        fs::create_dir_all(&folder).map_err(HostError::file("make", &folder))?;
+        match fs::rename(draft.join(root), &copied) {
             Ok(()) => Ok(()),
             Err(_) if copied.exists() => Ok(()),
-            Err(error) => Err(HostError::file("make", &folder)(error)),
+            Err(error) => Err(HostError::file("make", &copied)(error)),
         }
     };
     let outcome = copy();
@@ -261,6 +263,8 @@ mod tests {
         let content = content_digest(&files[0].source).unwrap();
         let copied = snapshot(snapshots.path(), "m", &[(&files[0], &content)], "d1").unwrap();
         assert_eq!(fs::read_to_string(copied.join("sub/a")).unwrap(), "1");
+        let renamed = snapshot(snapshots.path(), "other", &[(&files[0], &content)], "d1").unwrap();
+        assert!(renamed.join("sub/a").exists() && copied.join("sub/a").exists());
         fs::write(folder.path().join("sub/a"), "2").unwrap();
         let error = snapshot(snapshots.path(), "m", &[(&files[0], &content)], "d2").unwrap_err();
         assert!(error.to_string().contains("changed while"), "{error}");

@@ -64,19 +64,47 @@ pub fn discover(folders: &[PathBuf], beside: &Path) -> Vec<Candidate> {
                 Ok(Some(found)) => Ok(found),
                 Err(error) => Err(error),
             };
-            let stem = path
-                .file_stem()
-                .and_then(|stem| stem.to_str())
-                .unwrap_or(file_name);
-            let own = found
-                .as_ref()
-                .ok()
-                .and_then(|found| found.manifest.name.as_deref());
-            let name = unique(own.unwrap_or(stem), &mut names);
+            let name = unique(&name_of(&path, &found), &mut names);
             candidates.push(Candidate { name, path, found });
         }
     }
     candidates
+}
+
+/// Looks at one file or folder, which somebody says is a module.
+pub fn look_at_one(path: &Path, beside: &Path) -> Candidate {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let found = match look_at(&path, beside) {
+        Ok(Some(found)) => Ok(found),
+        Ok(None) => Err(HostError::Module(no_module(&path))),
+        Err(error) => Err(error),
+    };
+    let name = name_of(&path, &found);
+    Candidate { name, path, found }
+}
+
+fn no_module(path: &Path) -> String {
+    let shown = path.display();
+    match path.is_dir() {
+        true => format!(
+            "the folder {shown} is no module: it has neither a {} nor an __init__.py",
+            manifest::FILE
+        ),
+        false => format!(
+            "{shown} is no module: expected a Python file, a shared object, or a file that may be executed \
+             (chmod +x)"
+        ),
+    }
+}
+
+/// The name in its manifest, else that of its file.
+fn name_of(path: &Path, found: &Result<Found, HostError>) -> String {
+    let own = found
+        .as_ref()
+        .ok()
+        .and_then(|found| found.manifest.name.clone());
+    let stem = || path.file_stem().unwrap_or_default().to_string_lossy();
+    own.unwrap_or_else(|| stem().into_owned())
 }
 
 fn unique(name: &str, names: &mut BTreeSet<String>) -> String {

@@ -33,6 +33,9 @@ pub enum HostError {
         /// Why.
         source: std::io::Error,
     },
+    /// Too much is asked of a module at once.
+    #[error("{0}")]
+    Busy(String),
     /// A module cannot be used as it is.
     #[error("{0}")]
     Module(String),

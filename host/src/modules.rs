@@ -20,8 +20,11 @@ use crate::host::Patience;
 use crate::launcher::Launcher;
 use crate::loader::LoaderEnvironment;
 use crate::pool::{Lease, Pool, PoolConfig};
+use crate::web::WebConnection;
 use crate::{HostError, sdk};
 
+/// The most files outside of a module that its description may depend on.
+const MAX_DEPENDS: usize = 1_000;
 /// Modules that are described at the same time.
 const DESCRIBED_AT_ONCE: usize = 4;
 
@@ -153,6 +156,20 @@ impl Module {
         }
     }
 
+    /// A connection for one request to a route of one of its plugins.
+    ///
+    /// # Errors
+    /// The module is not running or busy, or its web host cannot be started.
+    pub async fn visit(&self) -> Result<WebConnection, HostError> {
+        match self.pool() {
+            Some(pool) => pool.visit().await,
+            None => Err(HostError::Module(format!(
+                "the module {} is not running",
+                self.status().name
+            ))),
+        }
+    }
+
     fn pool(&self) -> Option<Arc<Pool>> {
         self.pool
             .lock()
@@ -229,6 +246,25 @@ impl Modules {
     /// # Errors
     /// The instance folder cannot be used.
     pub async fn load(self: &Arc<Self>) -> Result<(), HostError> {
+        let folders = self.config.folders.clone();
+        self.load_found(move |beside| discovery::discover(&folders, beside))
+            .await
+    }
+
+    /// Loads one file or folder, and nothing else.
+    ///
+    /// # Errors
+    /// The instance folder cannot be used. What is wrong with the module stands in its status.
+    pub async fn load_only(self: &Arc<Self>, path: &Path) -> Result<(), HostError> {
+        let path = path.to_owned();
+        self.load_found(move |beside| vec![discovery::look_at_one(&path, beside)])
+            .await
+    }
+
+    async fn load_found(
+        self: &Arc<Self>,
+        find: impl FnOnce(&Path) -> Vec<Candidate> + Send + 'static,
+    ) -> Result<(), HostError> {
         let instance = &self.config.instance;
         let folder = |name: &str| instance.join(name);
         let _ = tokio::fs::remove_dir_all(folder("hosts")).await;
@@ -244,16 +280,13 @@ impl Modules {
             .parent()
             .unwrap_or(Path::new("/"))
             .to_owned();
-        let folders = self.config.folders.clone();
         let sdk_folder = folder("sdk");
-        let (sdk, candidates) = tokio::task::spawn_blocking(move || {
-            (
-                sdk::unpack(&sdk_folder),
-                discovery::discover(&folders, &beside),
-            )
-        })
-        .await
-        .map_err(|error| HostError::Module(format!("looking for modules failed: {error}")))?;
+        let (sdk, candidates) =
+            tokio::task::spawn_blocking(move || (sdk::unpack(&sdk_folder), find(&beside)))
+                .await
+                .map_err(|error| {
+                    HostError::Module(format!("looking for modules failed: {error}"))
+                })?;
         let config = PoolConfig {
             launcher: self.launcher.clone(),
             environment: LoaderEnvironment {
@@ -437,7 +470,17 @@ impl Modules {
             HostError::Module(format!("its description is not usable: {error}"))
         })?;
         let mut depends = Vec::new();
+        if description.depends.len() > MAX_DEPENDS {
+            return Err(HostError::Module(format!(
+                "it depends on more than {MAX_DEPENDS} files"
+            )));
+        }
         for path in &description.depends {
+            if !pool.is_in_origin(Path::new(path)) {
+                return Err(HostError::Module(format!(
+                    "it says that it depends on {path}, which is not in its plugin folder"
+                )));
+            }
             let file = ModuleFile::new(PathBuf::from(path), String::new())?;
             let digest = self.content_digests(std::slice::from_ref(&file)).await?;
             depends.push((file.source, digest.concat()));

@@ -1,11 +1,13 @@
 //! The living hosts of a module: started on demand, reused, retired when idle.
 
 use std::fs::{self, File};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
@@ -13,10 +15,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::HostError;
 use crate::host::{Host, Patience, RunEnd, RunHandler, Welcome};
-use crate::launcher::{HOST_VARIABLE, HostCommand, Launcher};
+use crate::launcher::{HostCommand, Launcher};
 use crate::loader::{Loader, LoaderEnvironment};
 use crate::manifest::{Isolation, Manifest};
-use crate::protocol::RunRequest;
+use crate::protocol::{CallRequest, RunEvent, RunRequest};
+use crate::web::Web;
 
 /// Variables of the runner that its hosts inherit.
 const INHERITED: &[&str] = &[
@@ -60,6 +63,8 @@ pub(crate) struct Pool {
     idle: Mutex<Vec<(Host, Instant)>>,
     has_janitor: AtomicBool,
     is_closed: AtomicBool,
+    /// For requests to the own routes of its plugins.
+    pub(crate) web: Web,
 }
 
 impl Pool {
@@ -85,12 +90,18 @@ impl Pool {
             entry,
             snapshot,
             origin,
-            welcome: Welcome { name, uuid, args },
+            welcome: Welcome {
+                name,
+                uuid,
+                args,
+                config: Value::Object(serde_json::Map::new()),
+            },
             manifest,
             permits: Arc::new(Semaphore::new(max_hosts)),
             idle: Mutex::new(Vec::new()),
             has_janitor: AtomicBool::new(false),
             is_closed: AtomicBool::new(false),
+            web: Web::default(),
         })
     }
 
@@ -107,17 +118,17 @@ impl Pool {
         while let Some((host, _)) = self.idle().pop() {
             if !host.has_exited() {
                 return Ok(Lease {
-                    host,
+                    host: Some(host),
                     pool: Arc::clone(self),
-                    _permit: permit,
+                    place: Arc::new(Mutex::new(Some(permit))),
                 });
             }
         }
         let host = self.start().await?;
         Ok(Lease {
-            host,
+            host: Some(host),
             pool: Arc::clone(self),
-            _permit: permit,
+            place: Arc::new(Mutex::new(Some(permit))),
         })
     }
 
@@ -126,27 +137,71 @@ impl Pool {
         self.idle().iter().map(|(host, _)| host.pid()).collect()
     }
 
+    /// Whether a file lies in the plugin folder of the module, whatever links lead to it.
+    pub(crate) fn is_in_origin(&self, path: &Path) -> bool {
+        let real = |path: &Path| fs::canonicalize(path).ok();
+        match (real(path), real(&self.origin)) {
+            (Some(path), Some(origin)) => path.starts_with(origin),
+            _ => false,
+        }
+    }
+
     /// Ends idle hosts and starts none any more.
     pub(crate) fn close(&self) {
         self.is_closed.store(true, Ordering::Release);
         self.permits.close();
         self.idle().clear();
+        self.web.close();
     }
 
     fn idle(&self) -> std::sync::MutexGuard<'_, Vec<(Host, Instant)>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(crate) fn name(&self) -> &str {
+        &self.welcome.name
+    }
+
+    pub(crate) fn patience(&self) -> Patience {
+        self.config.patience
+    }
+
+    pub(crate) fn idle_time(&self) -> Duration {
+        self.config.idle
+    }
+
     async fn start(self: &Arc<Self>) -> Result<Host, HostError> {
+        let (command, folder) = self.prepared().await?;
+        self.start_with(command, folder, |welcome| welcome, Vec::new())
+            .await
+    }
+
+    /// The command of a new host, and the folder that was made for it.
+    pub(crate) async fn prepared(self: &Arc<Self>) -> Result<(HostCommand, PathBuf), HostError> {
         let pool = Arc::clone(self);
         let prepared = tokio::task::spawn_blocking(move || pool.prepare()).await;
-        let (command, folder) = prepared
-            .map_err(|error| HostError::Start(format!("preparing it failed: {error}")))??;
-        let Pool {
-            config, welcome, ..
-        } = &**self;
+        prepared.map_err(|error| HostError::Start(format!("preparing it failed: {error}")))?
+    }
+
+    /// Starts what was prepared, with these descriptors from 3 on.
+    pub(crate) async fn start_with(
+        &self,
+        command: HostCommand,
+        folder: PathBuf,
+        welcome: impl FnOnce(Welcome) -> Welcome,
+        extra: Vec<OwnedFd>,
+    ) -> Result<Host, HostError> {
+        let config = &self.config;
         let made = folder.clone();
-        let host = Host::start(&config.launcher, command, folder, welcome, config.patience).await;
+        let host = Host::start(
+            &config.launcher,
+            command,
+            folder,
+            &welcome(self.welcome.clone()),
+            extra,
+            config.patience,
+        )
+        .await;
         if host.is_err() {
             let _ = tokio::fs::remove_dir_all(made).await;
         }
@@ -168,7 +223,6 @@ impl Pool {
         environment.extend(program.environment);
         environment.extend(self.manifest.environment.clone());
         for (name, value) in [
-            (HOST_VARIABLE, id.clone()),
             ("RUNNER_PROTOCOL", crate::protocol::PROTOCOL.to_string()),
             (
                 "RUNNER_MODULE_FOLDER",
@@ -193,10 +247,15 @@ impl Pool {
         Ok((command, folder))
     }
 
+    /// Keeps a host for the next run, unless it is in the middle of something, or was made to end.
     fn take_back(self: &Arc<Self>, host: Host) {
         let is_spent = self.manifest.isolation == Isolation::Process
             || self.manifest.max_runs.is_some_and(|most| host.runs >= most);
-        if is_spent || host.has_exited() || self.is_closed.load(Ordering::Acquire) {
+        if is_spent
+            || !host.is_at_rest
+            || host.has_exited()
+            || self.is_closed.load(Ordering::Acquire)
+        {
             return;
         }
         self.idle().push((host, Instant::now() + self.config.idle));
@@ -226,116 +285,180 @@ impl Pool {
     }
 }
 
-/// A host that works for one caller. Given back by [`Lease::run`], ended when dropped before.
+/// A host that works for one caller. When it is dropped the host goes back to its pool, if it is still of
+/// use; until then nothing else runs on it.
 #[derive(Debug)]
 pub struct Lease {
-    host: Host,
+    /// Empty only while it is being dropped.
+    host: Option<Host>,
     pool: Arc<Pool>,
-    _permit: OwnedSemaphorePermit,
+    /// The place of the host among those of its module; given to others while its run only waits.
+    place: Arc<Mutex<Option<OwnedSemaphorePermit>>>,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(host) = self.host.take() {
+            self.pool.take_back(host);
+        }
+    }
 }
 
 impl Lease {
-    /// Asks what the module offers, then gives the host back.
+    /// Asks what the module offers.
     pub(crate) async fn describe(mut self) -> Result<Value, HostError> {
-        let description = self.host.describe(self.pool.config.patience).await?;
-        self.pool.take_back(self.host);
-        Ok(description)
+        let patience = self.pool.config.patience;
+        self.host()?.describe(patience).await
+    }
+
+    fn host(&mut self) -> Result<&mut Host, HostError> {
+        let gone = || HostError::Lost("the host was given back".to_owned());
+        self.host.as_mut().ok_or_else(gone)
+    }
+
+    /// Whether a run on it can be lost for no fault of its own: the host had worked before, and ended
+    /// without a word about this run. The run may be done on another host.
+    pub fn ended_idle(&self) -> bool {
+        self.host
+            .as_ref()
+            .is_some_and(|host| host.runs > 1 && !host.has_spoken)
     }
 
     /// Makes the folders of a run.
     ///
     /// # Errors
     /// They cannot be made.
-    pub fn folder(&self, task: i64, run: i64) -> Result<RunFolder, HostError> {
-        let name = format!("{task}-{run}");
+    pub fn folder(&mut self, task: i64, run: i64) -> Result<RunFolder, HostError> {
+        let host = self.host()?.folder();
         let folder = RunFolder {
-            inputs: self.host.folder().join("in").join(&name),
-            work: self.host.folder().join("work").join(&name),
+            all_inputs: host.join("in"),
+            all_work: host.join("work"),
+            name: format!("{task}-{run}"),
         };
-        fs::create_dir(&folder.work).map_err(HostError::file("make", &folder.work))?;
+        let work = folder.work();
+        fs::create_dir(&work).map_err(HostError::file("make", work))?;
         Ok(folder)
     }
 
-    /// Runs a task within `limit` (or the manifest's), and gives the host back if it is still of use.
+    /// Runs a task within `limit`, or the manifest's.
     pub async fn run(
-        mut self,
+        &mut self,
         request: &RunRequest,
         limit: Duration,
         handler: &dyn RunHandler,
         cancel: &CancellationToken,
     ) -> RunEnd {
-        let own = self
-            .pool
-            .manifest
-            .timeout
-            .and_then(|s| Duration::try_from_secs_f64(s).ok());
+        let own = self.pool.manifest.timeout;
+        let own = own.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
         let patience = self.pool.config.patience;
+        let yielding = Yielding {
+            handler,
+            place: Arc::clone(&self.place),
+            pool: Arc::clone(&self.pool),
+        };
         let limit = own.unwrap_or(limit);
-        let end = self
-            .host
-            .run(request, limit, patience, handler, cancel)
-            .await;
-        // After any other end the run may have left processes behind, which end with their host.
-        if matches!(end, RunEnd::Finished(_) | RunEnd::Failed(_)) {
-            self.pool.take_back(self.host);
+        match self.host() {
+            Ok(host) => host.run(request, limit, patience, &yielding, cancel).await,
+            Err(error) => RunEnd::Lost(error),
         }
-        end
+    }
+}
+
+/// Gives the place of a host to others of its module while its run waits for a plugin that it called: that
+/// may be the same one.
+struct Yielding<'a> {
+    handler: &'a dyn RunHandler,
+    place: Arc<Mutex<Option<OwnedSemaphorePermit>>>,
+    pool: Arc<Pool>,
+}
+
+impl RunHandler for Yielding<'_> {
+    fn event(&self, event: RunEvent) {
+        self.handler.event(event);
+    }
+
+    fn fetch(&self, url: String) -> BoxFuture<'static, Result<Value, String>> {
+        self.handler.fetch(url)
+    }
+
+    fn call(&self, call: CallRequest) -> BoxFuture<'static, Result<Value, String>> {
+        let answer = self.handler.call(call);
+        let (place, permits) = (Arc::clone(&self.place), Arc::clone(&self.pool.permits));
+        Box::pin(async move {
+            drop(place.lock().unwrap_or_else(PoisonError::into_inner).take());
+            let answer = answer.await;
+            // A closed pool has no places to wait for.
+            if let Ok(permit) = permits.acquire_owned().await {
+                *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(permit);
+            }
+            answer
+        })
     }
 }
 
 /// The folders of one run; removed when dropped.
 #[derive(Debug)]
 pub struct RunFolder {
-    inputs: PathBuf,
-    work: PathBuf,
+    /// The host's `in/`, which it cannot change.
+    all_inputs: PathBuf,
+    /// The host's `work/`, which it cannot replace: only what is below it.
+    all_work: PathBuf,
+    /// The run's folder in both.
+    name: String,
 }
 
 impl Drop for RunFolder {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.work);
-        let _ = fs::remove_dir_all(&self.inputs);
+        let _ = fs::remove_dir_all(self.work());
+        let _ = fs::remove_dir_all(self.inputs_path());
     }
 }
 
 impl RunFolder {
     /// Where the plugin may write.
-    pub fn work(&self) -> &Path {
-        &self.work
+    pub fn work(&self) -> PathBuf {
+        self.all_work.join(&self.name)
     }
 
     /// Where its inputs lie, once there are any.
-    pub fn inputs_path(&self) -> &Path {
-        &self.inputs
+    pub fn inputs_path(&self) -> PathBuf {
+        self.all_inputs.join(&self.name)
     }
 
     /// Where its inputs lie; the plugin may only read there. Made when first asked for.
     ///
     /// # Errors
     /// It cannot be made.
-    pub fn inputs(&self) -> Result<&Path, HostError> {
-        match fs::create_dir(&self.inputs) {
+    pub fn inputs(&self) -> Result<PathBuf, HostError> {
+        let path = self.inputs_path();
+        match fs::create_dir(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-                Err(HostError::file("make", &self.inputs)(error))
+                Err(HostError::file("make", path)(error))
             }
-            _ => Ok(&self.inputs),
+            _ => Ok(path),
         }
     }
 
     /// Opens a file that the plugin made. Whatever it put there, nothing outside of its folder is opened:
-    /// links are not followed, and only regular files are taken.
+    /// links are not followed, also not in place of the folder itself, and only regular files are taken.
     ///
     /// # Errors
     /// The path leads outside, or to no regular file.
     pub fn open(&self, path: &str) -> Result<File, HostError> {
+        let outside =
+            || HostError::Module(format!("the output {path:?} is not in the run's directory"));
         let given = Path::new(path);
-        let relative = if given.is_absolute() {
-            given.strip_prefix(&self.work).map_err(|_| {
-                HostError::Module(format!("the output {path:?} is not in the run's directory"))
-            })?
-        } else {
-            given
+        let relative = match given.is_absolute() {
+            true => given.strip_prefix(self.work()).map_err(|_| outside())?,
+            false => given,
         };
-        let file = open_beneath(&self.work, relative)
+        let is_plain = relative
+            .components()
+            .all(|part| !matches!(part, std::path::Component::ParentDir));
+        if !is_plain {
+            return Err(outside());
+        }
+        let file = open_beneath(&self.all_work, &Path::new(&self.name).join(relative))
             .map_err(HostError::file("open the output", relative))?;
         let metadata = file
             .metadata()
@@ -378,25 +501,25 @@ mod tests {
     fn outputs_are_regular_files_of_the_run_and_nothing_else() {
         let root = tempfile::tempdir().unwrap();
         let folder = RunFolder {
-            inputs: root.path().join("in"),
-            work: root.path().join("work"),
+            all_inputs: root.path().join("in"),
+            all_work: root.path().join("work"),
+            name: "1-1".to_owned(),
         };
-        fs::create_dir_all(folder.work.join("sub")).unwrap();
-        fs::write(folder.work.join("sub/a"), "x").unwrap();
+        let work = folder.work();
+        fs::create_dir_all(work.join("sub")).unwrap();
+        fs::write(work.join("sub/a"), "x").unwrap();
         fs::write(root.path().join("secret"), "x").unwrap();
-        std::os::unix::fs::symlink(root.path().join("secret"), folder.work.join("link")).unwrap();
-        std::os::unix::fs::symlink(root.path(), folder.work.join("up")).unwrap();
-        nix::unistd::mkfifo(&folder.work.join("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        fs::write(root.path().join("work/other"), "x").unwrap();
+        std::os::unix::fs::symlink(root.path().join("secret"), work.join("link")).unwrap();
+        std::os::unix::fs::symlink(root.path(), work.join("up")).unwrap();
+        nix::unistd::mkfifo(&work.join("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
         assert!(folder.open("sub/a").is_ok());
-        assert!(
-            folder
-                .open(folder.work.join("sub/a").to_str().unwrap())
-                .is_ok()
-        );
+        assert!(folder.open(work.join("sub/a").to_str().unwrap()).is_ok());
         for path in [
             "link",
             "up/secret",
             "../secret",
+            "../other",
             "/etc/passwd",
             "sub",
             "fifo",
@@ -405,7 +528,15 @@ mod tests {
         ] {
             assert!(folder.open(path).is_err(), "{path}");
         }
+        // The plugin puts a link in place of the whole folder.
+        fs::rename(&work, root.path().join("work/moved")).unwrap();
+        std::os::unix::fs::symlink(root.path(), &work).unwrap();
+        assert!(folder.open("secret").is_err());
         drop(folder);
-        assert!(!root.path().join("work").exists());
+        assert!(
+            root.path().join("secret").exists(),
+            "what the link led to is not removed"
+        );
+        assert!(!work.exists());
     }
 }

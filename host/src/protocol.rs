@@ -39,6 +39,8 @@ pub struct RunRequest {
     pub data: Value,
     /// The run's own directory.
     pub directory: String,
+    /// The base URL of the request that made the task, without a slash at the end.
+    pub base_url: String,
 }
 
 /// A file for a run.
@@ -121,6 +123,16 @@ pub struct StepNote {
     pub values: Map<String, Value>,
 }
 
+/// The parameters of `call`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct CallRequest {
+    /// Identifier, name or URL of the plugin.
+    pub plugin: String,
+    /// What is submitted to it.
+    #[serde(default)]
+    pub parameters: Map<String, Value>,
+}
+
 /// An error of JSON-RPC 2.0.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RpcError {
@@ -155,6 +167,10 @@ pub(crate) enum Incoming {
         id: Value,
         url: String,
     },
+    Call {
+        id: Value,
+        call: CallRequest,
+    },
     UnknownRequest {
         id: Value,
         method: String,
@@ -163,8 +179,9 @@ pub(crate) enum Incoming {
     Ignored,
 }
 
-/// Understands a line. The error says what is wrong with it.
-pub(crate) fn parse(line: &[u8]) -> Result<Incoming, String> {
+/// Understands a line. What a notification or request says about another task than `task` is ignored: a
+/// thread of an earlier run may have sent it. The error says what is wrong with the line.
+pub(crate) fn parse(line: &[u8], task: Option<i64>) -> Result<Incoming, String> {
     #[derive(Deserialize)]
     struct Message {
         #[serde(default)]
@@ -190,6 +207,11 @@ pub(crate) fn parse(line: &[u8]) -> Result<Incoming, String> {
         return Ok(Incoming::Answer { id, result });
     };
     let params = message.params;
+    let about = params.get("task").and_then(Value::as_i64);
+    let is_other = about.is_some() && task.is_some() && about != task;
+    if is_other && message.id.is_null() {
+        return Ok(Incoming::Ignored);
+    }
     fn read<T: serde::de::DeserializeOwned>(method: &str, params: Value) -> Result<T, String> {
         serde_json::from_value(params).map_err(|error| format!("params of {method}: {error}"))
     }
@@ -203,6 +225,10 @@ pub(crate) fn parse(line: &[u8]) -> Result<Incoming, String> {
     }
     if !message.id.is_null() {
         return match method.as_str() {
+            "call" => Ok(Incoming::Call {
+                id: message.id,
+                call: read(&method, params)?,
+            }),
             "fetch" => Ok(Incoming::Fetch {
                 id: message.id,
                 url: read::<Url>(&method, params)?.url,
@@ -232,39 +258,53 @@ mod tests {
     #[test]
     fn answers_events_and_requests_are_told_apart() {
         assert_eq!(
-            parse(br#"{"jsonrpc":"2.0","id":1,"result":null}"#),
+            parse(br#"{"jsonrpc":"2.0","id":1,"result":null}"#, Some(1)),
             Ok(Incoming::Answer {
                 id: 1,
                 result: Ok(Value::Null)
             })
         );
         assert_eq!(
-            parse(br#"{"method":"log","params":{"text":"x","task":1}}"#),
+            parse(
+                br#"{"method":"log","params":{"text":"x","task":1}}"#,
+                Some(1)
+            ),
             Ok(Incoming::Event(RunEvent::Log("x".to_owned())))
         );
         assert_eq!(
-            parse(br#"{"id":"a","method":"fetch","params":{"url":"u"}}"#),
+            parse(
+                br#"{"id":"a","method":"fetch","params":{"url":"u"}}"#,
+                Some(1)
+            ),
             Ok(Incoming::Fetch {
                 id: json!("a"),
                 url: "u".to_owned()
             })
         );
         assert_eq!(
-            parse(br#"{"method":"future","params":{}}"#),
+            parse(
+                br#"{"method":"log","params":{"text":"x","task":2}}"#,
+                Some(1)
+            ),
+            Ok(Incoming::Ignored),
+            "a late word about another task"
+        );
+        assert_eq!(
+            parse(br#"{"method":"future","params":{}}"#, Some(1)),
             Ok(Incoming::Ignored)
         );
     }
 
     #[test]
     fn what_is_wrong_is_said() {
-        assert!(parse(b"hello").is_err());
+        assert!(parse(b"hello", Some(1)).is_err());
         assert!(
-            parse(br#"{"method":"log","params":{}}"#)
+            parse(br#"{"method":"log","params":{}}"#, Some(1))
                 .unwrap_err()
                 .contains("params of log")
         );
         assert!(
-            parse(br#"{"id":1}"#)
+            parse(br#"{"id":1}"#, Some(1))
                 .unwrap_err()
                 .contains("without result")
         );
@@ -273,7 +313,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_line_makes_it_panic(line in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = parse(&line);
+            let _ = parse(&line, None);
         }
     }
 }

@@ -14,8 +14,12 @@ use crate::digest::text_digest;
 #[include = "runner/py.typed"]
 struct PythonSdk;
 
-/// Unpacks the SDKs below `folder`, in a folder named by their digest, unless they are there.
-pub(crate) fn unpack(folder: &Path) -> Result<PathBuf, HostError> {
+/// Unpacks the SDKs below `folder`, in a folder named by their digest, unless they are there. Answers that
+/// folder; the one for Python is `python` in it.
+///
+/// # Errors
+/// They cannot be written.
+pub fn unpack(folder: &Path) -> Result<PathBuf, HostError> {
     let mut names: Vec<_> = PythonSdk::iter().collect();
     names.sort();
     let mut list = String::new();

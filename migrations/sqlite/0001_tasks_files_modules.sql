@@ -10,6 +10,8 @@ CREATE TABLE tasks (
     holder       TEXT,                              -- the worker that has it, while it is running
     created_at   INTEGER NOT NULL,
     finished_at  INTEGER,
+    caller       INTEGER REFERENCES tasks (id) ON DELETE SET NULL, -- the task that called it
+    depth        INTEGER NOT NULL,                  -- callers above it
     output_count INTEGER NOT NULL,                  -- rows of kind 'output' in files
     log_length   INTEGER NOT NULL,                  -- bytes of the whole log
     plugin       TEXT    NOT NULL,
@@ -27,6 +29,8 @@ CREATE TABLE tasks (
 
 -- What a start has to look at, however many tasks have ended; and lists by state.
 CREATE INDEX tasks_state ON tasks (state, id);
+
+CREATE INDEX tasks_caller ON tasks (caller) WHERE caller IS NOT NULL;
 
 -- Labels again, to find tasks by them.
 CREATE TABLE task_labels (

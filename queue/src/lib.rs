@@ -58,12 +58,20 @@ impl Queue {
         self.0.arrived.notify_one();
     }
 
+    /// Adds a job before all others: somebody who holds up others waits for it.
+    pub fn push_first(&self, job: Job) {
+        self.jobs().waiting.push_front(job);
+        self.0.arrived.notify_one();
+    }
+
     /// The next job; `None` when the queue is closed.
     pub async fn next(&self) -> Option<Job> {
         loop {
             {
                 let mut jobs = self.jobs();
                 if jobs.is_closed {
+                    // One permit was left for all that come here; it is passed on.
+                    self.0.arrived.notify_one();
                     return None;
                 }
                 if let Some(job) = jobs.waiting.pop_front() {
@@ -107,7 +115,11 @@ impl Queue {
 
     /// Says that a task was ended in SQL, so that a worker that has it need not find out by itself.
     pub fn task_ended(&self, task: i64) {
-        self.0.ended.lock().unwrap_or_else(PoisonError::into_inner).push(task);
+        self.0
+            .ended
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(task);
         self.0.has_ended.notify_one();
     }
 

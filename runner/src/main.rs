@@ -1,26 +1,69 @@
 //! The `runner` command: flags, environment, wiring. No logic of its own.
+//!
+//! # Layout
+//! - `commands`: one file per command. `settings`: what can be set, and where it was.
+//! - `instance`: the instance folder, its lock and token.
+//! - `scratch`, `trial`: plugins without a server: loaded in a temporary folder, and one task run with all
+//!   that a server has. `values`: parameters as they are typed.
+//! - `client`, `events`: a runner that serves, over HTTP.
+//! - `screen`, `live`: what is shown.
 
+mod client;
 mod commands;
+mod events;
+mod instance;
+mod live;
+mod scratch;
+mod screen;
 mod settings;
+mod trial;
+mod values;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+
+use screen::{BAD, Exit, Unread, note, paint};
 
 /// Turns files in a folder into documented REST services.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100)]
+#[command(
+    version,
+    max_term_width = 100,
+    after_help = "\
+Try it:
+  runner up                                       serve the plugins of ./plugins and ./stable_plugins/*
+  runner plugin new shout --lang python           begin a plugin of your own
+  runner plugin run hello-world -p inputStr=hi    run one, without a server
+  runner doctor                                   when something does not work
+
+`runner help COMMAND` says more, docs/command.md all."
+)]
 struct Cli {
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serves the plugins of the plugin folders: server and workers in one process.
     Up(commands::up::Up),
+    /// Plugins, without a server: look at them, run them, begin and check your own.
+    #[command(subcommand)]
+    Plugin(commands::plugin::Plugin),
+    /// Tasks of a runner that serves: look at them, wait for them, end them.
+    #[command(subcommand)]
+    Task(commands::task::Task),
     /// Prints every setting with its value, its meaning, and where it was set.
-    Config,
+    Config(commands::config::Config),
+    /// Looks whether everything is there that the runner needs, and says what to do.
+    Doctor(commands::doctor::Doctor),
+    /// Prints the OpenAPI document of the runner and its plugins, without a server.
+    Openapi(commands::openapi::Openapi),
+    /// Prints what the runner is made of, with licences.
+    Licenses(commands::licenses::Licenses),
+    /// Prints a script that completes commands and flags in a shell.
+    Completions(commands::completions::Completions),
     /// Starts, confines and ends plugin processes. Started by the runner itself.
     #[command(hide = true)]
     Launcher,
@@ -32,20 +75,39 @@ enum Command {
     },
 }
 
-fn main() -> ExitCode {
-    let outcome = match Cli::parse().command {
-        Command::Up(up) => up.run(),
-        Command::Config => commands::config::run(),
-        Command::Launcher => runner_host::launcher_main().map_err(Into::into),
-        Command::NativeHost { library } => {
-            runner_host::native::native_host_main(library).map_err(Into::into)
-        }
-    };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("runner: {error:#}");
-            ExitCode::FAILURE
+impl Command {
+    fn run(self) -> anyhow::Result<()> {
+        match self {
+            Self::Up(up) => up.run(),
+            Self::Plugin(plugin) => plugin.run(),
+            Self::Task(task) => task.run(),
+            Self::Config(config) => config.run(),
+            Self::Doctor(doctor) => doctor.run(),
+            Self::Openapi(openapi) => openapi.run(),
+            Self::Licenses(licenses) => licenses.run(),
+            Self::Completions(completions) => completions.run(),
+            Self::Launcher => runner_host::launcher_main().map_err(Into::into),
+            Self::NativeHost { library } => {
+                runner_host::native::native_host_main(library).map_err(Into::into)
+            }
         }
     }
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Some(command) => command.run(),
+        None => screen::print(&Cli::command().render_help().ansi().to_string()),
+    };
+    let Err(error) = outcome else {
+        return ExitCode::SUCCESS;
+    };
+    if error.is::<Unread>() {
+        return ExitCode::SUCCESS;
+    }
+    if let Some(Exit(code)) = error.downcast_ref() {
+        return ExitCode::from(*code);
+    }
+    note(&format!("{} {error:#}", paint(BAD, "runner:")));
+    ExitCode::FAILURE
 }

@@ -6,6 +6,7 @@ use runner_queue::{Events, Queue};
 use runner_store::Store;
 
 use crate::forms::Pages;
+use crate::openapi;
 
 /// What the routes share. Clones are cheap.
 #[derive(Clone)]
@@ -24,6 +25,8 @@ pub(crate) struct Shared {
     pub(crate) config: ServerConfig,
     /// The templates.
     pub(crate) pages: Pages,
+    /// The OpenAPI document, kept until the plugins change.
+    pub(crate) document: openapi::Kept,
 }
 
 /// Settings of the server.
@@ -45,6 +48,8 @@ pub struct ServerConfig {
     pub max_upload: u64,
     /// Bytes that must be free on the disk for a task to be accepted.
     pub disk_floor: u64,
+    /// How long a plugin may take to begin its answer to a request to one of its own routes.
+    pub route_timeout: Duration,
     /// How long `GET /plugins/` waits for modules that are still being described.
     pub plugins_wait: Duration,
 }
@@ -65,6 +70,7 @@ impl App {
             modules,
             config,
             pages: Pages::new(),
+            document: openapi::Kept::default(),
         }))
     }
 }

@@ -32,6 +32,13 @@ impl BaseUrl {
         format!("{}{}{path}", self.origin, self.prefix)
     }
 
+    /// Scheme and host.
+    pub(crate) fn origin(&self) -> (&str, &str) {
+        self.origin
+            .split_once("://")
+            .unwrap_or(("http", &self.origin))
+    }
+
     /// Below a path of a proxy.
     #[cfg(test)]
     pub(crate) fn below(prefix: &str) -> Self {
@@ -161,6 +168,7 @@ mod tests {
             max_parameters: 0,
             max_upload: 0,
             disk_floor: 0,
+            route_timeout: Duration::ZERO,
             plugins_wait: Duration::ZERO,
         }
     }

@@ -62,7 +62,7 @@ fn allow(answer: &HeaderMap) -> HeaderValue {
     let methods = methods
         .split(',')
         .map(str::trim)
-        .filter(|method| !method.is_empty());
+        .filter(|method| !matches!(*method, "" | "OPTIONS"));
     let methods: Vec<&str> = methods.chain(["OPTIONS"]).collect();
     HeaderValue::from_str(&methods.join(", ")).unwrap_or(HeaderValue::from_static("OPTIONS"))
 }

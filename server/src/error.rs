@@ -120,6 +120,14 @@ impl ApiError {
         }
     }
 
+    pub(crate) fn busy(message: &str) -> Self {
+        let retry = HeaderValue::from_static("1");
+        Self {
+            headers: vec![(RETRY_AFTER, retry)],
+            ..Self::with(StatusCode::SERVICE_UNAVAILABLE, message)
+        }
+    }
+
     pub(crate) fn unauthorized() -> Self {
         let challenge = HeaderValue::from_static("Bearer realm=\"runner\"");
         Self {

@@ -1,10 +1,10 @@
 //! A route: a path, what answers it, and under which names the OpenAPI document has it.
 
+use axum::Router;
 use axum::handler::Handler;
 use axum::http::Method;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodRouter, any};
-use axum::Router;
 
 use crate::app::App;
 use crate::token;
@@ -67,13 +67,11 @@ impl Route {
     }
 
     /// Under which paths and methods the OpenAPI document has it.
-    #[cfg(test)]
     pub(crate) fn documented(&self) -> &[(&'static str, Method)] {
         &self.documented
     }
 
     /// Whether only those are let in who show the token.
-    #[cfg(test)]
     pub(crate) fn needs_token(&self) -> bool {
         self.needs_token
     }

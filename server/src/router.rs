@@ -14,10 +14,10 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::app::App;
 use crate::base_url::{self, BaseUrl};
+use crate::cors;
 use crate::error::ApiError;
 use crate::route::Route;
 use crate::routes::{debug, docs, files, modules, plugins, root, statics, tasks};
-use crate::cors;
 
 /// The whole service.
 pub fn router(
@@ -55,12 +55,15 @@ pub(crate) fn table() -> Vec<Route> {
             .get(plugins::ui::show)
             .post(plugins::ui::check),
         Route::new("/plugins/{identifier}/process/").post(plugins::process::start),
-        Route::new("/plugins/{identifier}/{task}/{action}/").any(
-            plugins::steps::dispatch,
+        Route::new("/plugins/{identifier}/{*path}").any(
+            plugins::proxy::dispatch,
             &[
                 ("/plugins/{identifier}/{task}/{stepId}-ui/", Method::GET),
                 ("/plugins/{identifier}/{task}/{stepId}-ui/", Method::POST),
-                ("/plugins/{identifier}/{task}/{stepId}-process/", Method::POST),
+                (
+                    "/plugins/{identifier}/{task}/{stepId}-process/",
+                    Method::POST,
+                ),
             ],
         ),
         Route::new("/tasks/").get(tasks::list::list),
@@ -91,7 +94,8 @@ pub(crate) fn debug_table() -> Vec<Route> {
     ]
 }
 
-async fn add_slash(base: BaseUrl, uri: Uri) -> Response {
+/// The way to a path with its slash.
+pub(crate) async fn add_slash(base: BaseUrl, uri: Uri) -> Response {
     let query = uri
         .query()
         .map(|query| format!("?{query}"))

@@ -221,13 +221,13 @@
     }));
   }
 
-  /** What is known, or nothing, with the reason shown. */
-  async function attempt(known) {
+  /** What is known here, or `otherwise`, with the reason shown. */
+  async function attempt(known, otherwise = []) {
     try {
       return await known();
     } catch (error) {
-      $("status").textContent = `What is known here cannot be listed: ${error.message}`;
-      return [];
+      $("status").textContent = `The runner cannot be asked: ${error.message}`;
+      return otherwise;
     }
   }
 
@@ -356,15 +356,42 @@
     send({ type: "implementations-response", implementations });
   }
 
-  function preview({ dataUrl }) {
+  async function preview({ dataUrl }) {
     const url = parseUrl(dataUrl);
     const dialog = $("preview");
     if (url === null || dialog.open) return;
     $("preview-link").href = url.href;
     $("preview-link").textContent = url.href;
-    $("preview-frame").src = url.href;
+    const text = await attempt(() => textOf(url), null);
+    if (dialog.open) return;
+    $("preview-text").hidden = text === null;
+    $("preview-text").textContent = text;
+    $("preview-frame").hidden = text !== null;
+    if (text === null) $("preview-frame").src = url.href;
     dialog.showModal();
     dialog.addEventListener("close", () => { $("preview-frame").src = "about:blank"; }, { once: true });
+  }
+
+  /** The beginning of a file of this runner that a frame would not show, else null. */
+  async function textOf(url) {
+    if (url.origin !== location.origin) return null;
+    const response = await fetch(url);
+    const isShown = /^(image|audio|video)\/|html|pdf/.test(response.headers.get("Content-Type") ?? "");
+    if (isShown) {
+      await response.body?.cancel();
+      return null;
+    }
+    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+    let text = "";
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return text;
+      text += value;
+      if (text.length > MAX_TEXT) {
+        await reader.cancel();
+        return `${text.slice(0, MAX_TEXT)} …`;
+      }
+    }
   }
 
   // Start ///////////////////////////////////////////////////////////////////////////////////////

@@ -26,6 +26,7 @@
 
   /** The window that embeds this page, or null if the page stands alone. */
   const host = window.parent === window ? null : window.parent;
+  document.documentElement.classList.toggle("qhana-embedded", host !== null);
 
   /** How long a submission may take, in milliseconds, and how slow an upload may be on top. */
   const SUBMIT_TIMEOUT = 60_000;
@@ -98,7 +99,7 @@
     if (!Array.isArray(urls)) return;
     const present = new Set([...document.querySelectorAll('link[rel="stylesheet"]')].map((link) => link.href));
     for (const text of urls) {
-      const url = parseUrl(text);
+      const url = typeof text === "string" ? parseUrl(text) : null;
       if (url === null || !/^https?:$/.test(url.protocol) || present.has(url.href)) continue;
       present.add(url.href);
       const link = document.createElement("link");
@@ -430,7 +431,8 @@
     try {
       const response = await submitFormData(formData, url, method, { signal });
       if (response.status !== 200) return { status: response.status, error: await errorOf(response) };
-      response.body?.cancel().catch(() => {});
+      // Read to its end, so that the connection can serve again, but kept by nobody.
+      response.body?.pipeTo(new WritableStream()).catch(() => {});
       return { resultUrl: response.url };
     } catch (cause) {
       console.error("The form could not be submitted.", cause);

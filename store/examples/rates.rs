@@ -98,6 +98,7 @@ async fn one(store: &Store, work: Work) {
             parameters,
             uploads: Vec::new(),
             labels: Vec::new(),
+            caller: None,
             base_url: "http://127.0.0.1:5005".to_owned(),
         })
         .await
@@ -155,6 +156,7 @@ fn queued_task(id: i64) -> runner_core::task::Task {
         steps: Vec::new(),
         links: Vec::new(),
         outputs: Vec::new(),
+        depth: 0,
         labels: Vec::new(),
         base_url: String::new(),
         created_at: 0,

@@ -112,6 +112,16 @@ impl StoreError {
         matches!(self, Self::DiskFull { .. })
     }
 
+    /// Whether trying again cannot help: the value itself is the problem.
+    pub fn is_permanent(&self) -> bool {
+        match self {
+            Self::Corrupt { .. } => true,
+            Self::Sql { source, .. } => sqlite_code(source)
+                .is_some_and(|code| matches!(code & 0xff, code::TOO_BIG | code::CONSTRAINT)),
+            _ => false,
+        }
+    }
+
     /// Whether the connection that gave this error is not to be used again. What concerns only the
     /// statement leaves it usable.
     pub(crate) fn breaks_connection(&self) -> bool {

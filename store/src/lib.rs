@@ -6,7 +6,7 @@
 //! # Layout
 //! - [`Store`]: the door; `config` says where it keeps things, `error` what goes wrong.
 //! - `sqlite`: connections, the one writer with its group commit; `migrations`: the tables.
-//! - `tasks`: making and reading tasks; `lists`: many of them, and their end; `runs`: the writes of workers and pages; `recover`: what a
+//! - `tasks`: making and reading tasks; `lists`: many of them; `cancel`: their early end; `runs`: the writes of workers and pages; `recover`: what a
 //!   start does with the tasks of workers that are gone.
 //! - `deliveries`: subscriptions of webhooks, and what is to be sent to them.
 //! - `files`: the rows of inputs and outputs; [`FileStore`]: their content.
@@ -18,6 +18,7 @@
 //!   always has its content, and what has no row for a while can be swept.
 //! - The row of a task has the first 16 KiB of its log; nothing is added to it once a chunk exists.
 
+mod cancel;
 mod config;
 mod deliveries;
 mod error;
@@ -41,8 +42,8 @@ use crate::sqlite::Writer;
 pub use config::{Durability, StoreConfig};
 pub use deliveries::Delivery;
 pub use error::StoreError;
-pub use lists::{TaskFilter, TaskSummary};
 pub use file_store::{FileStore, FileWriter, StoredFile};
+pub use lists::{TaskFilter, TaskSummary};
 pub use modules::FileStat;
 pub use recover::Recovered;
 pub use runs::{NewFile, PageWrite, RunWrite};

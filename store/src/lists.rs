@@ -71,7 +71,10 @@ impl Store {
             keys.iter().filter(|key| files.remove(key).is_err()).count()
         });
         if let Ok(left @ 1..) = removed.await {
-            tracing::warn!(task = id, "{left} files of a deleted task could not be removed yet");
+            tracing::warn!(
+                task = id,
+                "{left} files of a deleted task could not be removed yet"
+            );
         }
         Ok(true)
     }
@@ -96,7 +99,11 @@ fn query(filter: &TaskFilter, limit: u32) -> QueryBuilder<Sqlite> {
             false => {
                 let from = format!("{plugin}@");
                 let below = format!("{plugin}A");
-                query.push(" AND plugin >= ").push_bind(from).push(" AND plugin < ").push_bind(below)
+                query
+                    .push(" AND plugin >= ")
+                    .push_bind(from)
+                    .push(" AND plugin < ")
+                    .push_bind(below)
             }
         };
     }
@@ -107,7 +114,9 @@ fn query(filter: &TaskFilter, limit: u32) -> QueryBuilder<Sqlite> {
     if let Some(before) = filter.before {
         query.push(" AND id < ").push_bind(before);
     }
-    query.push(" ORDER BY id DESC LIMIT ").push_bind(i64::from(limit));
+    query
+        .push(" ORDER BY id DESC LIMIT ")
+        .push_bind(i64::from(limit));
     query
 }
 

@@ -57,7 +57,11 @@ impl Store {
     /// Why it could not be read.
     pub async fn task_since(&self, id: i64, from: u64) -> Result<Option<Task>, StoreError> {
         let mut reader = self.reader("reading a task's news").await?;
-        let Some(TaskRow { mut task, output_count }) = task_row(&mut reader, id).await? else {
+        let Some(TaskRow {
+            mut task,
+            output_count,
+        }) = task_row(&mut reader, id).await?
+        else {
             return Ok(None);
         };
         let inline = std::mem::take(&mut task.log);
@@ -69,7 +73,8 @@ impl Store {
         if task.log_length > inline_length {
             for (start, text) in chunks_since(&mut reader, id, from, task.log_length).await? {
                 let skip = usize::try_from(from.saturating_sub(start)).unwrap_or(usize::MAX);
-                task.log.push_str(&text[text.floor_char_boundary(skip.min(text.len()))..]);
+                task.log
+                    .push_str(&text[text.floor_char_boundary(skip.min(text.len()))..]);
             }
         }
         if output_count > 0 {
@@ -125,8 +130,8 @@ async fn insert_row(
     // Not RETURNING: a statement must run to its end, or the error of its commit is not seen.
     let done = sqlx::query(
         "INSERT INTO tasks (state, run, attempts, version, created_at, output_count, log_length, \
-         plugin, digest, base_url, steps, links, labels, parameters, log) \
-         VALUES ('queued', 1, 0, 0, ?1, 0, 0, ?2, ?3, ?4, '[]', '[]', ?6, ?5, '')",
+         plugin, digest, base_url, steps, links, labels, parameters, log, caller, depth) \
+         VALUES ('queued', 1, 0, 0, ?1, 0, 0, ?2, ?3, ?4, '[]', '[]', ?6, ?5, '', ?7, ?8)",
     )
     .bind(write.created_at)
     .bind(&write.task.plugin)
@@ -134,6 +139,8 @@ async fn insert_row(
     .bind(&write.task.base_url)
     .bind(&write.parameters)
     .bind(to_json(&write.task.labels))
+    .bind(write.task.caller.map(|(caller, _)| caller))
+    .bind(write.task.caller.map_or(0, |(_, depth)| depth + 1))
     .execute(connection)
     .await;
     done.map(|done| done.last_insert_rowid()).map_err(|source| {
@@ -168,7 +175,7 @@ pub(crate) async fn task_row(
 ) -> Result<Option<TaskRow>, StoreError> {
     let row = sqlx::query(
         "SELECT state, run, attempts, version, created_at, finished_at, output_count, log_length, \
-         plugin, digest, base_url, progress, step, steps, links, data, parameters, log, labels \
+         plugin, digest, base_url, progress, step, steps, links, data, parameters, log, labels, depth \
          FROM tasks WHERE id = ?1",
     )
     .bind(id)
@@ -212,7 +219,10 @@ async fn chunks_since(
     .fetch_all(connection)
     .await
     .map_err(|source| StoreError::sql(format!("reading the log of task {id}"), source))?;
-    Ok(rows.into_iter().map(|(start, text)| (start.cast_unsigned(), text)).collect())
+    Ok(rows
+        .into_iter()
+        .map(|(start, text)| (start.cast_unsigned(), text))
+        .collect())
 }
 
 /// A row as `task_row` selects it.
@@ -244,6 +254,7 @@ impl Columns {
             parameters: self.json(16, "parameters")?.unwrap_or_default(),
             log: self.get(17)?,
             labels: self.json(18, "labels")?.unwrap_or_default(),
+            depth: self.get(19)?,
             outputs: Vec::new(),
         };
         let output_count = self.get(6)?;

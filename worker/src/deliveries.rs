@@ -1,14 +1,16 @@
 //! Sends webhooks that are due. What is due stands in SQL, so that it survives a restart.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use futures::StreamExt;
 use runner_store::{Delivery, StoreError};
 use url::Url;
 
 use crate::Shared;
 
+/// Webhooks called at a time.
+const AT_ONCE: usize = 64;
 /// Deliveries read at a time.
 const BATCH: u32 = 100;
 /// After so many attempts (about two hours) a webhook is given up.
@@ -52,45 +54,30 @@ async fn deliver_due(shared: &Shared) -> Result<Option<i64>, StoreError> {
         if due.is_empty() {
             return store.next_delivery_at().await;
         }
-        // One webhook hears its events in order; one that does not answer holds up no other.
-        let mut by_webhook: BTreeMap<String, Vec<Delivery>> = BTreeMap::new();
-        for delivery in due {
-            by_webhook
-                .entry(delivery.webhook.clone())
-                .or_default()
-                .push(delivery);
-        }
-        let sent = by_webhook
-            .into_values()
-            .map(|deliveries| send_all(shared, deliveries));
-        for outcome in futures::future::join_all(sent).await {
+        // What is due holds one event of a webhook and task, so these are in nobody's way.
+        let sending = futures::stream::iter(due).map(|delivery| deliver_one(shared, delivery));
+        let mut sent = sending.buffer_unordered(AT_ONCE);
+        while let Some(outcome) = sent.next().await {
             outcome?;
         }
     }
 }
 
-async fn send_all(shared: &Shared, deliveries: Vec<Delivery>) -> Result<(), StoreError> {
+async fn deliver_one(shared: &Shared, delivery: Delivery) -> Result<(), StoreError> {
     let store = &shared.tools.store;
-    let mut reason: Option<String> = None;
-    for delivery in deliveries {
-        if reason.is_none() {
-            reason = send(shared, &delivery).await.err();
-        }
-        let Some(reason) = &reason else {
-            store.delivery_done(delivery.id).await?;
-            continue;
-        };
-        if delivery.attempts + 1 >= MAX_ATTEMPTS {
-            tracing::warn!(task = delivery.task, "a webhook is given up: {reason}");
-            store.delivery_done(delivery.id).await?;
-            continue;
-        }
-        let pause = Duration::from_secs(1)
-            * 2_u32.saturating_pow(u32::try_from(delivery.attempts).unwrap_or(30));
-        let pause = i64::try_from(pause.min(MAX_PAUSE).as_millis()).unwrap_or(i64::MAX);
-        store.delivery_failed(delivery.id, now_ms() + pause).await?;
+    let Err(reason) = send(shared, &delivery).await else {
+        return store.delivery_done(delivery.id).await;
+    };
+    if delivery.attempts + 1 >= MAX_ATTEMPTS {
+        tracing::warn!(task = delivery.task, "a webhook is given up: {reason}");
+        return store.delivery_done(delivery.id).await;
     }
-    Ok(())
+    let doubled = 2_u32.saturating_pow(u32::try_from(delivery.attempts).unwrap_or(30));
+    let pause = Duration::from_secs(1)
+        .saturating_mul(doubled)
+        .min(MAX_PAUSE);
+    let pause = i64::try_from(pause.as_millis()).unwrap_or(i64::MAX);
+    store.delivery_failed(delivery.id, now_ms() + pause).await
 }
 
 /// An answer of any status counts as delivered.

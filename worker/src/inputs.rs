@@ -50,8 +50,8 @@ pub(crate) async fn gather(
         for value in values {
             number += 1;
             let one = match value {
-                Value::String(url) => download(fetcher, folder, number, url, data).await,
-                value => link(files, folder, number, value, data),
+                Value::String(url) => download(fetcher, &folder, number, url, data).await,
+                value => link(files, &folder, number, value, data),
             };
             found.push(serde_json::to_value(one.map_err(in_parameter)?).unwrap_or_default());
         }
@@ -110,12 +110,8 @@ fn link(
     let upload: Upload = serde_json::from_value(value["$upload"].clone())
         .map_err(|error| format!("the task's record of the upload is not usable: {error}"))?;
     let path = folder.join(format!("{number}-{}", plain_name(&upload.name)));
-    let stored = files.path(&upload.key);
-    // The store may lie on another file system.
-    if std::fs::hard_link(&stored, &path).is_err() {
-        std::fs::copy(&stored, &path)
-            .map_err(|error| format!("the upload cannot be read: {error}"))?;
-    }
+    crate::calls::place(&files.path(&upload.key), &path)
+        .map_err(|error| format!("the upload cannot be read: {error}"))?;
     Ok(Input {
         path: path.display().to_string(),
         name: upload.name,

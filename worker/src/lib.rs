@@ -2,8 +2,9 @@
 //!
 //! # Layout
 //! - [`Worker`]: takes jobs from the queue and runs them, some at a time.
-//! - `run`: one run from its job to its last write. `state`: what a run changes, between two writes.
+//! - `run`: one run from its job to its last write; `execution`: what lies between. `state`: what a run changes, between two writes.
 //!   `inputs`, `outputs`: the files of a run.
+//! - `slots`: how many runs work at a time. `calls`: runs that call other plugins.
 //! - `deliveries`: sends webhooks that are due.
 //! - `cache`: what is known of modules, kept in SQL.
 //!
@@ -13,10 +14,13 @@
 //! - A short run is one write: its end, with its log and outputs.
 
 mod cache;
+mod calls;
 mod deliveries;
+mod execution;
 mod inputs;
 mod outputs;
 mod run;
+mod slots;
 mod state;
 
 use std::collections::HashMap;
@@ -28,8 +32,9 @@ use tokio_util::task::TaskTracker;
 
 use runner_fetch::Fetcher;
 use runner_host::Modules;
-use runner_queue::{Events, Queue};
+use runner_queue::{Events, Job, Queue};
 use runner_store::Store;
+use slots::{Slot, Slots};
 
 pub use cache::StoreCache;
 
@@ -87,9 +92,7 @@ impl Worker {
             running: Mutex::default(),
         });
         let tasks = TaskTracker::new();
-        for _ in 0..shared.config.concurrency.max(1) {
-            tasks.spawn(take_jobs(Arc::clone(&shared)));
-        }
+        tasks.spawn(take_jobs(Arc::clone(&shared), tasks.clone()));
         tokio::spawn(deliveries::deliver(Arc::clone(&shared)));
         tokio::spawn(cancel_ended(Arc::clone(&shared)));
         tasks.close();
@@ -129,18 +132,25 @@ impl Shared {
     }
 }
 
-async fn take_jobs(shared: Arc<Shared>) {
+async fn take_jobs(shared: Arc<Shared>, tasks: TaskTracker) {
+    let slots = Slots::new(shared.config.concurrency);
+    // First the job, then the slot: a slot that waited for a job would be missing to a run that goes on.
     while let Some(job) = shared.tools.queue.next().await {
-        // A task of its own, so that a panic ends one run and not this loop.
-        let run = tokio::spawn(run::perform(Arc::clone(&shared), job));
-        if let Err(error) = run.await {
-            tracing::error!(
-                task = job.task,
-                "the run ended with an error of the runner: {error}"
-            );
-            shared.end(job.task);
-            run::fail_after_panic(&shared, job).await;
-        }
+        let slot = slots.take().await;
+        tasks.spawn(take_job(Arc::clone(&shared), job, slot));
+    }
+}
+
+async fn take_job(shared: Arc<Shared>, job: Job, slot: Slot) {
+    // A task of its own, so that a panic is noticed and told.
+    let run = tokio::spawn(run::perform(Arc::clone(&shared), job, slot));
+    if let Err(error) = run.await {
+        tracing::error!(
+            task = job.task,
+            "the run ended with an error of the runner: {error}"
+        );
+        shared.end(job.task);
+        run::fail_after_panic(&shared, job).await;
     }
 }
 
@@ -151,7 +161,10 @@ async fn cancel_ended(shared: Arc<Shared>) {
             ended = shared.tools.queue.ended_tasks() => ended,
             () = shared.abort.cancelled() => return,
         };
-        let running = shared.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let running = shared
+            .running
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         for cancel in ended.iter().filter_map(|task| running.get(task)) {
             cancel.cancel();
         }

@@ -1,30 +1,25 @@
 //! One run from its job to its last write.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use futures::future::BoxFuture;
-use runner_core::plugin::Plugin;
-use runner_core::task::{Change, Task, TaskEvent};
-use runner_host::protocol::{RunAnswer, RunRequest};
-use runner_host::{Provided, RunEnd, RunFolder};
+use runner_core::task::{Change, Task};
+use runner_host::Provided;
+use runner_host::protocol::RunAnswer;
 use runner_queue::Job;
 use runner_store::{NewFile, RunWrite, StoreError};
-use serde_json::Value;
-use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use crate::state::{Flush, Handler, RunState};
-use crate::{Shared, inputs, outputs};
+use crate::execution::Execution;
+use crate::slots::Slot;
+use crate::state::{Flush, RunState};
+use crate::{Shared, outputs};
 
-/// How often a run in progress is written, at most.
-const FLUSH: Duration = Duration::from_millis(100);
 /// How long to wait before a write that failed is tried again: first, and at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 
 /// How a run went, for its last write.
-enum Outcome {
+pub(crate) enum Outcome {
     Succeeded {
         answer: RunAnswer,
         outputs: Vec<NewFile>,
@@ -36,7 +31,7 @@ enum Outcome {
 }
 
 /// Does the job, unless it is out of date.
-pub(crate) async fn perform(shared: Arc<Shared>, job: Job) {
+pub(crate) async fn perform(shared: Arc<Shared>, job: Job, slot: Slot) {
     let Some(task) = load(&shared, job).await else {
         return;
     };
@@ -49,12 +44,22 @@ pub(crate) async fn perform(shared: Arc<Shared>, job: Job) {
                 Some(Arc::clone(&provided.plugin)),
                 broken.clone(),
             ));
-            let outcome = execute(&shared, &task, &provided, &state, &broken).await;
+            let outcome = {
+                let execution = Execution {
+                    shared: &shared,
+                    task: &task,
+                    provided: &provided,
+                    state: &state,
+                    slot,
+                    broken: &broken,
+                };
+                execution.execute().await
+            };
             (state, outcome)
         }
-        Err(problem) => {
+        Err(outcome) => {
             let state = RunState::new(task, None, cancel.child_token());
-            (Arc::new(state), Outcome::Failed(problem))
+            (Arc::new(state), outcome)
         }
     };
     finish(&shared, &state, outcome).await;
@@ -76,6 +81,12 @@ async fn load(shared: &Shared, job: Job) -> Option<Task> {
     loop {
         match shared.tools.store.task_for_run(job.task, job.run).await {
             Ok(task) => return task,
+            Err(error) if error.is_permanent() => {
+                let problem = format!("the task cannot be read: {error}");
+                tracing::error!(task = job.task, "{problem}");
+                give_up(shared, job, &problem).await;
+                return None;
+            }
             Err(error) => tracing::error!(task = job.task, "the task cannot be read: {error}"),
         }
         tokio::select! {
@@ -85,170 +96,32 @@ async fn load(shared: &Shared, job: Job) -> Option<Task> {
     }
 }
 
-async fn find(shared: &Shared, task: &Task) -> Result<Provided, String> {
+/// Fails a task of which nothing but its number can be used.
+async fn give_up(shared: &Shared, job: Job, problem: &str) {
+    if let Err(error) = shared
+        .tools
+        .store
+        .fail_task(job.task, job.run, problem)
+        .await
+    {
+        tracing::error!(task = job.task, "the task cannot be failed: {error}");
+    }
+    shared.tools.events.changed(job.task);
+    shared.tools.queue.deliveries_due();
+}
+
+async fn find(shared: &Shared, task: &Task) -> Result<Provided, Outcome> {
     let modules = &shared.tools.modules;
     if modules.table().plugin(&task.plugin).is_none() && !modules.is_ready() {
-        modules.ready().await;
+        tokio::select! {
+            () = modules.ready() => {}
+            () = shared.abort.cancelled() => return Err(Outcome::Overtaken),
+        }
     }
     let table = modules.table();
     let provided = table.plugin(&task.plugin).cloned();
-    provided.ok_or_else(|| format!("the plugin {} is not loaded", task.plugin))
-}
-
-async fn execute(
-    shared: &Shared,
-    task: &Task,
-    provided: &Provided,
-    state: &Arc<RunState>,
-    broken: &CancellationToken,
-) -> Outcome {
-    let plugin = &provided.plugin;
-    let (form, given) = match &task.step {
-        None => (&plugin.form, &task.parameters),
-        Some(step) => match plugin.step(&step.step) {
-            Some(form) => (form, &step.parameters),
-            None => {
-                return Outcome::Failed(format!(
-                    "the step {:?} is not part of the plugin any more",
-                    step.step
-                ));
-            }
-        },
-    };
-    let lease = tokio::select! {
-        lease = provided.module.lease() => lease,
-        () = broken.cancelled() => return Outcome::Cancelled,
-        () = shared.abort.cancelled() => return Outcome::Overtaken,
-    };
-    let lease = match lease {
-        Ok(lease) => lease,
-        Err(error) => return Outcome::Failed(error.to_string()),
-    };
-    let folder = match lease.folder(task.id, task.run) {
-        Ok(folder) => Arc::new(folder),
-        Err(error) => return Outcome::Failed(error.to_string()),
-    };
-    let tools = &shared.tools;
-    let work = async {
-        let gathered = inputs::gather(
-            &tools.fetcher,
-            tools.store.files(),
-            &folder,
-            &form.parameters,
-            given,
-        )
-        .await
-        .map_err(|error| RunEnd::Failed(failure(error)))?;
-        let handler = Handler {
-            state: Arc::clone(state),
-            fetcher: tools.fetcher.clone(),
-            inputs: folder.inputs_path().to_owned(),
-            count: AtomicUsize::new(0),
-        };
-        let request = RunRequest {
-            task: task.id,
-            run: task.run,
-            plugin: task.plugin.clone(),
-            step: task.step.as_ref().map(|step| step.step.clone()),
-            step_id: task.step.as_ref().map(|step| step.step_id.clone()),
-            parameters: gathered.parameters,
-            inputs: gathered.inputs,
-            data: task.data.clone(),
-            directory: folder.work().display().to_string(),
-        };
-        Ok(lease
-            .run(&request, shared.config.run_timeout, &handler, broken)
-            .await)
-    };
-    let end = match with_writes(shared, state, work).await {
-        Some(end) => end.unwrap_or_else(|end| end),
-        None => return Outcome::Overtaken,
-    };
-    conclude(shared, plugin, state, folder, end).await
-}
-
-/// Drives the work to its end, and writes what is new every now and then. A write that was begun is
-/// brought to its end, since it holds a part of the log. `None`: the run was overtaken.
-async fn with_writes<T>(
-    shared: &Shared,
-    state: &RunState,
-    work: impl Future<Output = T>,
-) -> Option<T> {
-    let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + FLUSH, FLUSH);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut writing: Option<BoxFuture<'_, bool>> = None;
-    let mut work = std::pin::pin!(work);
-    let end = loop {
-        let is_writing = writing.is_some();
-        let write_ends = async {
-            match &mut writing {
-                Some(writing) => writing.await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            end = &mut work => break end,
-            is_current = write_ends => {
-                writing = None;
-                if !is_current {
-                    return None;
-                }
-            }
-            _ = ticks.tick(), if !is_writing => if let Some(flush) = state.flush() {
-                writing = Some(Box::pin(write_news(shared, flush)));
-            },
-            () = shared.abort.cancelled() => return None,
-        }
-    };
-    match writing {
-        Some(writing) => writing.await.then_some(end),
-        None => Some(end),
-    }
-}
-
-async fn write_news(shared: &Shared, flush: Flush) -> bool {
-    let task = flush.task.id;
-    let is_current = write(shared, flush, Vec::new(), Vec::new()).await;
-    shared.tools.events.changed(task);
-    is_current
-}
-
-fn failure(message: String) -> runner_host::protocol::RpcError {
-    let code = runner_host::protocol::FAILED;
-    runner_host::protocol::RpcError {
-        code,
-        message,
-        data: Value::Null,
-    }
-}
-
-async fn conclude(
-    shared: &Shared,
-    plugin: &Plugin,
-    state: &RunState,
-    folder: Arc<RunFolder>,
-    end: RunEnd,
-) -> Outcome {
-    if let Some(problem) = state.problem() {
-        return Outcome::Failed(format!("the plugin broke a rule: {problem}"));
-    }
-    match end {
-        RunEnd::Finished(answer) => {
-            let files = shared.tools.store.files().clone();
-            match outputs::take(files, folder, plugin, state.take_outputs()).await {
-                Ok(outputs) => Outcome::Succeeded { answer, outputs },
-                Err(problem) => Outcome::Failed(problem),
-            }
-        }
-        RunEnd::Failed(error) => Outcome::Failed(error.text()),
-        RunEnd::Cancelled => Outcome::Cancelled,
-        RunEnd::TimedOut(limit) => Outcome::Failed(format!(
-            "the run took longer than {} s and was ended (the limit is set by RUN_TIMEOUT, or by timeout in \
-             the module's plugin.toml)",
-            limit.as_secs_f64()
-        )),
-        RunEnd::Lost(error) => Outcome::Failed(error.to_string()),
-    }
+    let unknown = || Outcome::Failed(format!("the plugin {} is not loaded", task.plugin));
+    provided.ok_or_else(unknown)
 }
 
 /// The last write of the run. The folder of the run is gone by now, so that a full disk has room again.
@@ -270,29 +143,19 @@ async fn finish(shared: &Shared, state: &RunState, outcome: Outcome) {
             (Change::Cancelled, Vec::new())
         }
     };
-    let (flush, events) = state.finish(change);
-    let task = flush.task.id;
-    let has_events = !events.is_empty();
+    let flush = state.finish(change);
     let files = shared.tools.store.files();
-    if !write(shared, flush, outputs.clone(), events).await {
+    if !write(shared, flush, outputs.clone()).await {
         outputs::discard(files, &outputs);
-        return;
-    }
-    shared.tools.events.changed(task);
-    if has_events {
-        shared.tools.queue.deliveries_due();
     }
 }
 
-/// Writes, and tries again while SQL is out of reach. `false`: the run was overtaken, or the worker stops.
-async fn write(
-    shared: &Shared,
-    flush: Flush,
-    outputs: Vec<NewFile>,
-    events: Vec<TaskEvent>,
-) -> bool {
-    let Flush { task, log } = flush;
-    let id = task.id;
+/// Writes, tells who listens, and tries again while SQL is out of reach. `false`: the run was overtaken, or
+/// the worker stops.
+pub(crate) async fn write(shared: &Shared, flush: Flush, outputs: Vec<NewFile>) -> bool {
+    let Flush { task, log, events } = flush;
+    let (id, run) = (task.id, task.run);
+    let has_events = !events.is_empty();
     let holder = shared.config.holder.clone();
     let write = RunWrite {
         task,
@@ -302,10 +165,16 @@ async fn write(
         events,
     };
     let mut pause = RETRY.0;
-    loop {
+    let is_current = loop {
         match shared.tools.store.write_run(write.clone()).await {
-            Ok(is_current) => return is_current,
+            Ok(is_current) => break is_current,
             Err(StoreError::Closed) => return false,
+            Err(error) if error.is_permanent() => {
+                let problem = format!("what the run made cannot be written: {error}");
+                tracing::error!(task = id, "{problem}");
+                give_up(shared, Job { task: id, run }, &problem).await;
+                return false;
+            }
             Err(error) => tracing::error!(
                 task = id,
                 "the task cannot be written, trying again: {error}"
@@ -315,5 +184,12 @@ async fn write(
             () = tokio::time::sleep(pause) => pause = (pause * 2).min(RETRY.1),
             () = shared.abort.cancelled() => return false,
         }
+    };
+    if is_current {
+        shared.tools.events.changed(id);
+        if has_events {
+            shared.tools.queue.deliveries_due();
+        }
     }
+    is_current
 }

@@ -5,15 +5,41 @@ use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 use runner_core::plugin::Plugin;
-use runner_core::task::{Change, LogWriter, MAX_OUTPUTS, Task, TaskState};
+use runner_core::task::{Change, LogWriter, MAX_OUTPUTS, Task, TaskEvent, TaskState};
 use runner_fetch::Fetcher;
 use runner_host::RunHandler;
-use runner_host::protocol::{OutputNote, RunEvent, StepNote};
+use runner_host::protocol::{CallRequest, OutputNote, RunEvent, StepNote};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
+use crate::calls::Caller;
+
 /// A run that lasts this long is written as running even if it tells nothing.
 const QUIET: Duration = Duration::from_secs(1);
+
+/// Bytes of the steps, links and names of outputs of one run: they are kept in memory and written together.
+const MAX_NAMED: usize = 4 * 1024 * 1024;
+
+/// What an event adds to what is kept of a run.
+fn size(event: &RunEvent) -> usize {
+    match event {
+        RunEvent::Log(_) | RunEvent::Progress(_) => 0,
+        RunEvent::Link(link) => link.kind.len() + link.href.len(),
+        RunEvent::Step(note) => {
+            let values = serde_json::to_string(&note.values).map_or(0, |text| text.len());
+            note.step.len() + note.step_id.as_ref().map_or(0, String::len) + values
+        }
+        RunEvent::Output(note) => {
+            let texts = [&note.name, &note.data_type, &note.content_type];
+            note.path.len()
+                + texts
+                    .iter()
+                    .filter_map(|text| text.as_ref())
+                    .map(String::len)
+                    .sum::<usize>()
+        }
+    }
+}
 
 /// The task as the run has made it so far. Many changes become one write.
 pub(crate) struct RunState {
@@ -29,7 +55,11 @@ struct Inner {
     task: Task,
     log: LogWriter,
     outputs: Vec<OutputNote>,
+    /// What subscribers are told with the next write.
+    events: Vec<TaskEvent>,
     is_changed: bool,
+    /// Bytes of the steps, links and outputs that the run named.
+    named: usize,
     problem: Option<String>,
 }
 
@@ -37,6 +67,7 @@ struct Inner {
 pub(crate) struct Flush {
     pub(crate) task: Task,
     pub(crate) log: String,
+    pub(crate) events: Vec<TaskEvent>,
 }
 
 impl RunState {
@@ -46,7 +77,9 @@ impl RunState {
             task,
             log,
             outputs: Vec::new(),
+            events: Vec::new(),
             is_changed: false,
+            named: 0,
             problem: None,
         };
         Self {
@@ -82,26 +115,38 @@ impl RunState {
         Some(Flush {
             task: inner.task.clone(),
             log: inner.log.take(),
+            events: std::mem::take(&mut inner.events),
         })
     }
 
-    /// Applies the last change of the run. Answers what to write, and what to tell.
-    pub(crate) fn finish(&self, change: Change) -> (Flush, Vec<runner_core::task::TaskEvent>) {
+    /// Applies the last change of the run. Answers what to write.
+    pub(crate) fn finish(&self, change: Change) -> Flush {
         let mut inner = self.inner();
-        let events = inner.task.apply(change).unwrap_or_else(|refused| {
-            tracing::error!(
-                task = inner.task.id,
-                "the end of a run was refused: {refused}"
-            );
-            Vec::new()
-        });
-        (
-            Flush {
-                task: inner.task.clone(),
-                log: inner.log.finish(),
-            },
-            events,
-        )
+        match inner.task.apply(change) {
+            Ok(events) => inner.events.extend(events),
+            Err(refused) => {
+                tracing::error!(
+                    task = inner.task.id,
+                    "the end of a run was refused: {refused}"
+                );
+            }
+        }
+        Flush {
+            task: inner.task.clone(),
+            log: inner.log.finish(),
+            events: std::mem::take(&mut inner.events),
+        }
+    }
+
+    /// Shows a step of a task that the run called.
+    pub(crate) fn show_step(&self, change: Change) {
+        let mut inner = self.inner();
+        if let Ok(events) = inner.task.apply(change)
+            && !events.is_empty()
+        {
+            inner.events.extend(events);
+            inner.is_changed = true;
+        }
     }
 
     /// The outputs that the run named.
@@ -119,7 +164,15 @@ impl RunState {
         if inner.problem.is_some() {
             return;
         }
-        inner.is_changed = true;
+        inner.named += size(&event);
+        if inner.named > MAX_NAMED {
+            inner.problem = Some(format!(
+                "its steps, links and outputs have more than {MAX_NAMED} bytes"
+            ));
+            self.broken.cancel();
+            return;
+        }
+        let is_output = matches!(event, RunEvent::Output(_));
         let outcome = match event {
             RunEvent::Log(text) => {
                 inner.log.entry(&text);
@@ -132,11 +185,12 @@ impl RunState {
                 Err(format!("more than {MAX_OUTPUTS} outputs"))
             }
             RunEvent::Output(note) => {
-                inner.is_changed = false;
                 inner.outputs.push(note);
                 Ok(())
             }
         };
+        // An output is written with the end of the run.
+        inner.is_changed |= !is_output;
         if let Err(problem) = outcome {
             inner.problem = Some(problem);
             self.broken.cancel();
@@ -179,11 +233,16 @@ pub(crate) struct Handler {
     /// Where downloads go.
     pub(crate) inputs: std::path::PathBuf,
     pub(crate) count: std::sync::atomic::AtomicUsize,
+    pub(crate) caller: Caller,
 }
 
 impl RunHandler for Handler {
     fn event(&self, event: RunEvent) {
         self.state.event(event);
+    }
+
+    fn call(&self, call: CallRequest) -> BoxFuture<'static, Result<Value, String>> {
+        Box::pin(self.caller.clone().call(call))
     }
 
     fn fetch(&self, url: String) -> BoxFuture<'static, Result<Value, String>> {

@@ -131,6 +131,24 @@ impl FieldKind {
         }
     }
 
+    /// Whether its values are URLs: of these, an empty one is none.
+    pub(super) fn takes_url(&self) -> bool {
+        matches!(self, Self::Url | Self::Data(_) | Self::Plugin { .. })
+    }
+
+    /// A value as it stands in the form of such a field, which reads the same value from it.
+    pub fn to_text(&self, value: &Value) -> String {
+        let is_json = match self {
+            Self::Json => true,
+            Self::List(items) => matches!(**items, Self::Json | Self::List(_)),
+            _ => false,
+        };
+        match is_json && !value.is_null() {
+            true => value.to_string(),
+            false => as_text(value),
+        }
+    }
+
     /// Checks that a JSON value is of this kind.
     ///
     /// # Errors
@@ -171,7 +189,7 @@ impl FieldKind {
 
     /// Whether text is a URL that a field of this kind takes.
     pub(super) fn is_url(&self, url: &str) -> bool {
-        let Ok(url) = Url::parse(url) else {
+        let Some(url) = parse_url(url) else {
             return false;
         };
         match url.scheme() {
@@ -181,6 +199,13 @@ impl FieldKind {
             _ => false,
         }
     }
+}
+
+/// A URL as it is written. What parsing would leave out (line breaks, tabs, blanks around it) is in no
+/// URL: who uses the text itself would not use what was checked.
+pub fn parse_url(text: &str) -> Option<Url> {
+    let is_written_well = text.trim() == text && !text.contains(char::is_control);
+    Url::parse(text).ok().filter(|_| is_written_well)
 }
 
 fn is_whole(number: f64) -> bool {
@@ -347,14 +372,31 @@ fn strings(value: Option<&Value>) -> Vec<String> {
         .collect()
 }
 
-/// A value as it stands in a form: text as it is, lists separated by commas, else JSON.
+/// A value as it stands in a form: text as it is, lists separated by commas, else JSON. Lists whose items
+/// could not be told apart then are JSON, too.
 pub fn as_text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Null => String::new(),
-        Value::Array(values) if values.iter().all(|v| !v.is_object() && !v.is_array()) => {
-            values.iter().map(as_text).collect::<Vec<_>>().join(",")
+        Value::Array(items) => {
+            let texts: Option<Vec<String>> = items.iter().map(separable).collect();
+            match texts {
+                Some(texts) if !texts.first().is_some_and(|text| text.starts_with('[')) => {
+                    texts.join(",")
+                }
+                _ => value.to_string(),
+            }
         }
         other => other.to_string(),
     }
+}
+
+/// An item of a list as it stands between commas, if it can.
+fn separable(item: &Value) -> Option<String> {
+    if item.is_object() || item.is_array() {
+        return None;
+    }
+    let text = as_text(item);
+    let is_separable = !text.is_empty() && text.trim() == text && !text.contains([',', '\n', '\r']);
+    is_separable.then_some(text)
 }

@@ -2,9 +2,12 @@
 
 use serde_json::{Value, json};
 
-use super::NULL;
 use super::field::{Field, FieldKind, as_text};
+use super::{NESTED, NULL};
 use crate::file::Upload;
+
+/// The only key of an object that stands for a file that came with the form.
+pub(super) const UPLOAD: &str = "$upload";
 
 /// What a form sent, in its order.
 #[derive(Debug, Clone, Default)]
@@ -91,10 +94,11 @@ pub(super) fn value(field: &Field, form: &Form) -> Result<Option<Value>, String>
     }
 }
 
-fn empty(kind: &FieldKind, required: bool) -> Result<Option<Value>, String> {
+/// What an empty text means where it is no value.
+pub(super) fn empty(kind: &FieldKind, required: bool) -> Result<Option<Value>, String> {
     match kind {
         _ if !required => Ok(None),
-        FieldKind::Url | FieldKind::Data(_) | FieldKind::Plugin { .. } => Err(NULL.to_owned()),
+        kind if kind.takes_url() => Err(NULL.to_owned()),
         kind => Err(kind.expectation().to_owned()),
     }
 }
@@ -106,40 +110,47 @@ fn upload(value: Option<&FormValue>) -> Result<Option<Value>, String> {
         Some(FormValue::Text(_)) => Err(FieldKind::Upload(super::DataField::default())
             .expectation()
             .to_owned()),
-        Some(FormValue::Upload(upload)) => Ok(Some(json!({ "$upload": upload }))),
+        Some(FormValue::Upload(upload)) => Ok(Some(json!({ UPLOAD: upload }))),
     }
 }
 
-/// A list is repeated fields, text separated by commas or line breaks, or a JSON array.
+/// A list is repeated fields, text separated by commas or line breaks, or a JSON array. Text that is one
+/// of several choices is that choice, whatever characters it has.
 fn list(items: &FieldKind, form: &Form, key: &str) -> Result<Option<Value>, String> {
+    let is_choice =
+        |text: &str| matches!(items, FieldKind::Choice(_)) && parse(items, text).is_ok();
     let texts: Vec<&str> = form
         .all(key)
         .filter_map(|value| match value {
-            FormValue::Text(text) => Some(text.trim()),
+            FormValue::Text(text) => Some(text.as_str()),
             FormValue::Upload(_) => None,
         })
-        .filter(|text| !text.is_empty())
+        .filter(|text| is_choice(text) || !text.trim().is_empty())
         .collect();
     if texts.is_empty() {
         return Ok(None);
     }
     if let [text] = texts.as_slice()
-        && text.starts_with('[')
-        && let Ok(value @ Value::Array(_)) = serde_json::from_str(text)
+        && text.trim().starts_with('[')
+        && !is_choice(text)
+        && let Ok(value @ Value::Array(_)) = json(text)
     {
         return FieldKind::List(Box::new(items.clone()))
             .check(value)
             .map(Some);
     }
-    let parts = texts
-        .iter()
-        .flat_map(|text| text.split([',', '\n']))
-        .map(str::trim);
-    let values: Result<Vec<_>, _> = parts
-        .filter(|part| !part.is_empty())
-        .map(|part| parse(items, part))
-        .collect();
-    values.map(|values| Some(Value::Array(values)))
+    let mut values = Vec::new();
+    for text in texts {
+        if is_choice(text) {
+            values.push(parse(items, text)?);
+            continue;
+        }
+        let parts = text.split([',', '\n']).map(str::trim);
+        for part in parts.filter(|part| !part.is_empty()) {
+            values.push(parse(items, part)?);
+        }
+    }
+    Ok(Some(Value::Array(values)))
 }
 
 fn parse(kind: &FieldKind, text: &str) -> Result<Value, String> {
@@ -151,15 +162,29 @@ fn parse(kind: &FieldKind, text: &str) -> Result<Value, String> {
         }
         FieldKind::Integer => text.trim().parse::<i64>().ok().map(|n| json!(n)),
         FieldKind::Number => number(text.trim()),
-        FieldKind::Boolean => boolean(text.trim()),
+        FieldKind::Boolean => boolean(text).map(Value::Bool),
         FieldKind::Choice(choices) => {
             let mut values = choices.iter().map(|(value, _)| value);
             values.find(|value| as_text(value) == text).cloned()
         }
-        FieldKind::List(_) | FieldKind::Json => serde_json::from_str(text).ok(),
+        FieldKind::List(_) => return json(text).and_then(|value| kind.check(value)),
+        FieldKind::Json => return json(text),
         FieldKind::Upload(_) => None,
     };
     value.ok_or_else(|| kind.expectation().to_owned())
+}
+
+/// JSON in a field. What is nested too deeply to be read is valid JSON all the same.
+fn json(text: &str) -> Result<Value, String> {
+    serde_json::from_str(text).map_err(|error| match is_nested_too_deeply(&error) {
+        true => NESTED.to_owned(),
+        false => FieldKind::Json.expectation().to_owned(),
+    })
+}
+
+/// Whether the reader gave up because of the nesting. Its errors have no code for that.
+pub fn is_nested_too_deeply(error: &serde_json::Error) -> bool {
+    error.to_string().starts_with("recursion limit exceeded")
 }
 
 fn number(text: &str) -> Option<Value> {
@@ -172,11 +197,11 @@ fn number(text: &str) -> Option<Value> {
         .map(|number| json!(number))
 }
 
-/// The spellings that the reference takes.
-fn boolean(text: &str) -> Option<Value> {
-    match text.to_ascii_lowercase().as_str() {
-        "true" | "t" | "on" | "yes" | "y" | "1" => Some(json!(true)),
-        "false" | "f" | "off" | "no" | "n" | "0" => Some(json!(false)),
+/// Yes or no, in the spellings that the reference takes.
+pub fn boolean(text: &str) -> Option<bool> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "true" | "t" | "on" | "yes" | "y" | "1" => Some(true),
+        "false" | "f" | "off" | "no" | "n" | "0" => Some(false),
         _ => None,
     }
 }

@@ -13,6 +13,8 @@ use serde_json::{Map, Value};
 
 pub use field::{DataField, Field, FieldKind, SchemaError};
 pub use form::{Form, FormValue};
+
+use crate::file::Upload;
 use rules::Rules;
 
 /// What is wrong, by the key of the field. The empty key is the form as a whole.
@@ -24,6 +26,12 @@ pub const MISSING: &str = "Missing data for required field.";
 pub const NULL: &str = "Field may not be null.";
 /// A key that no field has.
 pub const UNKNOWN: &str = "Unknown field.";
+/// A value that is nested more than [`MAX_NESTING`].
+pub const NESTED: &str = "Nested more than 64 levels deep.";
+
+/// Arrays and objects in each other that a value may be. Readers of JSON stop at 128, and a value is put
+/// into several objects on its way to the plugin.
+const MAX_NESTING: usize = 64;
 
 /// The parameters of a plugin or of a step.
 #[derive(Debug)]
@@ -87,6 +95,24 @@ impl Parameters {
         self.fields.iter().find(|field| field.key == key)
     }
 
+    /// The files to which values of these parameters refer.
+    pub fn uploads(&self, values: &Map<String, Value>) -> Vec<Upload> {
+        let of = |field: &Field| {
+            let value = match &field.kind {
+                FieldKind::Upload(_) => std::slice::from_ref(values.get(&field.key)?),
+                FieldKind::List(items) if matches!(**items, FieldKind::Upload(_)) => {
+                    values.get(&field.key)?.as_array()?.as_slice()
+                }
+                _ => return None,
+            };
+            Some(value)
+        };
+        let values = self.fields.iter().filter_map(of).flatten();
+        values
+            .filter_map(|value| serde_json::from_value(value.get(form::UPLOAD)?.clone()).ok())
+            .collect()
+    }
+
     /// Checks what a form sent. Keys that no field has are ignored.
     pub fn check_form(&self, form: &Form) -> Checked {
         let mut checked = Checked::default();
@@ -105,6 +131,9 @@ impl Parameters {
             let outcome = match given.shift_remove(&field.key) {
                 Some(Value::Null) if field.required => Err(NULL.to_owned()),
                 Some(Value::Null) | None => Ok(None),
+                Some(Value::String(text)) if text.is_empty() && field.kind.takes_url() => {
+                    form::empty(&field.kind, field.required)
+                }
                 Some(value) => field.kind.check(value).map(Some),
             };
             checked.take(field, outcome);
@@ -120,6 +149,9 @@ impl Parameters {
 impl Checked {
     fn take(&mut self, field: &Field, outcome: Result<Option<Value>, String>) {
         match outcome {
+            Ok(Some(value)) if is_nested_deeper(&value, MAX_NESTING) => {
+                self.add(&field.key, NESTED.to_owned());
+            }
             Ok(Some(value)) => {
                 self.values.insert(field.key.clone(), value);
             }
@@ -139,6 +171,16 @@ impl Checked {
             messages.push(message);
         }
     }
+}
+
+/// Whether a value has more levels than these. Looks no deeper.
+fn is_nested_deeper(value: &Value, levels: usize) -> bool {
+    let mut inner: Box<dyn Iterator<Item = &Value>> = match value {
+        Value::Array(items) => Box::new(items.iter()),
+        Value::Object(entries) => Box::new(entries.values()),
+        _ => return false,
+    };
+    levels == 0 || inner.any(|value| is_nested_deeper(value, levels - 1))
 }
 
 #[cfg(test)]

@@ -1,10 +1,14 @@
 //! Checks values against the bounds of the schema.
 
-use jsonschema::Validator;
+use jsonschema::error::ValidationErrorKind as Kind;
+use jsonschema::{ValidationError, Validator};
 use serde_json::{Map, Value, json};
 
-use super::Checked;
 use super::field::{Field, FieldKind, SchemaError};
+use super::{Checked, MAX_NESTING, NESTED, is_nested_deeper};
+
+/// Characters of a message; what is cut comes from the schema or the names of keys.
+const MAX_MESSAGE: usize = 300;
 
 /// The schema, compiled. Presence and kinds of values are checked elsewhere, so `required` and the
 /// schemas of uploads are left out.
@@ -43,6 +47,12 @@ impl Rules {
         let Some(default) = &field.default else {
             return Ok(());
         };
+        if is_nested_deeper(default, MAX_NESTING) {
+            return Err(SchemaError::Property {
+                key: field.key.clone(),
+                problem: format!("its default is not usable: {NESTED}"),
+            });
+        }
         let alone: Map<_, _> = [(field.key.clone(), default.clone())].into_iter().collect();
         let alone = Value::Object(alone);
         match self
@@ -69,7 +79,7 @@ impl Rules {
                     field.key.clone(),
                     field.message(keyword, &message(field, &error)),
                 ),
-                None => (String::new(), error.to_string()),
+                None => (String::new(), broken_rule(&error)),
             });
         }
         if let Value::Object(values) = values {
@@ -86,35 +96,51 @@ impl Rules {
     }
 }
 
-fn key_of(error: &jsonschema::ValidationError<'_>) -> Option<String> {
+fn key_of(error: &ValidationError<'_>) -> Option<String> {
     let path = error.instance_path().to_string();
     let first = path.strip_prefix('/')?.split('/').next()?;
     Some(first.replace("~1", "/").replace("~0", "~"))
 }
 
-fn message(field: &Field, error: &jsonschema::ValidationError<'_>) -> String {
-    let keyword = error.kind().keyword();
-    let limit = field
-        .schema
-        .get(keyword)
-        .map(ToString::to_string)
-        .unwrap_or_default();
-    match keyword {
-        "minimum" => format!("Must be greater than or equal to {limit}."),
-        "exclusiveMinimum" => format!("Must be greater than {limit}."),
-        "maximum" => format!("Must be less than or equal to {limit}."),
-        "exclusiveMaximum" => format!("Must be less than {limit}."),
-        "minLength" | "minItems" => format!("Shorter than minimum length {limit}."),
-        "maxLength" | "maxItems" => format!("Longer than maximum length {limit}."),
-        "pattern" => "String does not match expected pattern.".to_owned(),
-        "enum" | "const" => FieldKind::Choice(Vec::new()).expectation().to_owned(),
-        "type" => field.kind.expectation().to_owned(),
-        _ => {
-            let mut text = error.to_string();
-            if text.len() > 300 {
-                text = text.chars().take(300).collect::<String>() + "…";
-            }
-            text
+fn message(field: &Field, error: &ValidationError<'_>) -> String {
+    match error.kind() {
+        Kind::Enum { .. } | Kind::Constant { .. } => {
+            FieldKind::Choice(Vec::new()).expectation().to_owned()
         }
+        Kind::Type { .. } => field.kind.expectation().to_owned(),
+        _ => broken_rule(error),
+    }
+}
+
+/// Which rule is broken. Never with the value, which may be a secret or very long.
+fn broken_rule(error: &ValidationError<'_>) -> String {
+    let text = match error.kind() {
+        Kind::Minimum { limit } => format!("Must be greater than or equal to {limit}."),
+        Kind::ExclusiveMinimum { limit } => format!("Must be greater than {limit}."),
+        Kind::Maximum { limit } => format!("Must be less than or equal to {limit}."),
+        Kind::ExclusiveMaximum { limit } => format!("Must be less than {limit}."),
+        Kind::MultipleOf { multiple_of } => format!("Must be a multiple of {multiple_of}."),
+        Kind::MinLength { limit } | Kind::MinItems { limit } => {
+            format!("Shorter than minimum length {limit}.")
+        }
+        Kind::MaxLength { limit } | Kind::MaxItems { limit } => {
+            format!("Longer than maximum length {limit}.")
+        }
+        Kind::Pattern { .. }
+        | Kind::BacktrackLimitExceeded { .. }
+        | Kind::RegexEngineFailure { .. } => "String does not match expected pattern.".to_owned(),
+        Kind::UniqueItems => "Has an item twice.".to_owned(),
+        Kind::Contains => "Lacks an item that must be there.".to_owned(),
+        Kind::AnyOf { .. } | Kind::OneOfNotValid { .. } => {
+            "Fits none of the allowed forms.".to_owned()
+        }
+        Kind::OneOfMultipleValid { .. } => "Fits more than one of the allowed forms.".to_owned(),
+        Kind::Not { .. } | Kind::FalseSchema => "Is not allowed.".to_owned(),
+        Kind::PropertyNames { .. } => "Has a key that is not allowed.".to_owned(),
+        _ => error.masked_with("The value").to_string(),
+    };
+    match text.char_indices().nth(MAX_MESSAGE) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
     }
 }

@@ -126,6 +126,9 @@ pub struct Step {
     /// Values that prefill its form.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub values: Map<String, Value>,
+    /// Whether it is the step of a task that this one called, and only shown here.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_called: bool,
 }
 
 /// What the run in progress, or the next one, is to process.
@@ -175,6 +178,8 @@ pub struct Task {
     pub links: Vec<Link>,
     /// Outputs in the order in which they were made.
     pub outputs: Vec<File>,
+    /// How many tasks called one another to make it; 0 for one that a client made.
+    pub depth: u32,
     /// Words by which its owner finds it.
     pub labels: Vec<String>,
     /// Base URL of the request that made it, without a slash at the end.
@@ -200,7 +205,12 @@ pub struct NewTask {
     pub labels: Vec<String>,
     /// Base URL of the request.
     pub base_url: String,
+    /// The task that calls it, and its depth.
+    pub caller: Option<(i64, u32)>,
 }
+
+/// How deep tasks may call one another.
+pub const MAX_DEPTH: u32 = 16;
 
 /// The most labels that a task may have.
 pub const MAX_LABELS: usize = 20;
@@ -214,7 +224,9 @@ pub fn check_labels(labels: Vec<String>) -> Result<Vec<String>, String> {
     for label in labels {
         let length = label.chars().count();
         if length == 0 || length > 100 || label.chars().any(char::is_control) {
-            return Err(format!("Not a valid label: {label:?}. Expected 1 to 100 characters."));
+            return Err(format!(
+                "Not a valid label: {label:?}. Expected 1 to 100 characters."
+            ));
         }
         if !checked.contains(&label) {
             checked.push(label);
@@ -242,6 +254,8 @@ pub enum Change {
         /// Values that prefill its form.
         values: Map<String, Value>,
     },
+    /// A task that the run called has a step, as it is now.
+    StepShown(Step),
     /// The run added a link.
     LinkAdded(Link),
     /// The run ended well; `data` replaces what is kept between steps.
@@ -335,7 +349,8 @@ impl Task {
         };
         // A step posted again is told what happened to the step, not to the task.
         if let Change::StepSubmitted { step_id, .. } = &change {
-            let step = self.steps.iter().find(|step| step.step_id == *step_id);
+            let own = |step: &&Step| step.step_id == *step_id && !step.is_called;
+            let step = self.steps.iter().find(own);
             let step = step.ok_or_else(|| Refused::UnknownStep(step_id.clone()))?;
             if step.cleared {
                 return Err(Refused::Cleared(step_id.clone()));
@@ -347,9 +362,12 @@ impl Task {
         match change {
             Change::Started => self.state = Running,
             Change::Progressed(progress) => self.progress = Some(progress),
-            // A run that was lost may have added it before.
-            Change::LinkAdded(link) if self.links.contains(&link) => {}
             Change::LinkAdded(link) => {
+                let link = link.below(&self.plugin_url());
+                // A run that was lost may have added it before.
+                if self.links.contains(&link) {
+                    return Ok(Vec::new());
+                }
                 if self.links.len() >= MAX_LINKS {
                     return Err(Refused::TooMany {
                         what: "links",
@@ -363,12 +381,17 @@ impl Task {
                 step_id,
                 values,
             } => self.add_step(step, step_id, values)?,
+            Change::StepShown(step) => return Ok(self.show_step(step)),
             Change::Succeeded { data } => {
                 if let Some(data) = data {
                     self.data = data;
                 }
                 self.step = None;
-                if self.steps.iter().any(|step| !step.cleared) {
+                if self
+                    .steps
+                    .iter()
+                    .any(|step| !step.cleared && !step.is_called)
+                {
                     self.state = Waiting;
                     return Ok(vec![Steps, Details]);
                 }
@@ -420,15 +443,38 @@ impl Task {
         Ok(Vec::new())
     }
 
+    /// The plugin as the client knows it that made the task, without a slash at the end.
+    fn plugin_url(&self) -> String {
+        let segment = crate::identity::url_segment(&self.plugin);
+        format!("{}/plugins/{segment}", self.base_url)
+    }
+
+    /// A step of a called task only grows: it is added, then cleared.
+    fn show_step(&mut self, shown: Step) -> Vec<TaskEvent> {
+        match self
+            .steps
+            .iter()
+            .position(|step| step.step_id == shown.step_id)
+        {
+            Some(at) if self.steps[at].cleared || !shown.cleared => return Vec::new(),
+            Some(at) => self.steps[at].cleared = true,
+            None if self.steps.len() >= MAX_STEPS => return Vec::new(),
+            None => self.steps.push(Step {
+                is_called: true,
+                ..shown
+            }),
+        }
+        vec![TaskEvent::Steps]
+    }
+
     fn add_step(
         &mut self,
         step: String,
         step_id: String,
         values: Map<String, Value>,
     ) -> Result<(), Refused> {
-        let same = |other: &&mut Step| {
-            !other.cleared && other.step == step && other.step_id == step_id
-        };
+        let same =
+            |other: &&mut Step| !other.cleared && other.step == step && other.step_id == step_id;
         // A run that was lost may have added it before.
         if let Some(open) = self.steps.iter_mut().find(same) {
             open.values = values;
@@ -444,8 +490,7 @@ impl Task {
         if taken || !crate::plugin::is_step_id(&step_id) {
             return Err(Refused::StepId(step_id));
         }
-        let segment = crate::identity::url_segment(&self.plugin);
-        let base = format!("{}/plugins/{segment}/{}/{step_id}", self.base_url, self.id);
+        let base = format!("{}/{}/{step_id}", self.plugin_url(), self.id);
         self.steps.push(Step {
             step_id,
             step,
@@ -453,6 +498,7 @@ impl Task {
             ui_href: format!("{base}-ui/"),
             cleared: false,
             values,
+            is_called: false,
         });
         Ok(())
     }

@@ -20,6 +20,7 @@ fn task() -> Task {
         steps: Vec::new(),
         links: Vec::new(),
         outputs: Vec::new(),
+        depth: 0,
         labels: Vec::new(),
         base_url: "http://host:5005".to_owned(),
         created_at: 0,
@@ -101,14 +102,54 @@ fn step_ids_stand_once_and_in_urls() {
 #[test]
 fn what_a_lost_run_added_is_there_once_when_the_next_one_adds_it_again() {
     let mut task = task();
-    let link = Link { kind: "report".to_owned(), href: "http://host/".to_owned() };
+    let link = Link {
+        kind: "report".to_owned(),
+        href: "http://host/".to_owned(),
+    };
     for _ in 0..2 {
         task.apply(Change::Started).unwrap();
         task.apply(step("a")).unwrap();
         task.apply(Change::LinkAdded(link.clone())).unwrap();
         task.apply(Change::Lost).unwrap();
     }
-    assert_eq!((task.steps.len(), task.links.len(), task.run, task.attempts), (1, 1, 3, 2));
+    assert_eq!(
+        (task.steps.len(), task.links.len(), task.run, task.attempts),
+        (1, 1, 3, 2)
+    );
+}
+
+#[test]
+fn the_steps_of_a_called_task_are_shown_but_not_waited_for() {
+    let mut caller = task();
+    caller.apply(Change::Started).unwrap();
+    let mut shown = Step {
+        step_id: "10-a".to_owned(),
+        step: "a".to_owned(),
+        href: "http://host/x".to_owned(),
+        ui_href: "http://host/y".to_owned(),
+        cleared: false,
+        values: Map::new(),
+        is_called: false,
+    };
+    for (cleared, events) in [(false, 1), (false, 0), (true, 1), (false, 0)] {
+        shown.cleared = cleared;
+        assert_eq!(
+            caller
+                .apply(Change::StepShown(shown.clone()))
+                .unwrap()
+                .len(),
+            events
+        );
+    }
+    assert_eq!(caller.steps.len(), 1);
+    shown.step_id = "11-a".to_owned();
+    caller.apply(Change::StepShown(shown)).unwrap();
+    caller.apply(Change::Succeeded { data: None }).unwrap();
+    assert_eq!(caller.state, TaskState::Succeeded);
+    assert_eq!(
+        caller.apply(submit("11-a")),
+        Err(Refused::UnknownStep("11-a".to_owned()))
+    );
 }
 
 #[test]

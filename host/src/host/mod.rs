@@ -18,13 +18,17 @@ use tokio_util::sync::CancellationToken;
 use crate::HostError;
 use crate::launcher::{HostCommand, Launcher, Process};
 use crate::protocol::{
-    CANCELLED, Incoming, MAX_LINE, PROTOCOL, RpcError, RunAnswer, RunEvent, RunRequest,
-    UNKNOWN_METHOD, parse,
+    CANCELLED, CallRequest, Incoming, MAX_LINE, PROTOCOL, RpcError, RunAnswer, RunEvent,
+    RunRequest, UNKNOWN_METHOD, parse,
 };
 use lines::Lines;
 
 /// The longest piece of standard error that becomes one entry of a log.
 const MAX_LOG_LINE: usize = 64 * 1024;
+/// Bytes that may wait for a host that does not read.
+const MAX_OUTBOX: usize = 4 * MAX_LINE;
+/// Requests of a run that may be open at a time.
+const MAX_ASKED: usize = 16;
 /// How long a host may take to end after it closed its output.
 const EXIT_GRACE: Duration = Duration::from_secs(2);
 
@@ -35,6 +39,12 @@ pub trait RunHandler: Send + Sync {
 
     /// The run asks for a URL. The answer is what `fetch` answers in the protocol, or why not.
     fn fetch(&self, url: String) -> BoxFuture<'static, Result<Value, String>>;
+
+    /// The run calls another plugin, and waits for it. The answer is what `call` answers in the protocol,
+    /// or why not.
+    fn call(&self, _: CallRequest) -> BoxFuture<'static, Result<Value, String>> {
+        Box::pin(async { Err("other plugins cannot be called here".to_owned()) })
+    }
 }
 
 /// How a run ended.
@@ -73,6 +83,10 @@ pub(crate) struct Host {
     outbox: VecDeque<u8>,
     last_id: u64,
     pub(crate) runs: u64,
+    /// Whether it said anything about the current request.
+    pub(crate) has_spoken: bool,
+    /// Whether it answered the last request, unforced.
+    pub(crate) is_at_rest: bool,
     name: String,
 }
 
@@ -82,6 +96,7 @@ pub(crate) struct Welcome {
     pub(crate) name: String,
     pub(crate) uuid: String,
     pub(crate) args: Vec<Value>,
+    pub(crate) config: Value,
 }
 
 impl Drop for Host {
@@ -103,12 +118,13 @@ impl Drop for Host {
 }
 
 impl Host {
-    /// Starts the process and greets it.
+    /// Starts the process and greets it. `extra` are its descriptors from 3 on.
     pub(crate) async fn start(
         launcher: &Launcher,
         command: HostCommand,
         folder: PathBuf,
         welcome: &Welcome,
+        extra: Vec<OwnedFd>,
         patience: Patience,
     ) -> Result<Self, HostError> {
         let broken =
@@ -116,12 +132,13 @@ impl Host {
         let (input_reader, input) = std::io::pipe().map_err(broken)?;
         let (output, output_writer) = std::io::pipe().map_err(broken)?;
         let (errors, errors_writer) = std::io::pipe().map_err(broken)?;
-        let stdio = [
+        let mut fds: Vec<OwnedFd> = vec![
             input_reader.into(),
             output_writer.into(),
             errors_writer.into(),
         ];
-        let process = launcher.spawn(command, stdio).await?;
+        fds.extend(extra);
+        let process = launcher.spawn(command, fds).await?;
         let mut host = Self {
             process,
             folder,
@@ -131,6 +148,8 @@ impl Host {
             outbox: VecDeque::new(),
             last_id: 0,
             runs: 0,
+            has_spoken: false,
+            is_at_rest: false,
             name: welcome.name.clone(),
         };
         let params = json!({
@@ -138,7 +157,7 @@ impl Host {
             "name": welcome.name,
             "uuid": welcome.uuid,
             "args": welcome.args,
-            "config": {},
+            "config": welcome.config,
             "directory": host.folder.join("work"),
         });
         let answer = host.ask("welcome", params, patience.describe).await?;
@@ -166,6 +185,21 @@ impl Host {
     /// Asks what the module offers.
     pub(crate) async fn describe(&mut self, patience: Patience) -> Result<Value, HostError> {
         self.ask("describe", json!({}), patience.describe).await
+    }
+
+    /// Hears a host that does something else than runs, until it ends. Says how it ended.
+    pub(crate) async fn attend(&mut self) -> HostError {
+        let talk = Talk {
+            what: "its service",
+            limit: Duration::MAX,
+            handler: &Silent(self.name.clone()),
+            cancel: None,
+            task: None,
+        };
+        match self.listen(None, talk, Duration::MAX).await {
+            Ok(_) => HostError::Lost("the plugin's process was left".to_owned()),
+            Err(error) => error,
+        }
     }
 
     async fn ask(
@@ -236,9 +270,23 @@ impl Host {
         grace: Duration,
     ) -> Result<Ended, HostError> {
         self.last_id += 1;
+        self.has_spoken = false;
+        self.is_at_rest = false;
         let id = self.last_id;
         self.send(&json!({"jsonrpc": "2.0", "id": id, "method": talk.what, "params": params}))?;
-        let mut fetches = FuturesUnordered::new();
+        self.listen(Some(id), talk, grace).await
+    }
+
+    /// All that happens until the answer to this request; without one, until the host ends.
+    async fn listen(
+        &mut self,
+        id: Option<u64>,
+        talk: Talk<'_>,
+        grace: Duration,
+    ) -> Result<Ended, HostError> {
+        let exit = self.process.exited();
+        let mut exit = std::pin::pin!(exit);
+        let mut asked = FuturesUnordered::new();
         let deadline = Instant::now().checked_add(talk.limit);
         let mut ending: Option<Ending> = None;
         loop {
@@ -260,9 +308,10 @@ impl Host {
             };
             tokio::select! {
                 line = self.output.next(MAX_LINE) => match line {
-                    Ok(Some(line)) => match parse(&line) {
-                        Ok(Incoming::Answer { id: of, result }) if of == id => {
+                    Ok(Some(line)) => match self.hear(&line, talk.task) {
+                        Ok(Incoming::Answer { id: of, result }) if Some(of) == id => {
                             self.drain_errors(talk.handler);
+                            self.is_at_rest = ending.is_none();
                             return Ok(match (ending, result) {
                                 (Some(Ending { is_timeout: true, .. }), Err(_)) => Ended::TimedOut,
                                 (_, result) => Ended::Answered(result),
@@ -271,11 +320,17 @@ impl Host {
                         Ok(Incoming::Event(event)) => talk.handler.event(event),
                         Ok(Incoming::Fetch { id, url }) => {
                             let fetch = talk.handler.fetch(url);
-                            fetches.push(async move { (id, fetch.await) });
+                            asked.push(answered(id, fetch));
+                            limited(asked.len())?;
+                        }
+                        Ok(Incoming::Call { id, call }) => {
+                            let call = talk.handler.call(call);
+                            asked.push(answered(id, call));
+                            limited(asked.len())?;
                         }
                         Ok(Incoming::UnknownRequest { id, method }) => self.send(&json!({
                             "jsonrpc": "2.0", "id": id,
-                            "error": {"code": UNKNOWN_METHOD, "message": format!("unknown method {method:?}")},
+                            "error": {"code": UNKNOWN_METHOD, "message": format!("unknown method {:?}", shortened(&method, 100))},
                         }))?,
                         Ok(Incoming::Answer { .. } | Incoming::Ignored) => {}
                         Err(why) => {
@@ -294,6 +349,21 @@ impl Host {
                     }
                     Err(error) => return Err(HostError::Lost(error)),
                 },
+                // Its output may be held open by what it left behind; that must not hold up anybody.
+                _ = &mut exit => {
+                    let rest = self.rest(talk.handler, talk.task);
+                    return match (ending, rest) {
+                        (_, Some(Incoming::Answer { id: of, result })) if Some(of) == id => {
+                            Ok(Ended::Answered(result))
+                        }
+                        (Some(ending), _) => Ok(ending.into()),
+                        (None, _) => Err(HostError::Lost(format!(
+                            "the plugin's process ended during {} ({})",
+                            talk.what,
+                            self.process.exited().await
+                        ))),
+                    };
+                }
                 line = self.errors.next(MAX_LOG_LINE) => if let Ok(Some(line)) = line {
                     talk.handler.event(RunEvent::Log(text(&line)));
                 },
@@ -302,7 +372,7 @@ impl Host {
                     // The end of its output tells more than the broken pipe.
                     Err(_) => self.outbox.clear(),
                 },
-                Some((id, fetched)) = fetches.next(), if !fetches.is_empty() => self.send(&match fetched {
+                Some((id, answer)) = asked.next(), if !asked.is_empty() => self.send(&match answer {
                     Ok(result) => json!({"jsonrpc": "2.0", "id": id, "result": result}),
                     Err(message) => json!({"jsonrpc": "2.0", "id": id,
                                            "error": {"code": crate::protocol::FAILED, "message": message}}),
@@ -340,14 +410,51 @@ impl Host {
         }
         line.push('\n');
         self.outbox.extend(line.as_bytes());
+        if self.outbox.len() > MAX_OUTBOX {
+            return Err(HostError::Lost(format!(
+                "the plugin's process does not read its standard input: {} bytes wait for it",
+                self.outbox.len()
+            )));
+        }
         Ok(())
     }
 
-    /// What lies in standard error was written before the answer that was just read.
+    /// Understands a line. What is about another task than the current one is not for anybody.
+    fn hear(&mut self, line: &[u8], task: Option<(i64, i64)>) -> Result<Incoming, String> {
+        self.has_spoken = true;
+        parse(line, task.map(|(task, _)| task))
+    }
+
+    /// What lies in standard error was written before the answer that was just read. Somebody may be
+    /// writing on and on, so there is an end to it.
     fn drain_errors(&mut self, handler: &dyn RunHandler) {
-        while let Some(line) = self.errors.try_next(MAX_LOG_LINE) {
+        let mut size = 0;
+        while size < MAX_LINE {
+            let Some(line) = self.errors.try_next(MAX_LOG_LINE) else {
+                return;
+            };
+            size += line.len() + 1;
             handler.event(RunEvent::Log(text(&line)));
         }
+    }
+
+    /// What a host that has ended left in its pipes: events, and perhaps the answer.
+    fn rest(&mut self, handler: &dyn RunHandler, task: Option<(i64, i64)>) -> Option<Incoming> {
+        let mut size = 0;
+        let mut answer = None;
+        while size < MAX_LINE {
+            let Some(line) = self.output.try_next(MAX_LINE) else {
+                break;
+            };
+            size += line.len() + 1;
+            match self.hear(&line, task) {
+                Ok(Incoming::Event(event)) => handler.event(event),
+                Ok(said @ Incoming::Answer { .. }) => answer = Some(said),
+                _ => {}
+            }
+        }
+        self.drain_errors(handler);
+        answer
     }
 
     /// The host closed its output: ends it, reads what it left, says how it ended.
@@ -363,6 +470,27 @@ impl Host {
         self.drain_errors(handler);
         how
     }
+}
+
+fn limited(asked: usize) -> Result<(), HostError> {
+    match asked {
+        0..=MAX_ASKED => Ok(()),
+        _ => Err(HostError::Lost(format!(
+            "the plugin has more than {MAX_ASKED} requests open at a time"
+        ))),
+    }
+}
+
+fn shortened(text: &str, most: usize) -> String {
+    text.chars().take(most).collect()
+}
+
+/// A request of the host, with its answer to come.
+async fn answered(
+    id: Value,
+    answer: BoxFuture<'static, Result<Value, String>>,
+) -> (Value, Result<Value, String>) {
+    (id, answer.await)
 }
 
 /// What [`Host::talk`] is about.

@@ -4,8 +4,10 @@
 //! threaded runner is neither safe nor cheap (40 ms instead of 0.8 where it has much memory). So the
 //! runner starts one launcher, and that one forks.
 
+mod keeper;
 mod process;
 mod sandbox;
+mod tree;
 mod wire;
 
 use std::collections::HashMap;
@@ -15,7 +17,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{oneshot, watch};
 
-pub(crate) use process::HOST_VARIABLE;
 pub use process::launcher_main;
 use wire::{Command, Report, pair, receive, send};
 pub use wire::{Exit, HostCommand, Limits};
@@ -33,6 +34,8 @@ pub struct Launcher {
 struct Line {
     socket: Arc<OwnedFd>,
     waiting: Arc<Mutex<Waiting>>,
+    /// Reads what the launcher reports; ends when the launcher has ended, and with it all hosts.
+    reader: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Drop for Line {
@@ -40,12 +43,16 @@ impl Drop for Line {
         // The reading thread holds the socket too; this ends its read and tells the launcher.
         let _ =
             nix::sys::socket::shutdown(self.socket.as_raw_fd(), nix::sys::socket::Shutdown::Both);
+        if let Some(reader) = self.reader.take() {
+            let _ = reader.join();
+        }
     }
 }
 
 #[derive(Debug, Default)]
 struct Waiting {
     is_gone: bool,
+    has_gone: watch::Sender<bool>,
     starting: HashMap<String, oneshot::Sender<Result<i32, String>>>,
     running: HashMap<String, watch::Sender<Option<Exit>>>,
 }
@@ -85,7 +92,7 @@ impl Launcher {
         let socket = Arc::new(ours);
         let waiting = Arc::new(Mutex::new(Waiting::default()));
         let (reader, shared) = (Arc::clone(&socket), Arc::clone(&waiting));
-        std::thread::Builder::new()
+        let reader = std::thread::Builder::new()
             .name("launcher".to_owned())
             .stack_size(256 * 1024)
             .spawn(move || {
@@ -98,7 +105,11 @@ impl Launcher {
             })
             .map_err(|e| failed("cannot start a thread", &e))?;
         Ok(Self {
-            line: Arc::new(Line { socket, waiting }),
+            line: Arc::new(Line {
+                socket,
+                waiting,
+                reader: Some(reader),
+            }),
             sandbox: sandbox.into(),
         })
     }
@@ -108,11 +119,11 @@ impl Launcher {
         &self.sandbox
     }
 
-    /// Starts a host with these as its standard input, output and error.
+    /// Starts a host with these as its standard input, output and error, then descriptors 3, 4, …
     pub(crate) async fn spawn(
         &self,
         command: HostCommand,
-        stdio: [OwnedFd; 3],
+        fds: Vec<OwnedFd>,
     ) -> Result<Process, HostError> {
         let id = command.id.clone();
         let (started, start) = oneshot::channel();
@@ -125,24 +136,36 @@ impl Launcher {
             waiting.starting.insert(id.clone(), started);
             waiting.running.insert(id.clone(), ended);
         }
-        let fds = stdio.each_ref().map(AsRawFd::as_raw_fd);
-        if let Err(error) = self.send(&Command::Start(Box::new(command)), &fds) {
+        let numbers: Vec<i32> = fds.iter().map(AsRawFd::as_raw_fd).collect();
+        if let Err(error) = self.send(&Command::Start(Box::new(command)), &numbers) {
             let mut waiting = lock(&self.line.waiting);
             waiting.starting.remove(&id);
             waiting.running.remove(&id);
             return Err(HostError::Launcher(error.to_string()));
         }
-        drop(stdio);
+        drop(fds);
+        // From here on somebody owns it, also when the caller is gone before the answer.
+        let mut process = Process {
+            id,
+            pid: 0,
+            exit,
+            launcher: self.clone(),
+        };
         match start.await {
-            Ok(Ok(pid)) => Ok(Process {
-                id,
-                pid,
-                exit,
-                launcher: self.clone(),
-            }),
+            Ok(Ok(pid)) => {
+                process.pid = pid;
+                Ok(process)
+            }
             Ok(Err(error)) => Err(HostError::Start(error)),
             Err(_) => Err(HostError::Launcher("the launcher ended".to_owned())),
         }
+    }
+
+    /// Waits until the launcher has ended, which it does before the runner only if something is wrong.
+    pub async fn ended(&self) {
+        let mut gone = lock(&self.line.waiting).has_gone.subscribe();
+        // The sender lives as long as self.
+        let _ = gone.wait_for(|gone| *gone).await;
     }
 
     fn send(&self, command: &Command, fds: &[i32]) -> std::io::Result<()> {
@@ -175,6 +198,7 @@ impl Waiting {
 
     fn gone(&mut self) {
         self.is_gone = true;
+        self.has_gone.send_replace(true);
         self.starting.clear();
         for (_, ended) in self.running.drain() {
             ended.send_replace(Some(Exit::Signal(nix::libc::SIGKILL)));

@@ -1,10 +1,8 @@
-//! The launcher: a small, single-threaded process that starts hosts, confines them, and ends everything
-//! that they started. It lives as long as the runner: when the line to it closes, it kills all hosts.
+//! The launcher: a small, single-threaded process that starts hosts, each with a keeper between. It lives as
+//! long as the runner: when the line to it closes, it ends all hosts.
 
-use std::collections::{HashMap, HashSet};
-use std::ffi::CString;
+use std::collections::HashMap;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, killpg, sigprocmask};
@@ -12,11 +10,9 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, getpid, setsid};
 
-use super::sandbox;
+use super::keeper::{Image, keep, parse_report};
 use super::wire::{Command, Exit, HostCommand, Report, receive, send};
-
-/// The variable that marks the processes of a host.
-pub(crate) const HOST_VARIABLE: &str = "RUNNER_HOST";
+use super::{sandbox, tree};
 
 /// Runs the launcher on the line that is its standard input, until the runner is gone.
 ///
@@ -24,9 +20,10 @@ pub(crate) const HOST_VARIABLE: &str = "RUNNER_HOST";
 /// What the system refused at the start; later errors are reported on the line.
 pub fn launcher_main() -> std::io::Result<()> {
     let line = std::io::stdin().as_fd().try_clone_to_owned()?;
+    // What a terminal sends is for the runner, which then shuts the hosts down in order.
+    let _ = setsid();
     let mut signals = SigSet::empty();
     signals.add(Signal::SIGCHLD);
-    // A Ctrl-C on the terminal is for the runner, which then shuts the hosts down in order.
     signals.add(Signal::SIGINT);
     signals.add(Signal::SIGTERM);
     sigprocmask(SigmaskHow::SIG_BLOCK, Some(&signals), None)?;
@@ -60,14 +57,20 @@ pub fn launcher_main() -> std::io::Result<()> {
             }
         }
     }
-    launcher.kill_all();
+    tree::kill_descendants(None);
     Ok(())
 }
 
 struct Launcher {
     line: OwnedFd,
-    /// Living hosts by the pid of their first process, which leads their session.
-    hosts: HashMap<Pid, String>,
+    /// Living hosts by the pid of their keeper.
+    hosts: HashMap<Pid, Kept>,
+}
+
+struct Kept {
+    id: String,
+    /// The host itself, which leads its process group.
+    host: Pid,
 }
 
 impl Launcher {
@@ -78,12 +81,19 @@ impl Launcher {
 
     fn obey(&mut self, command: Command, fds: Vec<OwnedFd>) {
         match command {
-            Command::Start(command) => match start(&command, &fds) {
-                Ok(pid) => {
-                    self.hosts.insert(pid, command.id.clone());
+            Command::Start(command) => match start(&command, fds) {
+                Ok((keeper, host)) => {
+                    let id = command.id;
+                    self.hosts.insert(
+                        keeper,
+                        Kept {
+                            id: id.clone(),
+                            host,
+                        },
+                    );
                     self.report(&Report::Started {
-                        id: command.id,
-                        pid: pid.as_raw(),
+                        id,
+                        pid: host.as_raw(),
                     });
                 }
                 Err(error) => self.report(&Report::Failed {
@@ -92,23 +102,20 @@ impl Launcher {
                 }),
             },
             Command::Terminate { id } => {
-                if let Some(pid) = self.pid(&id) {
-                    let _ = killpg(pid, Signal::SIGTERM);
+                if let Some((_, kept)) = self.find(&id) {
+                    let _ = killpg(kept.host, Signal::SIGTERM);
                 }
             }
             Command::Kill { id } => {
-                if let Some(pid) = self.pid(&id) {
-                    kill_tree(pid, &id);
+                if let Some((keeper, _)) = self.find(&id) {
+                    let _ = kill(*keeper, Signal::SIGTERM);
                 }
             }
         }
     }
 
-    fn pid(&self, id: &str) -> Option<Pid> {
-        self.hosts
-            .iter()
-            .find(|(_, host)| *host == id)
-            .map(|(pid, _)| *pid)
+    fn find(&self, id: &str) -> Option<(&Pid, &Kept)> {
+        self.hosts.iter().find(|(_, kept)| kept.id == id)
     }
 
     fn reap(&mut self) {
@@ -119,196 +126,34 @@ impl Launcher {
                 Ok(WaitStatus::StillAlive) | Err(_) => return,
                 Ok(_) => continue,
             };
-            if let Some(id) = self.hosts.remove(&pid) {
-                kill_tree(pid, &id);
-                self.report(&Report::Exited { id, exit });
+            if let Some(kept) = self.hosts.remove(&pid) {
+                self.report(&Report::Exited { id: kept.id, exit });
             }
         }
     }
-
-    fn kill_all(&self) {
-        for (pid, id) in &self.hosts {
-            kill_tree(*pid, id);
-        }
-    }
 }
 
-/// Kills a host, its session, its descendants, and whatever else carries its mark, until nothing is left.
-fn kill_tree(leader: Pid, id: &str) {
-    // Each round can only find what was forked while the last one was killing.
-    for _ in 0..50 {
-        let doomed = processes_of(leader, id);
-        if doomed.is_empty() {
-            return;
-        }
-        for pid in doomed {
-            let _ = kill(pid, Signal::SIGKILL);
-        }
-        std::thread::yield_now();
+/// Starts a host with its keeper; answers both when the host's program was executed.
+fn start(command: &HostCommand, fds: Vec<OwnedFd>) -> Result<(Pid, Pid), String> {
+    if fds.len() < 3 {
+        return Err(format!("{} descriptors instead of 3 or more", fds.len()));
     }
-}
-
-fn processes_of(leader: Pid, id: &str) -> Vec<Pid> {
-    let Ok(entries) = std::fs::read_dir("/proc") else {
-        return vec![leader];
-    };
-    let all: Vec<(Pid, Stat)> = entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok().map(Pid::from_raw))
-        .filter_map(|pid| Some((pid, Stat::of(pid)?)))
-        .filter(|(_, stat)| !stat.is_zombie)
-        .collect();
-    let mark = format!("{HOST_VARIABLE}={id}");
-    let mut members: HashSet<Pid> = HashSet::from([leader]);
-    let me = getpid();
-    for (pid, stat) in &all {
-        let adopted = stat.parent == me && *pid != leader;
-        if stat.session == leader || (adopted && has_variable(*pid, &mark)) {
-            members.insert(*pid);
-        }
-    }
-    let mut count = 0;
-    while count != members.len() {
-        count = members.len();
-        for (pid, stat) in &all {
-            if members.contains(&stat.parent) {
-                members.insert(*pid);
-            }
-        }
-    }
-    all.into_iter()
-        .map(|(pid, _)| pid)
-        .filter(|pid| members.contains(pid))
-        .collect()
-}
-
-struct Stat {
-    parent: Pid,
-    session: Pid,
-    is_zombie: bool,
-}
-
-impl Stat {
-    /// From `/proc/<pid>/stat`, see proc(5). The name, in parentheses, may hold anything.
-    fn of(pid: Pid) -> Option<Self> {
-        let text = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
-        let text = String::from_utf8_lossy(&text);
-        let mut fields = text.rsplit_once(')')?.1.split_whitespace();
-        let state = fields.next()?;
-        let parent = fields.next()?.parse().ok()?;
-        let session = fields.nth(1)?.parse().ok()?;
-        Some(Self {
-            parent: Pid::from_raw(parent),
-            session: Pid::from_raw(session),
-            is_zombie: state == "Z" || state == "X",
-        })
-    }
-}
-
-fn has_variable(pid: Pid, mark: &str) -> bool {
-    let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-    environment
-        .split(|byte| *byte == 0)
-        .any(|variable| variable == mark.as_bytes())
-}
-
-/// Starts a host; answers when its program was executed.
-fn start(command: &HostCommand, fds: &[OwnedFd]) -> Result<Pid, String> {
-    let program = command.argv.first().ok_or("no program to start")?;
-    if fds.len() != 3 {
-        return Err(format!("{} descriptors instead of 3", fds.len()));
-    }
-    let text = |text: &[u8]| {
-        CString::new(text).map_err(|_| "an argument or variable holds a NUL byte".to_owned())
-    };
-    let argv: Vec<CString> = command
-        .argv
-        .iter()
-        .map(|a| text(a.as_bytes()))
-        .collect::<Result<_, _>>()?;
-    let environment: Vec<CString> = command
-        .environment
-        .iter()
-        .map(|(name, value)| text(format!("{name}={value}").as_bytes()))
-        .collect::<Result<_, _>>()?;
-    let directory = text(command.directory.as_os_str().as_bytes())?;
-    let (error_reader, error_writer) =
+    let image = Image::new(command)?;
+    let (reader, report) =
         std::io::pipe().map_err(|error| format!("cannot make a pipe: {error}"))?;
     let launcher = getpid();
     // SAFETY: this process has a single thread, so the child may do anything the parent could.
     match unsafe { fork() } {
         Err(error) => Err(format!("cannot fork: {error}")),
+        Ok(ForkResult::Child) => keep(command, &image, fds, report, launcher),
         Ok(ForkResult::Parent { child }) => {
-            drop(error_writer);
-            let error = std::io::read_to_string(error_reader).unwrap_or_default();
-            if error.is_empty() {
-                return Ok(child);
-            }
-            let _ = waitpid(child, None);
-            Err(format!("cannot start {program}: {error}"))
+            drop((fds, report));
+            let said = std::io::read_to_string(reader).unwrap_or_default();
+            parse_report(&said)
+                .map(|host| (child, host))
+                .inspect_err(|_| {
+                    let _ = waitpid(child, None);
+                })
         }
-        Ok(ForkResult::Child) => {
-            let error = become_host(command, fds, &argv, &environment, &directory, launcher);
-            use std::io::Write;
-            let _ = (&error_writer).write_all(error.as_bytes());
-            // SAFETY: ends the child at once, without the parent's exit handlers.
-            unsafe { nix::libc::_exit(127) }
-        }
-    }
-}
-
-/// Turns the forked child into the host. Returns only with an error.
-fn become_host(
-    command: &HostCommand,
-    fds: &[OwnedFd],
-    argv: &[CString],
-    environment: &[CString],
-    directory: &CString,
-    launcher: Pid,
-) -> String {
-    let prepare = || -> Result<(), String> {
-        setsid().map_err(|e| format!("setsid: {e}"))?;
-        #[cfg(target_os = "linux")]
-        nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(|e| format!("pdeathsig: {e}"))?;
-        if nix::unistd::getppid() != launcher {
-            return Err("the launcher is gone".to_owned());
-        }
-        for (fd, number) in fds.iter().zip(0..) {
-            // SAFETY: plain dup2; this process is about to be replaced and holds no other use of 0..2.
-            if unsafe { nix::libc::dup2(fd.as_raw_fd(), number) } < 0 {
-                return Err(format!("dup2: {}", std::io::Error::last_os_error()));
-            }
-        }
-        close_others();
-        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
-            .map_err(|e| format!("sigprocmask: {e}"))?;
-        // SAFETY: the default action needs no handler. Rust programs ignore SIGPIPE, others rely on it.
-        let _ = unsafe {
-            nix::sys::signal::signal(Signal::SIGPIPE, nix::sys::signal::SigHandler::SigDfl)
-        };
-        nix::unistd::chdir(directory.as_c_str())
-            .map_err(|e| format!("cannot enter {}: {e}", directory.to_string_lossy()))?;
-        sandbox::limit(&command.limits)?;
-        sandbox::confine(command)
-    };
-    if let Err(error) = prepare() {
-        return error;
-    }
-    match nix::unistd::execve(&argv[0], argv, environment) {
-        Ok(never) => match never {},
-        Err(nix::errno::Errno::ENOENT) => {
-            "no such file (or the interpreter in its first line does not exist)".to_owned()
-        }
-        Err(nix::errno::Errno::ENOEXEC) => "not a program for this machine".to_owned(),
-        Err(error) => error.desc().to_owned(),
-    }
-}
-
-/// Marks every descriptor but 0, 1 and 2 to be closed when the program is executed.
-fn close_others() {
-    // SAFETY: only sets flags on descriptors of this process, see close_range(2).
-    #[cfg(target_os = "linux")]
-    unsafe {
-        nix::libc::close_range(3, u32::MAX, nix::libc::CLOSE_RANGE_CLOEXEC as i32);
     }
 }

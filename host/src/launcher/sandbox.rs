@@ -62,6 +62,7 @@ pub(super) fn confine(command: &HostCommand) -> Result<(), String> {
         ABI, Access, AccessFs, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetCreatedAttr,
         Scope, path_beneath_rules,
     };
+    drop_capabilities()?;
     nix::sys::prctl::set_no_new_privs().map_err(|e| format!("cannot set no_new_privs: {e}"))?;
     let abi = ABI::V6;
     let file = AccessFs::from_file(abi);
@@ -87,6 +88,32 @@ pub(super) fn confine(command: &HostCommand) -> Result<(), String> {
     restrict().map_err(|error| format!("cannot confine the host with Landlock: {error}"))
 }
 
+/// A runner that is root gives none of its powers to plugins: with no_new_privs they stay gone.
+#[cfg(target_os = "linux")]
+fn drop_capabilities() -> Result<(), String> {
+    use caps::{CapSet, clear, drop as drop_one, has_cap};
+    if has_cap(None, CapSet::Effective, caps::Capability::CAP_SETPCAP).unwrap_or(false) {
+        for capability in caps::runtime::thread_all_supported() {
+            drop_one(None, CapSet::Bounding, capability)
+                .map_err(|error| format!("cannot drop {capability}: {error}"))?;
+        }
+    }
+    for set in [
+        CapSet::Ambient,
+        CapSet::Effective,
+        CapSet::Inheritable,
+        CapSet::Permitted,
+    ] {
+        // What there never was need not be cleared: old kernels know no ambient set.
+        if let Err(error) = clear(None, set)
+            && !matches!(set, CapSet::Ambient)
+        {
+            return Err(format!("cannot give up capabilities: {error}"));
+        }
+    }
+    Ok(())
+}
+
 /// Other systems have nothing of this; [`describe`] says so.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn confine(_: &HostCommand) -> Result<(), String> {
@@ -108,8 +135,8 @@ pub(super) fn describe() -> String {
         )
     };
     match abi {
-        1.. => format!("rlimits, no_new_privs, Landlock (ABI {abi})"),
-        _ => "rlimits, no_new_privs; this kernel has no Landlock, so plugins can read and write \
+        1.. => format!("rlimits, no capabilities, no_new_privs, Landlock (ABI {abi})"),
+        _ => "rlimits, no capabilities, no_new_privs; this kernel has no Landlock, so plugins can read and write \
               what the runner can"
             .to_owned(),
     }

@@ -12,12 +12,14 @@ use serde::{Deserialize, Serialize};
 
 /// The largest packet. The kernel's usual socket buffer takes it.
 const MAX_PACKET: usize = 128 * 1024;
+/// The most descriptors that a host gets.
+const MAX_FDS: usize = 8;
 
 /// From the runner.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Command {
-    /// Start a host. Standard input, output and error come as descriptors.
+    /// Start a host. Standard input, output, error and what it gets beyond come as descriptors.
     Start(Box<HostCommand>),
     /// Ask the process group of a host to end.
     Terminate { id: String },
@@ -117,6 +119,12 @@ pub(crate) fn send(socket: RawFd, message: &impl Serialize, fds: &[RawFd]) -> st
     let rights = [ControlMessage::ScmRights(fds)];
     let control: &[ControlMessage<'_>] = if fds.is_empty() { &[] } else { &rights };
     let parts = [IoSlice::new(&text)];
+    if fds.len() > MAX_FDS {
+        return Err(std::io::Error::other(format!(
+            "a host gets at most {MAX_FDS} descriptors, not {}",
+            fds.len()
+        )));
+    }
     loop {
         match sendmsg::<()>(socket, &parts, control, MsgFlags::MSG_NOSIGNAL, None) {
             Ok(_) => return Ok(()),
@@ -132,7 +140,7 @@ pub(crate) fn receive<T: DeserializeOwned>(
     buffer: &mut Vec<u8>,
 ) -> std::io::Result<Option<(T, Vec<OwnedFd>)>> {
     buffer.resize(MAX_PACKET, 0);
-    let mut control = nix::cmsg_space!([RawFd; 3]);
+    let mut control = nix::cmsg_space!([RawFd; MAX_FDS]);
     let (size, fds) = loop {
         let mut parts = [IoSliceMut::new(buffer)];
         match recvmsg::<()>(

@@ -1,16 +1,12 @@
 //! `runner up`: server and workers in one process.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::SocketAddr;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
-use base64::Engine;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use clap::Args;
 use runner_core::identity::url_segment;
 use runner_core::parameters::field::as_text;
@@ -24,6 +20,7 @@ use runner_worker::{StoreCache, Tools, Worker, WorkerConfig};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::instance::{self, Lock};
 use crate::settings::sources::Sources;
 use crate::settings::{Flags, Settings};
 
@@ -33,6 +30,9 @@ const MAX_ATTEMPTS: i64 = 3;
 const PLUGINS_WAIT: Duration = Duration::from_secs(4);
 /// How long a webhook may take to answer.
 const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What a second signal says.
+const INTERRUPTED: &str = "interrupted; what was running begins again at the next start";
 
 /// Each flag is a setting; more settings, as variables, stand in `.env.example`.
 #[derive(Debug, Args)]
@@ -93,9 +93,15 @@ impl Up {
         for notice in &settings.notices {
             tracing::warn!("{notice}");
         }
-        let instance = make_folder(&settings.instance)?;
-        let _lock = lock(&instance)?;
-        let token = token(&instance)?;
+        let instance = instance::make(&settings.instance)?;
+        let kept: [&Path; 3] = [&instance, &settings.database, &settings.files];
+        instance::keep_apart(&kept, &settings.plugin_folders)?;
+        let mut lock = Lock::take(&instance)?;
+        let _others = [
+            instance::lock_apart(&settings.database, &instance)?,
+            instance::lock_apart(&settings.files, &instance)?,
+        ];
+        let token = instance::token(&instance)?;
         let runner = std::env::current_exe().context("cannot find the runner's own program")?;
         // Before any other thread is started, while this process is small.
         let launcher = Launcher::start(&runner)?;
@@ -103,13 +109,14 @@ impl Up {
             .enable_all()
             .build()
             .context("cannot start the runtime")?;
-        runtime.block_on(serve(settings, instance, runner, token, launcher))
+        runtime.block_on(serve(settings, instance, &mut lock, runner, token, launcher))
     }
 }
 
 async fn serve(
     settings: Settings,
     instance: PathBuf,
+    lock: &mut Lock,
     runner: PathBuf,
     token: String,
     launcher: Launcher,
@@ -121,6 +128,7 @@ async fn serve(
     let address = listener
         .local_addr()
         .context("cannot tell the own address")?;
+    lock.tell_address(&address)?;
     let started = SystemTime::now();
     let store = Store::open(&StoreConfig {
         database: settings.database.clone(),
@@ -156,7 +164,7 @@ async fn serve(
             idle: settings.host_idle,
             max_hosts: settings.max_hosts,
         },
-        launcher,
+        launcher.clone(),
         Arc::new(StoreCache(store.clone())),
     );
     let events = Events::new();
@@ -174,6 +182,7 @@ async fn serve(
             max_parameters: settings.max_parameters,
             max_upload: settings.max_upload,
             disk_floor: settings.disk_floor,
+            route_timeout: settings.route_timeout,
             plugins_wait: PLUGINS_WAIT,
         },
     );
@@ -209,6 +218,8 @@ async fn serve(
         failed = loading => failed?,
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
+        // Without it no plugin can be started. What was running begins again at the next start.
+        () = launcher.ended() => bail!("the launcher of plugin processes ended; start the runner again"),
     }
     tracing::info!(
         "stopping; runs in progress have {} s to end",
@@ -217,7 +228,8 @@ async fn serve(
     let _ = stop.send(());
     tokio::select! {
         () = worker.stop(settings.shutdown_grace) => {}
-        _ = interrupt.recv() => bail!("interrupted; what was running begins again at the next start"),
+        _ = interrupt.recv() => bail!(INTERRUPTED),
+        _ = terminate.recv() => bail!(INTERRUPTED),
     }
     modules.close();
     server.abort();
@@ -227,11 +239,7 @@ async fn serve(
 
 /// Says where the runner is, what it offers, and how to try it.
 fn greet(address: &SocketAddr, modules: &Modules, token: &str) {
-    let shown = match address.ip().is_unspecified() {
-        true => format!("127.0.0.1:{}", address.port()),
-        false => address.to_string(),
-    };
-    let base = format!("http://{shown}");
+    let base = instance::base_url(address);
     let table = modules.table();
     let mut text = format!("runner is ready at {base}/\n");
     text.push_str(&format!("modules  {base}/modules/?token={token}\n"));
@@ -293,75 +301,7 @@ fn start_logging(level: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn make_folder(folder: &Path) -> anyhow::Result<PathBuf> {
-    fs::create_dir_all(folder)
-        .with_context(|| format!("cannot make the instance folder {}", folder.display()))?;
-    folder
-        .canonicalize()
-        .with_context(|| format!("cannot find the instance folder {}", folder.display()))
-}
-
-/// Makes sure that no other runner works in the folder. The lock ends with the process, however it ends.
-fn lock(instance: &Path) -> anyhow::Result<File> {
-    let path = instance.join("runner.lock");
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&path)
-        .with_context(|| format!("cannot open {}", path.display()))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(fs::TryLockError::WouldBlock) => {
-            let mut pid = String::new();
-            let _ = file.read_to_string(&mut pid);
-            bail!(
-                "the instance folder {} is in use by another runner (process {}); stop it, or choose another \
-                 folder with --instance-folder",
-                instance.display(),
-                pid.trim()
-            );
-        }
-        Err(fs::TryLockError::Error(error)) => {
-            return Err(error).with_context(|| format!("cannot lock {}", path.display()));
-        }
-    }
-    file.set_len(0)?;
-    writeln!(file, "{}", std::process::id())?;
-    Ok(file)
-}
-
-/// The token of the installation, made at the first start.
-fn token(instance: &Path) -> anyhow::Result<String> {
-    let path = instance.join("token");
-    match fs::read_to_string(&path) {
-        Ok(token) if token.trim().len() >= 32 => return Ok(token.trim().to_owned()),
-        Ok(_) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
-    }
-    let token = random()?;
-    let draft = instance.join(".token");
-    let _ = fs::remove_file(&draft);
-    OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&draft)
-        .and_then(|mut file| writeln!(file, "{token}"))
-        .and_then(|()| fs::rename(&draft, &path))
-        .with_context(|| format!("cannot write {}", path.display()))?;
-    Ok(token)
-}
-
 /// A name for this start, so that what an earlier one held is not taken for its own.
 fn holder() -> anyhow::Result<String> {
-    Ok(format!("{}-{}", std::process::id(), &random()?[..8]))
-}
-
-fn random() -> anyhow::Result<String> {
-    let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes).context("the system gives no random bytes")?;
-    Ok(BASE64_URL_SAFE_NO_PAD.encode(bytes))
+    Ok(format!("{}-{}", std::process::id(), &instance::random()?[..8]))
 }

@@ -161,6 +161,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "Seconds that one run of a task may take.",
     ),
     setting(
+        "ROUTE_TIMEOUT",
+        &[],
+        "60",
+        "Seconds that a plugin may take to begin its answer to a request to one of its own routes.",
+    ),
+    setting(
         "DESCRIBE_TIMEOUT",
         &[],
         "10",
@@ -195,6 +201,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
         &[],
         "python3",
         "Interpreter of Python plugins, 3.9 or newer.",
+    ),
+    setting(
+        "RUNNER_URL",
+        &[],
+        "",
+        "The runner that `runner task` and `runner plugin list` ask. Default: the one in the instance folder.",
     ),
     setting(
         "LOG_LEVEL",

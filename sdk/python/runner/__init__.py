@@ -23,27 +23,35 @@ from runner.parameters import (
     Upload,
     Url,
 )
-from runner.plugin import Output, Plugin, plugin
+from runner.plugin import Link, Output, Plugin, plugin
 from runner.signature import DefinitionError
-from runner.task import Cancelled, FetchError, Task
+from runner.task import CallError, Called, Cancelled, FetchError, RequestError, Task
+from runner.web import HttpError, Request, Response
 
 __all__ = [
     "Boolean",
+    "CallError",
+    "Called",
     "Cancelled",
     "Choice",
     "Data",
     "DefinitionError",
     "EntityError",
     "FetchError",
+    "HttpError",
     "Input",
     "Integer",
     "Json",
+    "Link",
     "List",
     "Number",
     "Output",
     "Parameter",
     "Plugin",
     "PluginRef",
+    "Request",
+    "RequestError",
+    "Response",
     "Secret",
     "Task",
     "Text",

@@ -29,7 +29,7 @@ from typing import Any, Dict, List, Optional, Tuple
 from runner.channel import Channel, Garbage, encode
 from runner.module import SDK_FOLDER, Module
 from runner.plugin import REGISTRY, Form, Plugin
-from runner.task import Cancelled, FetchError, Task
+from runner.task import Cancelled, RequestError, Task
 
 PROTOCOL = 1
 #: Codes of JSON-RPC, and ours from -32000 down.
@@ -191,11 +191,30 @@ class Host:
                 self._run(message)
             elif message["method"] == "welcome":
                 self.welcome = message.get("params") or {}
+                listener = self._listener()
                 self._answer(message["id"], {"protocol": PROTOCOL, "framing": "lines"})
                 self._load()
+                if listener is not None:
+                    self._serve_routes(listener)
             else:
                 self._load()
                 self._describe(message["id"])
+
+    def _listener(self) -> Any:
+        """The socket for requests to the own routes, where this host is there for them."""
+        config = self.welcome.get("config") or {}
+        if not config.get("web"):
+            return None
+        from runner import serving
+
+        return serving.take(config)
+
+    def _serve_routes(self, listener: Any) -> None:
+        from runner import serving
+
+        limit = int(self.welcome["config"]["web"].get("connections") or 1)
+        arguments = (listener, self.plugins, limit)
+        threading.Thread(target=serving.serve, args=arguments, name="routes", daemon=True).start()
 
     def _load(self) -> None:
         if self.loaded:
@@ -313,7 +332,7 @@ class Host:
         self.channel.send({"id": id, "method": method, "params": params})
         message = answer.get()
         if "error" in message:
-            raise FetchError((message["error"] or {}).get("message") or "no reason given")
+            raise RequestError((message["error"] or {}).get("message") or "no reason given")
         return message["result"]
 
     def _answer(self, id: Any, result: Any) -> None:

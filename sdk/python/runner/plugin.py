@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import sys
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
 
 from runner.signature import DefinitionError, Signature
+from runner.web import Route, Routes, static_folder
 
 TYPES = ("processing", "visualization", "conversion", "dataloader", "interaction")
 
@@ -53,6 +55,14 @@ class Output:
         )
         described = {"dataType": self.data_type, "contentType": kinds, "required": self.required}
         return described if self.name is None else {**described, "name": self.name}
+
+
+@dataclass(frozen=True)
+class Link:
+    """A link in the description of a plugin. A relative `href` leads to a route of its own."""
+
+    type: str
+    href: str
 
 
 class Form:
@@ -114,6 +124,8 @@ class Plugin(Form):
         self.module = module
         self.metadata = metadata
         self.steps: Dict[str, Step] = {}
+        #: Its own routes.
+        self.routes = Routes()
 
     @property
     def identifier(self) -> str:
@@ -145,6 +157,26 @@ class Plugin(Form):
 
         return declare
 
+    def route(
+        self, pattern: str, *, methods: Sequence[str] = ("GET",)
+    ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """Makes the function below answer requests below the URL of the plugin.
+
+        `{name}` takes a segment of the path, `{name:path}` the rest; they are arguments after the request.
+        """
+
+        def declare(function: Callable[..., Any]) -> Callable[..., Any]:
+            self.routes.add(Route(pattern, methods, function, _where(function)))
+            return function
+
+        return declare
+
+    def static(self, pattern: str, folder: Union[str, "os.PathLike[str]"]) -> None:
+        """Answers with the files of a folder that lies beside the file in which this is called."""
+        beside = sys._getframe(1).f_globals.get("__file__", "")
+        files = static_folder(folder, beside, self.where)
+        self.routes.add(Route(f"{pattern.rstrip('/')}/{{path:path}}", ("GET",), files, self.where))
+
     def describe(self) -> Dict[str, Any]:
         return {
             "name": self.name,
@@ -153,6 +185,7 @@ class Plugin(Form):
             **self.metadata,
             **self.form(),
             "steps": [step.describe() for step in self.steps.values()],
+            **_filled(routes=True if self.routes else None),
         }
 
 
@@ -234,8 +267,10 @@ def plugin(
 
 
 def _link(link: Any) -> Dict[str, str]:
+    if isinstance(link, Link):
+        return {"type": link.type, "href": link.href}
     if isinstance(link, Mapping) and {"type", "href"} <= set(link):
         return dict(link)
     if isinstance(link, (list, tuple)) and len(link) == 2:
         return {"type": link[0], "href": link[1]}
-    raise DefinitionError(f'a link is a pair like ("docs", "https://…"), not {link!r}')
+    raise DefinitionError(f'a link is a Link("docs", "https://…"), not {link!r}')

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Callable, Dict, Iterator, List, Mapping, Optional, Union
 
@@ -23,8 +24,39 @@ class Cancelled(BaseException):
     """
 
 
-class FetchError(Exception):
+class RequestError(Exception):
+    """The runner could not do what it was asked for."""
+
+
+class FetchError(RequestError):
     """The runner could not download a URL."""
+
+
+class CallError(RequestError):
+    """A plugin could not be called, or its task did not end well. `called` is the task, if there is one."""
+
+    def __init__(self, message: str, called: Optional[Called] = None) -> None:
+        super().__init__(message)
+        self.called = called
+
+
+@dataclass(frozen=True)
+class Called:
+    """A task that was called, as it ended."""
+
+    task: int
+    href: str
+    status: str
+    log: str
+    outputs: List[Input]
+
+    def output(self, name: str) -> Input:
+        """The output of this name. Raises KeyError."""
+        for output in self.outputs:
+            if output.name == name:
+                return output
+        names = ", ".join(repr(output.name) for output in self.outputs) or "none"
+        raise KeyError(f"the called task has no output {name!r}; it has: {names}")
 
 
 class Task:
@@ -47,6 +79,8 @@ class Task:
         self.step_id: Optional[str] = params.get("stepId")
         #: This run's own directory, empty at first, removed after the run.
         self.directory = Path(params.get("directory") or ".").absolute()
+        #: The base URL of the runner as the client knows it that made the task; no slash at the end.
+        self.base_url: str = params.get("baseUrl") or ""
         #: Kept between the runs of a task, from step to step. Anything that is JSON.
         self.data: Any = {} if params.get("data") is None else params["data"]
         #: The configuration that the module was started with.
@@ -169,12 +203,39 @@ class Task:
         self._notify("step", step=step, stepId=step_id or step, values=prefilled)
 
     def link(self, type: str, href: str) -> None:
-        """Shows a link with the task."""
+        """Shows a link with the task. A relative one leads to a route of the plugin's own."""
         self._notify("link", type=type, href=href)
 
     def fetch(self, url: str) -> Input:
         """Has the runner download `url`. Raises FetchError."""
-        return Input.from_wire(self._request("fetch", {"url": url, "task": self.id}))
+        try:
+            answer = self._request("fetch", {"url": url, "task": self.id})
+        except RequestError as error:
+            raise FetchError(str(error)) from None
+        return Input.from_wire(answer)
+
+    def call(self, plugin: str, /, **parameters: Any) -> Called:
+        """Runs another plugin as a task of its own, and waits for it; nothing else is held up meanwhile.
+
+        `plugin` is a name (the newest version is taken), an identifier or the URL of a plugin of this
+        runner; the parameters have the names that the plugin gives them on the wire (camelCase).
+        Raises CallError, also if the called task fails.
+        """
+        try:
+            params = {"plugin": plugin, "parameters": parameters, "task": self.id}
+            answer = self._request("call", params)
+        except RequestError as error:
+            raise CallError(str(error)) from None
+        called = Called(
+            task=answer["task"],
+            href=answer["href"],
+            status=answer["status"],
+            log=answer["log"],
+            outputs=[Input.from_wire(output) for output in answer["outputs"]],
+        )
+        if called.status != "SUCCESS":
+            raise CallError(f"the called task of {plugin} failed: {called.log}", called)
+        return called
 
     def _end(self) -> None:
         self._open = False

@@ -75,6 +75,21 @@ pub struct Input {
     pub url: Option<String>,
 }
 
+/// A task that was called, as it ended.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Called {
+    /// Its number.
+    pub task: u64,
+    /// Its URL.
+    pub href: String,
+    /// `SUCCESS` or `FAILURE`.
+    pub status: String,
+    /// Its log.
+    pub log: String,
+    /// Its outputs.
+    pub outputs: Vec<Input>,
+}
+
 impl Input {
     /// Opens the file.
     pub fn open(&self) -> Result<BufReader<File>, Failure> {
@@ -245,6 +260,24 @@ impl Task {
             .map_err(|error| Failure::new(format!("the answer to `fetch` is no file: {error}")))?;
         input.url.get_or_insert_with(|| url.to_owned());
         Ok(input)
+    }
+
+    /// Runs another plugin as a task of its own, and waits for it; nothing else is held up meanwhile.
+    /// `plugin` is a name (the newest version is taken), an identifier, or the URL of a plugin of this
+    /// runner. A called task that fails is a failure.
+    pub fn call(&self, plugin: &str, parameters: &Value) -> Result<Called, Failure> {
+        let params = json!({"plugin": plugin, "parameters": parameters});
+        let answer = self.connection.request("call", params)?;
+        let called: Called = serde_json::from_value(answer).map_err(|error| {
+            Failure::new(format!("the answer to `call` is not usable: {error}"))
+        })?;
+        match called.status.as_str() {
+            "SUCCESS" => Ok(called),
+            _ => Err(Failure::new(format!(
+                "the called task of {plugin} failed: {}",
+                called.log
+            ))),
+        }
     }
 
     /// Whether somebody cancelled the task. A long run looks from time to time and ends early; the

@@ -102,7 +102,7 @@ impl Pages {
         &self,
         name: &str,
         base: &BaseUrl,
-        routes: &[(&str, &str)],
+        routes: &[(&str, String, &str)],
     ) -> Result<Html<String>, ApiError> {
         self.render(
             &format!("debug/{name}.html"),
@@ -267,19 +267,13 @@ mod tests {
             "secrets are not shown"
         );
         let Html(index) = Pages::new()
-            .index(
-                &base,
-                &[("a".to_owned(), "b".to_owned(), "c".to_owned())],
-            )
+            .index(&base, &[("a".to_owned(), "b".to_owned(), "c".to_owned())])
             .unwrap();
         assert!(index.contains("<a href=\"c\">a</a>: b"), "{index}");
-        assert!(
-            index.contains("\"/prefix/static/forms.css\""),
-            "{index}"
-        );
+        assert!(index.contains("\"/prefix/static/forms.css\""), "{index}");
         for name in ["index", "routes", "frontend_debugger"] {
             let Html(page) = Pages::new()
-                .debug(name, &base, &[("/a<b>/", "GET")])
+                .debug(name, &base, &[("/a<b>/", "GET".to_owned(), "")])
                 .unwrap();
             assert!(page.contains("\"/prefix/static/debug.css\""), "{page}");
             assert!(!page.contains("<b>"), "{page}");

@@ -8,6 +8,7 @@ use axum::response::Html;
 use crate::app::App;
 use crate::base_url::BaseUrl;
 use crate::error::ApiError;
+use crate::router;
 
 /// A page, and what it may do: it runs no script but ours, and no page may show it in a frame.
 type Page = ([(HeaderName, &'static str); 2], Html<String>);
@@ -28,7 +29,8 @@ pub(crate) async fn index(State(app): State<App>, base: BaseUrl) -> Result<Page,
 
 /// `GET /debug/routes`: all routes.
 pub(crate) async fn routes(State(app): State<App>, base: BaseUrl) -> Result<Page, ApiError> {
-    Ok((HEADERS, app.0.pages.debug("routes", &base, ROUTES)?))
+    let rows = rows();
+    Ok((HEADERS, app.0.pages.debug("routes", &base, &rows)?))
 }
 
 /// `GET /debug/frontend-debugger`: a host that loads any micro frontend and exchanges messages with it.
@@ -39,5 +41,44 @@ pub(crate) async fn frontend_debugger(
     Ok((HEADERS, app.0.pages.debug("frontend_debugger", &base, &[])?))
 }
 
-/// Paths and methods of all routes.
-const ROUTES: &[(&str, &str)] = &[];
+/// Path, methods and protection of every route.
+fn rows() -> Vec<(&'static str, String, &'static str)> {
+    let mut rows: Vec<(&str, String, &str)> = Vec::new();
+    for route in router::table().iter().chain(&router::debug_table()) {
+        let protection = match route.needs_token() {
+            true => "token",
+            false => "",
+        };
+        for (path, method) in route.documented() {
+            match rows.last_mut() {
+                Some((last, methods, _)) if last == path => {
+                    methods.push_str(", ");
+                    methods.push_str(method.as_str());
+                }
+                _ => rows.push((path, method.to_string(), protection)),
+            }
+        }
+    }
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_has_every_route_once() {
+        let rows = rows();
+        for row in [
+            ("/tasks/{id}/", "GET, POST, DELETE", ""),
+            ("/modules/", "GET", "token"),
+            ("/debug/routes", "GET", ""),
+        ] {
+            let same = rows.iter().filter(|(path, ..)| *path == row.0);
+            let same: Vec<_> = same
+                .map(|(path, methods, token)| (*path, methods.as_str(), *token))
+                .collect();
+            assert_eq!(same, [row]);
+        }
+    }
+}

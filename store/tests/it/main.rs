@@ -79,6 +79,7 @@ fn new_task() -> NewTask {
         parameters,
         uploads: Vec::new(),
         labels: Vec::new(),
+        caller: None,
         base_url: "http://host:5005".to_owned(),
     }
 }

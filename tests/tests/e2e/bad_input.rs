@@ -2,5 +2,6 @@
 
 mod clients;
 mod disk;
+mod escapes;
 mod loading;
 mod running;

@@ -1,6 +1,7 @@
-//! Plugins: list, metadata, forms, runs, steps.
+//! Plugins: list, metadata, forms, runs, steps, own routes.
 
 pub(crate) mod process;
+pub(crate) mod proxy;
 pub(crate) mod steps;
 pub(crate) mod ui;
 
@@ -9,7 +10,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use runner_core::identity::url_segment;
-use runner_core::plugin::Plugin;
+use runner_core::plugin::{Link, Plugin};
 use runner_host::Provided;
 use serde_json::{Value, json};
 
@@ -86,6 +87,9 @@ pub(crate) async fn show(
     }
     let Provided { plugin, .. } = find(&app, &identifier).await?;
     let path = path_of(&plugin);
+    let own = base.path(&path);
+    let own = own.trim_end_matches('/');
+    let links: Vec<Link> = plugin.links.iter().map(|link| link.below(own)).collect();
     let metadata = json!({
         "name": plugin.identity.name(),
         "version": plugin.identity.version(),
@@ -93,7 +97,7 @@ pub(crate) async fn show(
         "description": plugin.description,
         "type": plugin.kind,
         "tags": plugin.tags,
-        "links": plugin.links,
+        "links": links,
         "entryPoint": {
             "href": base.path(&format!("{path}process/")),
             "uiHref": base.path(&format!("{path}ui/")),

@@ -26,7 +26,9 @@ pub(crate) async fn start(
     let provided = find(&app, &identifier).await?;
     require_room(&app)?;
     let mut sent = Sent::read(&app, request).await?;
-    let labels = sent.take_labels().inspect_err(|_| sent.discard_uploads(&app))?;
+    let labels = sent
+        .take_labels()
+        .inspect_err(|_| sent.discard_uploads(&app))?;
     // A client that hangs up now must not leave a task behind that no worker hears of.
     let made = tokio::spawn(make(app, base.clone(), provided, sent, labels)).await;
     let task = made.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
@@ -36,7 +38,13 @@ pub(crate) async fn start(
     ))
 }
 
-async fn make(app: App, base: BaseUrl, provided: Provided, sent: Sent, labels: Vec<String>) -> Result<i64, ApiError> {
+async fn make(
+    app: App,
+    base: BaseUrl,
+    provided: Provided,
+    sent: Sent,
+    labels: Vec<String>,
+) -> Result<i64, ApiError> {
     let inserted = match checked(&app, &sent, &provided.plugin.form.parameters) {
         Ok(parameters) => {
             let task = NewTask {
@@ -46,6 +54,7 @@ async fn make(app: App, base: BaseUrl, provided: Provided, sent: Sent, labels: V
                 uploads: sent.uploads(),
                 labels,
                 base_url: base.url(""),
+                caller: None,
             };
             app.0.store.insert_task(task).await.map_err(ApiError::from)
         }

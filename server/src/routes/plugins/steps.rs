@@ -1,6 +1,6 @@
 //! `/plugins/<identifier>/<task>/<step>-ui/` and `…-process/`: the steps of a task.
 
-use axum::extract::{Path, Request, State};
+use axum::extract::Request;
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use runner_core::parameters::{FieldErrors, Form};
@@ -12,7 +12,7 @@ use runner_store::PageWrite;
 use serde_json::Map;
 
 use super::process::checked;
-use super::{find, path_of, ui};
+use super::{path_of, ui};
 use crate::app::App;
 use crate::base_url::BaseUrl;
 use crate::body::Sent;
@@ -21,33 +21,41 @@ use crate::forms::FormPage;
 use crate::router::redirect;
 use crate::routes::Id;
 
-pub(crate) async fn dispatch(
-    State(app): State<App>,
-    base: BaseUrl,
-    path: Result<Path<(String, String, String)>, axum::extract::rejection::PathRejection>,
+/// Task and action in what follows the path of a plugin, if it is the path of a step.
+pub(super) fn parse(rest: &str) -> Option<(&str, &str)> {
+    let (task, action) = rest.strip_suffix('/').unwrap_or(rest).split_once('/')?;
+    let is_number = !task.is_empty() && task.bytes().all(|byte| byte.is_ascii_digit());
+    let is_action = action.ends_with("-ui") || action.ends_with("-process");
+    (is_number && is_action && !action.contains('/')).then_some((task, action))
+}
+
+pub(super) async fn answer(
+    app: &App,
+    base: &BaseUrl,
+    provided: Provided,
+    task: &str,
+    action: &str,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let Path((identifier, task, action)) = path.map_err(|_| ApiError::not_found())?;
-    let provided = find(&app, &identifier).await?;
-    let Id(task) = Id::parse(&task)?;
+    let Id(task) = Id::parse(task)?;
     let (step_id, is_page) = match (action.strip_suffix("-ui"), action.strip_suffix("-process")) {
         (Some(step), _) => (step, true),
         (_, Some(step)) => (step, false),
         _ => return Err(ApiError::not_found()),
     };
-    let found = Found::new(&app, provided, task, step_id).await?;
+    let found = Found::new(app, provided, task, step_id).await?;
     match (is_page, request.method()) {
         (true, &Method::GET | &Method::HEAD) => {
             let (values, errors) = ui::prefilled(&request, &found.form().parameters)?;
-            found.page(&app, &base, values, errors, false)
+            found.page(app, base, values, errors, false)
         }
         (true, &Method::POST) => {
-            let (values, errors) = ui::sent(&app, request, &found.form().parameters).await?;
+            let (values, errors) = ui::sent(app, request, &found.form().parameters).await?;
             let is_valid = errors.is_empty();
-            found.page(&app, &base, values, errors, is_valid)
+            found.page(app, base, values, errors, is_valid)
         }
         (true, _) => Err(ApiError::method_not_allowed("GET,HEAD,POST")),
-        (false, &Method::POST) => found.submit(&app, &base, request).await,
+        (false, &Method::POST) => found.submit(app, base, request).await,
         (false, _) => Err(ApiError::method_not_allowed("POST")),
     }
 }

@@ -3,8 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use runner_core::task::{Change, LogWriter, Task, TaskState};
-use runner_store::PageWrite;
+use runner_core::task::{Task, TaskState};
 use serde_json::Value;
 
 use super::{find, view};
@@ -12,9 +11,6 @@ use crate::app::App;
 use crate::base_url::BaseUrl;
 use crate::error::ApiError;
 use crate::routes::Id;
-
-/// How often a task may change under our hands before we give up: it changes at most every 100 ms.
-const ATTEMPTS: usize = 20;
 
 /// Ends a task and everything it started. What the first of "finished" and "cancelled" writes is what
 /// stands; cancelling twice is cancelling once.
@@ -26,7 +22,10 @@ pub(crate) async fn cancel(
     let task = end(&app, id).await?;
     match task.state {
         TaskState::Cancelled => Ok(Json(view(&task, &base))),
-        _ => Err(ApiError::with(StatusCode::CONFLICT, "The task has ended already.")),
+        _ => Err(ApiError::with(
+            StatusCode::CONFLICT,
+            "The task has ended already.",
+        )),
     }
 }
 
@@ -40,27 +39,19 @@ pub(crate) async fn delete(State(app): State<App>, Id(id): Id) -> Result<StatusC
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Cancels a task unless it has ended. Answers it as it is then.
+/// Cancels a task, and those that it called, unless it has ended. Answers it as it is then.
 async fn end(app: &App, id: Option<i64>) -> Result<Task, ApiError> {
-    for _ in 0..ATTEMPTS {
-        let mut task = find(app, id).await?;
-        let version = task.version;
-        let Ok(events) = task.apply(Change::Cancelled) else { return Ok(task) };
-        let mut log = LogWriter::new(task.log_length);
-        log.entry("cancelled");
-        let write = PageWrite {
-            task: &task,
-            expected_version: version,
-            events: &events,
-            uploads: &[],
-            log: &log.finish(),
-        };
-        if app.0.store.write_page_with(write).await? {
-            app.0.queue.task_ended(task.id);
-            app.0.queue.deliveries_due();
-            app.0.events.changed(task.id);
-            return find(app, id).await;
-        }
+    let id = id.ok_or_else(ApiError::task_not_found)?;
+    let ended = app
+        .0
+        .store
+        .cancel_task(id)
+        .await?
+        .ok_or_else(ApiError::task_not_found)?;
+    for task in ended {
+        app.0.queue.task_ended(task);
+        app.0.events.changed(task);
     }
-    Err(ApiError::with(StatusCode::CONFLICT, "The task changes too fast to be cancelled; try again."))
+    app.0.queue.deliveries_due();
+    find(app, Some(id)).await
 }

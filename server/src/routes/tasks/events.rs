@@ -50,7 +50,10 @@ pub(crate) async fn stream(
         has_ended: false,
     };
     let events = Sse::new(follower.events()).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
-    let unbuffered = (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+    let unbuffered = (
+        HeaderName::from_static("x-accel-buffering"),
+        HeaderValue::from_static("no"),
+    );
     Ok(([unbuffered], events).into_response())
 }
 
@@ -82,7 +85,14 @@ impl Cursor {
 
 impl std::fmt::Display for Cursor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { version, log, steps, cleared, links, outputs } = self;
+        let Self {
+            version,
+            log,
+            steps,
+            cleared,
+            links,
+            outputs,
+        } = self;
         write!(f, "{version}-{log}-{steps}-{cleared}-{links}-{outputs}")
     }
 }
@@ -102,7 +112,10 @@ impl Follower {
     fn events(self) -> impl Stream<Item = Result<Event, Infallible>> {
         futures::stream::unfold(self, |mut follower| async move {
             let (cursor, name, data) = follower.next().await?;
-            let event = Event::default().id(cursor.to_string()).event(name).data(data.to_string());
+            let event = Event::default()
+                .id(cursor.to_string())
+                .event(name)
+                .data(data.to_string());
             Some((Ok(event), follower))
         })
     }
@@ -119,7 +132,13 @@ impl Follower {
                 self.watch.changed().await;
             }
             self.is_first = false;
-            match self.app.0.store.task_since(self.task, self.cursor.log).await {
+            match self
+                .app
+                .0
+                .store
+                .task_since(self.task, self.cursor.log)
+                .await
+            {
                 Ok(Some(task)) => self.take(&task),
                 Ok(None) => self.end(json!({"reason": "the task was deleted"})),
                 Err(error) => {
@@ -170,7 +189,8 @@ impl Follower {
             }
         }
         self.cursor.version = task.version;
-        let state = json!({"state": task.state, "status": task.state.status(), "version": task.version});
+        let state =
+            json!({"state": task.state, "status": task.state.status(), "version": task.version});
         if is_new {
             self.push("state", state.clone());
         }
@@ -186,9 +206,23 @@ mod tests {
 
     #[test]
     fn a_cursor_is_read_as_it_was_written() {
-        let cursor = Cursor { version: 1, log: 2, steps: 3, cleared: 4, links: 5, outputs: 6 };
+        let cursor = Cursor {
+            version: 1,
+            log: 2,
+            steps: 3,
+            cleared: 4,
+            links: 5,
+            outputs: 6,
+        };
         assert_eq!(Cursor::parse(&cursor.to_string()), Some(cursor));
-        for wrong in ["", "1", "1-2-3-4-5", "1-2-3-4-5-6-7", "a-b-c-d-e-f", "1-2-3-4-5--6"] {
+        for wrong in [
+            "",
+            "1",
+            "1-2-3-4-5",
+            "1-2-3-4-5-6-7",
+            "a-b-c-d-e-f",
+            "1-2-3-4-5--6",
+        ] {
             assert_eq!(Cursor::parse(wrong), None, "{wrong}");
         }
     }

@@ -30,7 +30,8 @@ pub(crate) async fn list(
     let (filter, limit) =
         read(&query).map_err(|errors| ApiError::fields(Location::Query, errors))?;
     let tasks = app.0.store.tasks(&filter, limit).await?;
-    let mut page = json!({ "tasks": tasks.iter().map(|task| view(task, &base)).collect::<Vec<_>>() });
+    let mut page =
+        json!({ "tasks": tasks.iter().map(|task| view(task, &base)).collect::<Vec<_>>() });
     if let Some(last) = tasks.last().filter(|_| tasks.len() == limit as usize) {
         page["next"] = json!(base.url(&format!("/tasks/?{}", next(&query, last.id))));
     }
@@ -65,7 +66,10 @@ fn read(query: &Form) -> Result<(TaskFilter, u32), FieldErrors> {
     if query.text("state").is_some() {
         let wanted: Vec<_> = texts(query, "state").map(TaskState::parse).collect();
         if wanted.contains(&None) {
-            wrong("state", "Must be one of: queued, running, waiting, succeeded, failed, cancelled.");
+            wrong(
+                "state",
+                "Must be one of: queued, running, waiting, succeeded, failed, cancelled.",
+            );
         }
         states.retain(|state| wanted.contains(&Some(*state)));
     }
@@ -97,7 +101,11 @@ fn read(query: &Form) -> Result<(TaskFilter, u32), FieldErrors> {
         labels: texts(query, "label").map(str::to_owned).collect(),
         before,
     };
-    if errors.is_empty() { Ok((filter, limit)) } else { Err(errors) }
+    if errors.is_empty() {
+        Ok((filter, limit))
+    } else {
+        Err(errors)
+    }
 }
 
 fn view(task: &TaskSummary, base: &BaseUrl) -> Value {
@@ -137,16 +145,33 @@ mod tests {
     fn filters_are_read_and_wrong_ones_named() {
         let (filter, limit) = read(&query(&[])).unwrap();
         assert_eq!((filter.states.len(), limit), (6, 50));
-        let (filter, _) = read(&query(&[("status", "FAILURE"), ("state", "failed"), ("label", "a"), ("label", "b")])).unwrap();
+        let (filter, _) = read(&query(&[
+            ("status", "FAILURE"),
+            ("state", "failed"),
+            ("label", "a"),
+            ("label", "b"),
+        ]))
+        .unwrap();
         assert_eq!(filter.states, [TaskState::Failed]);
         assert_eq!(filter.labels, ["a", "b"]);
-        let errors = read(&query(&[("state", "x"), ("status", "x"), ("limit", "0"), ("cursor", "x")])).unwrap_err();
+        let errors = read(&query(&[
+            ("state", "x"),
+            ("status", "x"),
+            ("limit", "0"),
+            ("cursor", "x"),
+        ]))
+        .unwrap_err();
         assert_eq!(errors.len(), 4);
     }
 
     #[test]
     fn the_next_page_keeps_the_filters() {
-        let query = query(&[("label", "a b"), ("state", "failed"), ("cursor", "9"), ("x", "y")]);
+        let query = query(&[
+            ("label", "a b"),
+            ("state", "failed"),
+            ("cursor", "9"),
+            ("x", "y"),
+        ]);
         assert_eq!(next(&query, 5), "state=failed&label=a+b&cursor=5");
         assert_eq!(time(1_795_345_404_434), "2026-11-22T11:03:24.434Z");
     }

@@ -42,14 +42,20 @@ pub(crate) async fn show(
         return Err(wrong("wait", "Must be greater than or equal to 0."));
     }
     let until = Instant::now() + Duration::from_secs_f64(wait.min(MAX_WAIT));
-    #[expect(clippy::cast_possible_truncation, reason = "versions are small whole numbers")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "versions are small whole numbers"
+    )]
     let known = number_of(&query, "version")?.map(|version| version as i64);
     // Listening begins before reading, so that no change falls in between.
     let mut watch = app.0.events.watch(id.ok_or_else(ApiError::task_not_found)?);
     let mut task = find(&app, id).await?;
     let known = known.unwrap_or(task.version);
     while task.version == known && !task.state.is_finished() {
-        if tokio::time::timeout_at(until, watch.changed()).await.is_err() {
+        if tokio::time::timeout_at(until, watch.changed())
+            .await
+            .is_err()
+        {
             break;
         }
         task = find(&app, id).await?;
@@ -58,8 +64,13 @@ pub(crate) async fn show(
 }
 
 fn number_of(query: &Form, key: &str) -> Result<Option<f64>, ApiError> {
-    let Some(text) = query.text(key) else { return Ok(None) };
-    text.trim().parse().map(Some).map_err(|_| wrong(key, "Not a valid number."))
+    let Some(text) = query.text(key) else {
+        return Ok(None);
+    };
+    text.trim()
+        .parse()
+        .map(Some)
+        .map_err(|_| wrong(key, "Not a valid number."))
 }
 
 fn wrong(key: &str, message: &str) -> ApiError {
@@ -86,7 +97,11 @@ fn view(task: &Task, base: &BaseUrl) -> Value {
     links.extend(task.links.iter().map(|link| json!(link)));
     let outputs: Vec<Value> = match task.state.is_finished() {
         false => Vec::new(),
-        true => task.outputs.iter().map(|file| output_view(file, base)).collect(),
+        true => task
+            .outputs
+            .iter()
+            .map(|file| output_view(file, base))
+            .collect(),
     };
     let mut shown = json!({
         "status": task.state.status(),

@@ -1,0 +1,284 @@
+//! `runner plugin check`.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::Args;
+use runner_core::file::File;
+use runner_core::module::ModuleState;
+use runner_core::parameters::field::as_text;
+use runner_core::plugin::{FormDescription, Plugin};
+use runner_core::parameters::{FieldKind, Form, FormValue};
+use runner_core::task::TaskState;
+use runner_host::Provided;
+use serde_json::{Value, json};
+
+use crate::commands::Folders;
+use crate::live::Live;
+use crate::scratch::{Scratch, What};
+use crate::screen::{self, BAD, Exit, GOOD, WARN, indent, line, lines, note, paint};
+use crate::settings::Flags;
+use crate::trial::Trial;
+use crate::values::{Filled, shown_errors};
+
+/// Arguments of `runner plugin check`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The exit code is 1 if something is wrong; what is only worth a look does not count.
+
+Examples:
+  runner plugin check ./plugins/shout.py
+  runner plugin check ./plugins/shout --no-run")]
+pub(crate) struct Check {
+    /// The plugin's file or folder.
+    path: PathBuf,
+    /// Does not run the examples.
+    #[arg(long)]
+    no_run: bool,
+    /// Seconds that the run of an example may take.
+    #[arg(long, value_name = "SECONDS", default_value = "60")]
+    timeout: String,
+    /// Prints a JSON document instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+/// How a part of the check went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Level {
+    Ok,
+    Warning,
+    Problem,
+}
+
+impl Level {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Warning => "warning",
+            Self::Problem => "problem",
+        }
+    }
+}
+
+/// What was found, in the order in which it was looked for.
+#[derive(Debug, Default)]
+struct Report {
+    findings: Vec<(Level, String, String)>,
+    is_quiet: bool,
+}
+
+impl Report {
+    /// Adds a finding, and shows it at once.
+    fn add(&mut self, level: Level, what: &str, detail: impl Into<String>) -> anyhow::Result<()> {
+        let detail = detail.into();
+        if !self.is_quiet {
+            let mark = match level {
+                Level::Ok => paint(GOOD, "ok      "),
+                Level::Warning => paint(WARN, "warning "),
+                Level::Problem => paint(BAD, "problem "),
+            };
+            let detail = lines(&detail);
+            let (first, rest) = detail.split_once('\n').unwrap_or((&detail, ""));
+            let rest = if rest.is_empty() { String::new() } else { format!("\n{}", indent(rest, 10)) };
+            screen::print(&format!("{mark}{what}: {first}{rest}"))?;
+        }
+        self.findings.push((level, what.to_owned(), detail));
+        Ok(())
+    }
+
+    fn has_problems(&self) -> bool {
+        self.findings.iter().any(|(level, ..)| *level == Level::Problem)
+    }
+}
+
+impl Check {
+    pub(crate) fn run(&self) -> anyhow::Result<()> {
+        let flags = Flags::from([("RUN_TIMEOUT", self.timeout.clone())]);
+        let settings = Folders { plugin_folders: None }.settings(flags)?;
+        // What the plugin prints while it is loaded.
+        tracing_subscriber::fmt()
+            .with_env_filter("runner_host::host=info")
+            .with_writer(std::io::stderr)
+            .without_time()
+            .with_target(false)
+            .with_level(false)
+            .with_ansi(false)
+            .init();
+        let mut report = Report { is_quiet: self.json, ..Report::default() };
+        Scratch::with(settings, async |scratch| self.check(scratch, &mut report).await)?;
+        let is_ok = !report.has_problems();
+        if self.json {
+            let findings: Vec<Value> = report
+                .findings
+                .iter()
+                .map(|(level, what, detail)| json!({"level": level.word(), "what": what, "detail": detail}))
+                .collect();
+            screen::print_json(&json!({ "path": self.path, "ok": is_ok, "findings": findings }))?;
+        }
+        if is_ok { Ok(()) } else { Err(Exit(1).into()) }
+    }
+
+    async fn check(&self, scratch: &Scratch, report: &mut Report) -> anyhow::Result<()> {
+        let table = scratch.load(&What::Path(self.path.clone())).await?;
+        let module = table.modules.first().context("nothing was loaded")?;
+        let status = module.status();
+        if status.loader.is_empty() {
+            return report.add(Level::Problem, "module", status.reason.unwrap_or_default());
+        }
+        report.add(Level::Ok, "module", format!("{} ({})", status.name, status.loader))?;
+        if status.state != ModuleState::Running {
+            return report.add(Level::Problem, "loading", status.reason.unwrap_or_default());
+        }
+        for provided in table.plugins() {
+            self.check_plugin(scratch, provided, report).await?;
+        }
+        Ok(())
+    }
+
+    async fn check_plugin(
+        &self,
+        scratch: &Scratch,
+        provided: &Provided,
+        report: &mut Report,
+    ) -> anyhow::Result<()> {
+        let plugin = &provided.plugin;
+        let what = line(&plugin.identity.to_string());
+        let count = plugin.form.parameters.fields().len();
+        report.add(Level::Ok, &what, format!("{count} parameters, {} steps", plugin.steps.len()))?;
+        if plugin.description.is_empty() && plugin.form.help.is_empty() {
+            report.add(Level::Warning, &what, "it says neither in `description` nor in `help` what it does")?;
+        }
+        for (name, step) in &plugin.steps {
+            if let Example::Wrong(errors) = example(step) {
+                report.add(Level::Problem, &what, format!("the example of the step {name} is not valid:{errors}"))?;
+            }
+        }
+        match example(&plugin.form) {
+            Example::Wrong(errors) => {
+                report.add(Level::Problem, &what, format!("the example is not valid:{errors}"))
+            }
+            Example::None => report.add(
+                Level::Warning,
+                &what,
+                "it has no `example`: people find none in its form, and it was not run here",
+            ),
+            Example::Partial(missing) => report.add(
+                Level::Warning,
+                &what,
+                format!(
+                    "not run, as the example has no value for {missing}; try it with `runner plugin run {}`",
+                    self.path.display()
+                ),
+            ),
+            Example::Whole(_) if self.no_run => Ok(()),
+            Example::Whole(filled) => self.run_example(scratch, provided, filled, report).await,
+        }
+    }
+
+    async fn run_example(
+        &self,
+        scratch: &Scratch,
+        provided: &Provided,
+        filled: Filled,
+        report: &mut Report,
+    ) -> anyhow::Result<()> {
+        let plugin = &provided.plugin;
+        let what = line(&plugin.identity.to_string());
+        let trial = Trial::start(scratch, provided.clone(), Vec::new(), None).await?;
+        let mut live = Live::new(plugin.identity.name());
+        let ended = trial.run(filled, Vec::new(), &mut live).await;
+        live.end();
+        trial.stop().await?;
+        let ended = ended?;
+        if let Some(stuck) = ended.stuck {
+            return report.add(Level::Ok, &what, format!("its example runs as far as a step: {stuck}"));
+        }
+        let task = ended.task;
+        match task.state {
+            TaskState::Succeeded => {
+                let count = task.outputs.len();
+                report.add(Level::Ok, &what, format!("its example succeeds, with {count} outputs"))?;
+            }
+            TaskState::Cancelled => return Err(Exit(crate::scratch::INTERRUPTED).into()),
+            _ => {
+                note("");
+                return report.add(Level::Problem, &what, "its example fails; the log above says why");
+            }
+        }
+        for problem in broken_promises(plugin, &task.outputs) {
+            report.add(Level::Warning, &what, problem)?;
+        }
+        Ok(())
+    }
+}
+
+/// What the example values are worth.
+enum Example {
+    None,
+    Whole(Filled),
+    /// These required fields have no value.
+    Partial(String),
+    Wrong(String),
+}
+
+/// Checks the example values as a form would send them.
+fn example(form: &FormDescription) -> Example {
+    let parameters = &form.parameters;
+    if form.example.is_empty() && !parameters.fields().is_empty() {
+        return Example::None;
+    }
+    let mut sent = Form::default();
+    for field in parameters.fields() {
+        let is_upload = matches!(field.kind, FieldKind::Upload(_));
+        let value = form.example.get(&field.key).or_else(|| form.example.get(&field.id));
+        if let Some(value) = value.filter(|_| !is_upload) {
+            sent.push(field.key.clone(), FormValue::Text(as_text(value)));
+        }
+    }
+    let mut checked = parameters.check_form(&sent);
+    for key in form.example.keys() {
+        let is_known = parameters.fields().iter().any(|field| field.key == *key || field.id == *key);
+        if !is_known {
+            checked.errors.insert(key.clone(), vec![runner_core::parameters::UNKNOWN.to_owned()]);
+        }
+    }
+    let missing = |key: &String| {
+        let field = parameters.field(key);
+        field.is_some_and(|field| field.required && sent.all(&field.key).next().is_none())
+    };
+    let (partial, wrong): (Vec<String>, Vec<String>) = checked.errors.keys().cloned().partition(missing);
+    if !wrong.is_empty() {
+        checked.errors.retain(|key, _| wrong.contains(key));
+        return Example::Wrong(shown_errors(parameters, &checked.errors));
+    }
+    match partial.is_empty() {
+        true => Example::Whole(Filled { parameters: checked.values, uploads: Vec::new() }),
+        false => Example::Partial(partial.join(", ")),
+    }
+}
+
+/// Where `dataOutput` and the outputs differ.
+fn broken_promises(plugin: &Plugin, outputs: &[File]) -> Vec<String> {
+    let fits = |data_type: &str, content_types: &[String], file: &File| {
+        (data_type == "*" || data_type == file.data_type)
+            && (content_types.is_empty() || content_types.iter().any(|one| *one == file.content_type))
+    };
+    let mut problems = Vec::new();
+    for promise in plugin.data_output.iter().filter(|promise| promise.required) {
+        if !outputs.iter().any(|file| fits(&promise.data_type, &promise.content_type, file)) {
+            let types = promise.content_type.join(" or ");
+            problems.push(format!("it promises an output {} ({types}), and its example made none", promise.data_type));
+        }
+    }
+    for file in outputs {
+        if !plugin.data_output.iter().any(|promise| fits(&promise.data_type, &promise.content_type, file)) {
+            let File { name, data_type, content_type, .. } = file;
+            problems.push(format!(
+                "the output {name} ({data_type}, {content_type}) is not in its list of outputs, so other \
+                 plugins are not offered it"
+            ));
+        }
+    }
+    problems
+}

@@ -1,0 +1,298 @@
+//! `runner plugin run`.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use runner_core::file::File;
+use runner_core::parameters::FieldErrors;
+use runner_core::plugin::Plugin;
+use runner_core::task::TaskState;
+use runner_host::Provided;
+use runner_store::FileStore;
+use serde_json::{Value, json};
+
+use crate::commands::Folders;
+use crate::live::Live;
+use crate::scratch::{INTERRUPTED, Scratch, interrupted};
+use crate::screen::{self, BAD, Exit, GOOD, Table, WARN, WEAK, line, note, paint};
+use crate::settings::Flags;
+use crate::trial::{Ended, Trial};
+use crate::values::{Given, GivenStep, errors_json, files, shown_errors, usage};
+
+/// Arguments of `runner plugin run`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The exit code is 0 if the plugin succeeded, else 1. Its log goes to standard error, the list of its outputs \
+to standard output. Ctrl-C cancels.
+
+Examples:
+  runner plugin run hello-world -p inputStr='my input'
+  runner plugin run ./plugins/shout.py -p text=hello --output out
+  runner plugin run entity-filter --input inputFileUrl=entities.csv -p numberOfRows=10
+  runner plugin run hello-world-multi-step -p inputStr=a --step step1 inputStr=b")]
+pub(crate) struct Run {
+    /// The plugin's name (its newest version), name@version or identifier; or the path of its file or folder.
+    #[arg(value_name = "NAME_OR_PATH")]
+    plugin: PathBuf,
+    /// Which one, where the path has several.
+    #[arg(long = "plugin", value_name = "NAME")]
+    name: Option<String>,
+    /// A parameter, as it would be typed into the form.
+    #[arg(short, long = "parameter", value_name = "KEY=VALUE")]
+    parameters: Vec<String>,
+    /// A file, or a URL, for a parameter that takes data or an upload.
+    #[arg(short, long = "input", value_name = "KEY=FILE")]
+    inputs: Vec<OsString>,
+    /// A step that is submitted when the task asks for it: its id, then its values. Stands last; may be repeated.
+    #[arg(long = "step", value_name = "ID KEY=VALUE", num_args = 1..)]
+    steps: Vec<OsString>,
+    /// Folder of the outputs; a file of the same name in it is replaced [default: NAME-output]
+    #[arg(short, long, value_name = "DIR")]
+    output: Option<PathBuf>,
+    /// Seconds that a run may take [RUN_TIMEOUT, default 3600]
+    #[arg(long, value_name = "SECONDS")]
+    timeout: Option<String>,
+    #[command(flatten)]
+    folders: Folders,
+    /// Prints a JSON document instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Run {
+    pub(crate) fn run(&self) -> anyhow::Result<()> {
+        let mut given = Vec::new();
+        for text in &self.parameters {
+            given.push(Given::read(text.as_ref(), false)?);
+        }
+        for text in &self.inputs {
+            given.push(Given::read(text, true)?);
+        }
+        let steps = GivenStep::read_all(&self.steps)?;
+        let timeout = self.timeout.clone().map(|timeout| ("RUN_TIMEOUT", timeout));
+        let settings = self.folders.settings(Flags::from_iter(timeout))?;
+        Scratch::with_signals(settings, async |scratch| {
+            let prepared = tokio::select! {
+                prepared = self.prepare(scratch, &given, &steps) => prepared?,
+                () = interrupted() => return Err(Exit(INTERRUPTED).into()),
+            };
+            self.perform(prepared, given, steps).await
+        })
+    }
+
+    async fn prepare<'a>(
+        &self,
+        scratch: &'a Scratch,
+        given: &[Given],
+        steps: &[GivenStep],
+    ) -> anyhow::Result<(Provided, Trial<'a>)> {
+        let provided = scratch.find(&self.plugin, self.name.as_deref()).await?;
+        let roots = files(given.iter().chain(steps.iter().flat_map(|step| &step.values)));
+        let trial = Trial::start(scratch, provided.clone(), roots, None).await?;
+        Ok((provided, trial))
+    }
+
+    async fn perform(
+        &self,
+        (provided, trial): (Provided, Trial<'_>),
+        given: Vec<Given>,
+        steps: Vec<GivenStep>,
+    ) -> anyhow::Result<()> {
+        let plugin = &provided.plugin;
+        let filled = match trial.fill(&given).await {
+            Ok(filled) => filled,
+            Err(errors) => {
+                trial.stop().await?;
+                return self.refuse(plugin, &errors);
+            }
+        };
+        let outputs = Outputs::new(match &self.output {
+            Some(folder) => folder.clone(),
+            None => PathBuf::from(format!("{}-output", plugin.identity.name())),
+        })?;
+        let mut live = Live::new(plugin.identity.name());
+        let ended = trial.run(filled, steps, &mut live).await;
+        live.end();
+        let placed = match &ended {
+            Ok(ended) => outputs.take(trial.files(), &ended.task.outputs),
+            Err(_) => Ok(Vec::new()),
+        };
+        trial.stop().await?;
+        self.tell(plugin, &ended?, &placed?)
+    }
+
+    fn refuse(&self, plugin: &Plugin, errors: &FieldErrors) -> anyhow::Result<()> {
+        if self.json {
+            screen::print_json(&json!({
+                "plugin": plugin.identifier,
+                "state": "invalid",
+                "errors": errors_json(errors),
+            }))?;
+        }
+        let form = &plugin.form.parameters;
+        bail!(
+            "{} does not take these values:{}\nIt takes {}; `runner plugin show {}` says more.",
+            line(&plugin.identity.to_string()),
+            shown_errors(form, errors),
+            usage(form),
+            line(&self.plugin.to_string_lossy()),
+        )
+    }
+
+    fn tell(&self, plugin: &Plugin, ended: &Ended, placed: &[Placed]) -> anyhow::Result<()> {
+        let task = &ended.task;
+        let state = match &ended.stuck {
+            Some(_) => TaskState::Waiting,
+            None => task.state,
+        };
+        if self.json {
+            let outputs: Vec<Value> = placed.iter().map(|placed| placed.document()).collect();
+            screen::print_json(&json!({
+                "plugin": plugin.identifier,
+                "state": state,
+                "log": task.log,
+                "progress": task.progress,
+                "outputs": outputs,
+                "links": task.links,
+                "waitsFor": ended.stuck,
+            }))?;
+        } else {
+            let mut table = Table::default();
+            for placed in placed {
+                let (path, file) = (placed.path.display().to_string(), &placed.file);
+                let size = format!("{} bytes", file.size);
+                table.row([
+                    (&path, screen::BOLD),
+                    (&file.data_type, WEAK),
+                    (&file.content_type, WEAK),
+                    (&size, WEAK),
+                ]);
+            }
+            for link in &task.links {
+                table.row([(&link.href, screen::BOLD), (&link.kind, WEAK), ("", WEAK), ("", WEAK)]);
+            }
+            screen::print(&table.text())?;
+        }
+        let name = line(&plugin.identity.to_string());
+        match (state, &ended.stuck) {
+            (_, Some(stuck)) => note(&format!("{} {stuck}", paint(WARN, "not finished:"))),
+            (TaskState::Succeeded, _) => {
+                note(&paint(GOOD, format!("{name} succeeded")));
+                return Ok(());
+            }
+            (TaskState::Cancelled, _) => {
+                note(&paint(WARN, format!("{name} was cancelled")));
+                return Err(Exit(INTERRUPTED).into());
+            }
+            _ => note(&paint(BAD, format!("{name} failed"))),
+        }
+        Err(Exit(1).into())
+    }
+}
+
+/// Where outputs go.
+struct Outputs {
+    folder: PathBuf,
+    /// Whether it is ours to remove if nothing comes.
+    is_new: bool,
+}
+
+/// An output in its place.
+struct Placed {
+    path: PathBuf,
+    file: File,
+}
+
+impl Placed {
+    fn document(&self) -> Value {
+        json!({
+            "path": self.path,
+            "name": self.file.name,
+            "dataType": self.file.data_type,
+            "contentType": self.file.content_type,
+            "size": self.file.size,
+            "sha256": self.file.digest,
+        })
+    }
+}
+
+impl Outputs {
+    /// Makes the folder and makes sure that it can be written, before a plugin works for an hour.
+    fn new(folder: PathBuf) -> anyhow::Result<Self> {
+        let is_new = !folder.exists();
+        let unusable = || {
+            format!("cannot write outputs into {} (--output names another folder)", folder.display())
+        };
+        fs::create_dir_all(&folder).with_context(unusable)?;
+        let outputs = Self { folder: folder.clone(), is_new };
+        tempfile::Builder::new().prefix(".runner-").tempfile_in(&folder).with_context(unusable)?;
+        Ok(outputs)
+    }
+
+    /// Moves the outputs here. Two of one name get numbers.
+    fn take(&self, store: &FileStore, outputs: &[File]) -> anyhow::Result<Vec<Placed>> {
+        let mut names = BTreeSet::new();
+        let mut placed = Vec::new();
+        for file in outputs {
+            let path = self.folder.join(unique(&file.name, &mut names));
+            place(&store.path(&file.key), &path)
+                .with_context(|| format!("cannot write the output {}", path.display()))?;
+            placed.push(Placed { path, file: file.clone() });
+        }
+        Ok(placed)
+    }
+}
+
+impl Drop for Outputs {
+    fn drop(&mut self) {
+        if self.is_new {
+            // Only an empty folder can be removed so.
+            let _ = fs::remove_dir(&self.folder);
+        }
+    }
+}
+
+fn unique(name: &str, names: &mut BTreeSet<String>) -> String {
+    let (stem, extension) = match name.rsplit_once('.') {
+        Some((stem, extension)) if !stem.is_empty() => (stem, format!(".{extension}")),
+        _ => (name, String::new()),
+    };
+    let mut candidate = name.to_owned();
+    let mut number = 2;
+    while !names.insert(candidate.clone()) {
+        candidate = format!("{stem}-{number}{extension}");
+        number += 1;
+    }
+    candidate
+}
+
+/// Moves a file, whole or not at all, also to another file system. What stood there is replaced.
+fn place(from: &Path, to: &Path) -> anyhow::Result<()> {
+    if fs::rename(from, to).is_ok() {
+        return Ok(());
+    }
+    let folder = to.parent().unwrap_or(Path::new("."));
+    let mut draft = tempfile::Builder::new().prefix(".runner-").tempfile_in(folder)?;
+    std::io::copy(&mut fs::File::open(from)?, &mut draft)?;
+    let readable = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    fs::set_permissions(draft.path(), readable)?;
+    draft.persist(to)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outputs_of_one_name_get_numbers() {
+        let mut names = BTreeSet::new();
+        let given = ["a.txt", "a.txt", "a-2.txt", "b", "b", ".x", ".x"];
+        let unique = given.map(|name| unique(name, &mut names));
+        assert_eq!(unique, ["a.txt", "a-2.txt", "a-2-2.txt", "b", "b-2", ".x", ".x-2"]);
+    }
+}

@@ -1,0 +1,219 @@
+//! The instance folder: who works in it, and its token.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{Seek, Write};
+use std::net::SocketAddr;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+
+/// Held while a runner works in the folder. Its lines are the process and, as soon as it listens, its URL.
+const LOCK: &str = "runner.lock";
+
+/// Makes the folder.
+pub(crate) fn make(folder: &Path) -> anyhow::Result<PathBuf> {
+    fs::create_dir_all(folder)
+        .with_context(|| format!("cannot make the instance folder {}", folder.display()))?;
+    let folder = folder
+        .canonicalize()
+        .with_context(|| format!("cannot find the instance folder {}", folder.display()))?;
+    // It holds parameters, secrets among them, and the tags of files.
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o700))
+        .with_context(|| format!("cannot close {} to others", folder.display()))?;
+    Ok(folder)
+}
+
+/// Refuses to keep what the runner knows where plugins may read: below a plugin folder.
+pub(crate) fn keep_apart(kept: &[&Path], plugin_folders: &[PathBuf]) -> anyhow::Result<()> {
+    for folder in plugin_folders {
+        let Ok(real) = folder.canonicalize() else { continue };
+        for path in kept {
+            let existing = path.ancestors().find_map(|path| path.canonicalize().ok());
+            if existing.is_some_and(|existing| existing.starts_with(&real)) {
+                bail!(
+                    "{} lies in the plugin folder {}, where every plugin could read it: choose another place \
+                     (--instance-folder, --plugin-folders)",
+                    path.display(),
+                    folder.display()
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Makes sure that no other runner works with a file or folder outside of the instance folder.
+pub(crate) fn lock_apart(path: &Path, instance: &Path) -> anyhow::Result<Option<File>> {
+    let absolute = std::path::absolute(path)
+        .with_context(|| format!("cannot find {}", path.display()))?;
+    if absolute.starts_with(instance) {
+        return Ok(None);
+    }
+    let mut name = absolute.into_os_string();
+    name.push(".lock");
+    let path = PathBuf::from(name);
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)
+            .with_context(|| format!("cannot make {}", folder.display()))?;
+    }
+    let file = File::create(&path).with_context(|| format!("cannot open {}", path.display()))?;
+    match try_lock(&file) {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => bail!("another runner holds {}", path.display()),
+        Err(TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("cannot lock {}", path.display()))
+        }
+    }
+}
+
+/// Makes sure that no other runner works in the folder. It ends with the process, however that ends.
+#[derive(Debug)]
+pub(crate) struct Lock(File);
+
+impl Lock {
+    /// Takes the lock, or says who has it.
+    pub(crate) fn take(instance: &Path) -> anyhow::Result<Self> {
+        let path = instance.join(LOCK);
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .with_context(|| format!("cannot open {}", path.display()))?;
+        match try_lock(&file) {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => bail!(
+                "the instance folder {} is in use by another runner (process {}); stop it, or choose another \
+                 folder with --instance-folder",
+                instance.display(),
+                Holder::read(&path).pid
+            ),
+            Err(TryLockError::Error(error)) => {
+                return Err(error).with_context(|| format!("cannot lock {}", path.display()));
+            }
+        }
+        let mut lock = Self(file);
+        lock.write(&format!("{}\n", std::process::id()))?;
+        Ok(lock)
+    }
+
+    /// Tells other commands where this runner is.
+    pub(crate) fn tell_address(&mut self, address: &SocketAddr) -> anyhow::Result<()> {
+        self.write(&format!("{}\n{}\n", std::process::id(), base_url(address)))
+    }
+
+    fn write(&mut self, text: &str) -> anyhow::Result<()> {
+        let file = &mut self.0;
+        let written = file
+            .set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| file.write_all(text.as_bytes()));
+        written.with_context(|| format!("cannot write {LOCK} in the instance folder"))
+    }
+}
+
+/// Tries for a moment: another command may just be looking whether the lock is held.
+fn try_lock(file: &File) -> Result<(), TryLockError> {
+    for _ in 0..20 {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(10)),
+            other => return other,
+        }
+    }
+    file.try_lock()
+}
+
+/// The runner that works in an instance folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Holder {
+    /// Its process.
+    pub(crate) pid: String,
+    /// Where it listens, if it does already.
+    pub(crate) url: Option<String>,
+}
+
+impl Holder {
+    /// Who works in the folder now, if anybody. Takes no lock of its own for longer than a look.
+    pub(crate) fn of(instance: &Path) -> Option<Self> {
+        let path = instance.join(LOCK);
+        let file = File::open(&path).ok()?;
+        match file.try_lock_shared() {
+            Err(TryLockError::WouldBlock) => Some(Self::read(&path)),
+            _ => None,
+        }
+    }
+
+    fn read(path: &Path) -> Self {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        let mut lines = text.lines().map(|line| line.trim().to_owned());
+        Self {
+            pid: lines.next().unwrap_or_default(),
+            url: lines.next(),
+        }
+    }
+}
+
+/// The URL for people on this machine, without a slash at the end.
+pub(crate) fn base_url(address: &SocketAddr) -> String {
+    match address.ip().is_unspecified() {
+        true => format!("http://127.0.0.1:{}", address.port()),
+        false => format!("http://{address}"),
+    }
+}
+
+/// The token of the installation, made at the first start.
+pub(crate) fn token(instance: &Path) -> anyhow::Result<String> {
+    let path = instance.join("token");
+    match fs::read_to_string(&path) {
+        Ok(token) if token.trim().len() >= 32 => return Ok(token.trim().to_owned()),
+        Ok(_) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
+    let token = random()?;
+    let draft = instance.join(".token");
+    let _ = fs::remove_file(&draft);
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&draft)
+        .and_then(|mut file| writeln!(file, "{token}"))
+        .and_then(|()| fs::rename(&draft, &path))
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(token)
+}
+
+/// 256 random bits, as text.
+pub(crate) fn random() -> anyhow::Result<String> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).context("the system gives no random bytes")?;
+    Ok(BASE64_URL_SAFE_NO_PAD.encode(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_holds_the_folder_is_known_while_it_does() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(Holder::of(folder.path()), None);
+        let mut lock = Lock::take(folder.path()).unwrap();
+        let pid = std::process::id().to_string();
+        let holder = Holder { pid: pid.clone(), url: None };
+        assert_eq!(Holder::of(folder.path()), Some(holder));
+        lock.tell_address(&"0.0.0.0:5005".parse().unwrap()).unwrap();
+        let url = Some("http://127.0.0.1:5005".to_owned());
+        assert_eq!(Holder::of(folder.path()), Some(Holder { pid, url }));
+        let refused = format!("{:#}", Lock::take(folder.path()).unwrap_err());
+        assert!(refused.contains("is in use by another runner"), "{refused}");
+        drop(lock);
+        assert_eq!(Holder::of(folder.path()), None);
+    }
+}

@@ -1,0 +1,223 @@
+//! A runner for one command: plugins are loaded into a temporary instance folder, whatever runs elsewhere.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use futures::future::BoxFuture;
+use runner_host::digest::FileStat;
+use runner_host::host::Patience;
+use runner_host::modules::Table;
+use runner_host::{DescriptionCache, Launcher, Modules, ModulesConfig, Provided};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::screen::{Exit, note};
+use crate::settings::Settings;
+
+/// How long work that cannot be interrupted may go on when the command ends.
+const LAST_WORK: Duration = Duration::from_secs(2);
+/// The exit code of a command that was interrupted, as shells have it for Ctrl-C.
+pub(crate) const INTERRUPTED: u8 = 130;
+
+/// What is loaded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum What {
+    /// The plugin folders.
+    Folders,
+    /// One file or folder.
+    Path(PathBuf),
+}
+
+impl What {
+    /// A name, unless it has a slash or there is a file of this name.
+    pub(crate) fn of(name_or_path: &Path) -> Self {
+        let has_slash = name_or_path.as_os_str().as_encoded_bytes().contains(&b'/');
+        match has_slash || name_or_path.is_file() {
+            true => Self::Path(name_or_path.to_owned()),
+            false => Self::Folders,
+        }
+    }
+}
+
+/// The temporary instance folder, and what is loaded in it.
+pub(crate) struct Scratch {
+    pub(crate) settings: Settings,
+    pub(crate) modules: Arc<Modules>,
+    pub(crate) folder: PathBuf,
+}
+
+impl Scratch {
+    /// Does something with a scratch runner; Ctrl-C and SIGTERM end it. Whatever happens, hosts and folder are
+    /// gone afterwards.
+    pub(crate) fn with<T>(
+        settings: Settings,
+        work: impl AsyncFnOnce(&Scratch) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        Self::with_signals(settings, async |scratch| {
+            tokio::select! {
+                done = work(scratch) => done,
+                () = interrupted() => {
+                    note("interrupted");
+                    Err(Exit(INTERRUPTED).into())
+                }
+            }
+        })
+    }
+
+    /// As [`Scratch::with`], for work that hears [`interrupted`] itself.
+    pub(crate) fn with_signals<T>(
+        settings: Settings,
+        work: impl AsyncFnOnce(&Scratch) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        let folder = tempfile::Builder::new()
+            .prefix("runner-")
+            .tempdir()
+            .context("cannot make a temporary folder (TMPDIR names another place)")?;
+        let path = folder.path().canonicalize().context("cannot find the temporary folder")?;
+        let runner = std::env::current_exe().context("cannot find the runner's own program")?;
+        // Before any other thread is started, while this process is small.
+        let launcher = Launcher::start(&runner)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .context("cannot start the runtime")?;
+        let modules = Modules::new(
+            ModulesConfig {
+                folders: settings.plugin_folders.clone(),
+                instance: path.clone(),
+                runner,
+                python: settings.python.clone(),
+                patience: Patience {
+                    describe: settings.describe_timeout,
+                    cancel: settings.cancel_grace,
+                },
+                idle: settings.host_idle,
+                max_hosts: settings.max_hosts.max(1),
+            },
+            launcher.clone(),
+            Arc::new(NoCache),
+        );
+        let scratch = Self { settings, modules, folder: path };
+        let done = runtime.block_on(work(&scratch));
+        scratch.modules.close();
+        drop(scratch);
+        // In this order: nobody speaks to hosts any more, the hosts are gone, their folders can be removed.
+        runtime.shutdown_timeout(LAST_WORK);
+        drop(launcher);
+        drop(folder);
+        done
+    }
+
+    /// Loads modules. What is wrong with one stands in its status.
+    pub(crate) async fn load(&self, what: &What) -> anyhow::Result<Arc<Table>> {
+        match what {
+            What::Folders => self.modules.load().await?,
+            What::Path(path) => {
+                std::fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
+                self.modules.load_only(path).await?;
+            }
+        }
+        Ok(self.modules.table())
+    }
+
+    /// Loads what is asked for and finds the plugin in it: by name, `name@version` or identifier; for a path,
+    /// its only plugin, or the one named after it.
+    pub(crate) async fn find(&self, name_or_path: &Path, plugin: Option<&str>) -> anyhow::Result<Provided> {
+        let what = What::of(name_or_path);
+        let table = self.load(&what).await?;
+        match (&what, plugin) {
+            (What::Path(path), None) => match table.plugins() {
+                [only] => Ok(only.clone()),
+                [] => bail!("{} cannot be loaded: {}", path.display(), reason(&table)),
+                several => bail!(
+                    "{} has {} plugins; choose one with --plugin: {}",
+                    path.display(),
+                    several.len(),
+                    names(several)
+                ),
+            },
+            (What::Path(path), Some(name)) => named(&table, name).with_context(|| {
+                format!("{} has no plugin {name:?}; it has: {}", path.display(), names(table.plugins()))
+            }),
+            (What::Folders, _) => {
+                let name = name_or_path.to_string_lossy();
+                named(&table, &name).with_context(|| self.not_found(&table, &name))
+            }
+        }
+    }
+
+    fn not_found(&self, table: &Table, name: &str) -> String {
+        let folders: Vec<String> =
+            self.settings.plugin_folders.iter().map(|folder| folder.display().to_string()).collect();
+        let mut text = match folders.is_empty() {
+            true => format!(
+                "there is no plugin {name:?}: there are no plugin folders here (PLUGIN_FOLDERS names them)"
+            ),
+            false => format!("there is no plugin {name:?} in {}", folders.join(", ")),
+        };
+        let failed = table.modules.iter().filter(|module| module.status().reason.is_some()).count();
+        if failed > 0 {
+            text.push_str(&format!("; {failed} modules could not be loaded"));
+        }
+        text.push_str("; `runner plugin list` shows all");
+        if Path::new(name).exists() {
+            text.push_str(&format!(". The folder {name} is meant by ./{name}"));
+        }
+        text
+    }
+}
+
+/// Waits for Ctrl-C or SIGTERM.
+pub(crate) async fn interrupted() {
+    let (Ok(mut interrupt), Ok(mut terminate)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+fn named(table: &Table, name: &str) -> Option<Provided> {
+    let same = |provided: &&Provided| {
+        let plugin = &provided.plugin;
+        plugin.identifier == name || plugin.identity.to_string() == name
+    };
+    table.plugins().iter().find(same).or_else(|| table.newest(name)).cloned()
+}
+
+fn names(plugins: &[Provided]) -> String {
+    let names: Vec<String> =
+        plugins.iter().map(|provided| provided.plugin.identity.to_string()).collect();
+    names.join(", ")
+}
+
+fn reason(table: &Table) -> String {
+    let reason = table.modules.iter().find_map(|module| module.status().reason);
+    reason.unwrap_or_else(|| "it offers no plugin".to_owned())
+}
+
+/// What is known of modules lives as long as the command.
+struct NoCache;
+
+impl DescriptionCache for NoCache {
+    fn description<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Option<String>> {
+        Box::pin(async { None })
+    }
+
+    fn put_description<'a>(&'a self, _: &'a str, _: &'a str) -> BoxFuture<'a, ()> {
+        Box::pin(async {})
+    }
+
+    fn file_digest<'a>(&'a self, _: &'a FileStat) -> BoxFuture<'a, Option<String>> {
+        Box::pin(async { None })
+    }
+
+    fn put_file_digests<'a>(&'a self, _: &'a [(FileStat, String)]) -> BoxFuture<'a, ()> {
+        Box::pin(async {})
+    }
+}

@@ -1,0 +1,277 @@
+//! Runs one task with all that a serving runner has (store, queue, worker), in a scratch folder.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use runner_core::parameters::FieldErrors;
+use runner_core::plugin::Plugin;
+use runner_core::task::{Change, NewTask, Step, Task, TaskState};
+use runner_fetch::{FetchConfig, Fetcher, Proxies};
+use runner_host::Provided;
+use runner_queue::{Events, Job, Queue};
+use runner_store::{Durability, FileStore, PageWrite, Store, StoreConfig};
+use runner_worker::{Tools, Worker, WorkerConfig};
+use serde_json::Map;
+
+use crate::live::Live;
+use crate::scratch::{INTERRUPTED, Scratch, interrupted};
+use crate::screen::{Exit, line};
+use crate::values::{Desk, Filled, Given, GivenStep, shown_errors, usage};
+
+/// Part of the addresses of steps, which nobody visits.
+const BASE_URL: &str = "http://localhost";
+/// How long a cancelled run may take to end after its host was killed.
+const LAST_WORK: Duration = Duration::from_secs(3);
+
+/// Store, queue and worker for one task.
+pub(crate) struct Trial<'a> {
+    scratch: &'a Scratch,
+    provided: Provided,
+    store: Store,
+    queue: Queue,
+    events: Events,
+    fetcher: Fetcher,
+    worker: Worker,
+}
+
+/// What became of the task.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    /// The task with its whole log and its outputs.
+    pub(crate) task: Task,
+    /// Why it did not go on, where it waits for a step.
+    pub(crate) stuck: Option<String>,
+}
+
+impl<'a> Trial<'a> {
+    /// Starts the worker. `roots` are the files that inputs may be read from, beside those of the settings.
+    pub(crate) async fn start(
+        scratch: &'a Scratch,
+        provided: Provided,
+        roots: Vec<PathBuf>,
+        timeout: Option<Duration>,
+    ) -> anyhow::Result<Self> {
+        let settings = &scratch.settings;
+        let store = Store::open(&StoreConfig {
+            database: scratch.folder.join("runner.sqlite"),
+            files: scratch.folder.join("files"),
+            durability: Durability::Process,
+        })
+        .await?;
+        let fetcher = Fetcher::new(FetchConfig {
+            url_map: settings.url_map.clone(),
+            file_roots: settings.file_roots.iter().cloned().chain(roots).collect(),
+            max_size: settings.max_input,
+            proxies: Proxies::from_env(),
+            ..FetchConfig::default()
+        })?;
+        let (queue, events) = (Queue::new(), Events::new());
+        let worker = Worker::start(
+            Tools {
+                store: store.clone(),
+                queue: queue.clone(),
+                events: events.clone(),
+                modules: Arc::clone(&scratch.modules),
+                fetcher: fetcher.clone(),
+            },
+            WorkerConfig {
+                holder: "command".to_owned(),
+                concurrency: settings.concurrency,
+                run_timeout: timeout.unwrap_or(settings.run_timeout),
+                webhook_timeout: Duration::from_secs(1),
+            },
+        );
+        Ok(Self { scratch, provided, store, queue, events, fetcher, worker })
+    }
+
+    /// The content of outputs.
+    pub(crate) fn files(&self) -> &FileStore {
+        self.store.files()
+    }
+
+    /// Fills in the plugin's form. Says what is wrong, by field.
+    pub(crate) async fn fill(&self, given: &[Given]) -> Result<Filled, FieldErrors> {
+        let form = &self.provided.plugin.form.parameters;
+        self.desk().fill(form, &Map::new(), given).await
+    }
+
+    fn desk(&self) -> Desk<'_> {
+        Desk { fetcher: &self.fetcher, files: self.store.files(), folder: &self.scratch.folder }
+    }
+
+    /// Runs the task to its end, or until it asks for a step that nobody gave. Ctrl-C cancels it.
+    pub(crate) async fn run(
+        &self,
+        filled: Filled,
+        steps: Vec<GivenStep>,
+        live: &mut Live,
+    ) -> anyhow::Result<Ended> {
+        let plugin = &self.provided.plugin;
+        let id = self
+            .store
+            .insert_task(NewTask {
+                plugin: plugin.identifier.clone(),
+                digest: self.provided.module.status().sha256,
+                parameters: filled.parameters,
+                uploads: filled.uploads,
+                labels: Vec::new(),
+                base_url: BASE_URL.to_owned(),
+                caller: None,
+            })
+            .await?;
+        self.queue.push(Job { task: id, run: 1 });
+        let mut steps = VecDeque::from(steps);
+        let follow = self.follow(id, &mut steps, live);
+        let stuck = tokio::select! {
+            followed = follow => followed?,
+            () = interrupted() => {
+                live.say("cancelling; Ctrl-C again ends everything at once");
+                self.cancel(id).await?;
+                None
+            }
+        };
+        if stuck.is_some() {
+            // Nobody will come for it.
+            self.cancel(id).await?;
+        }
+        let task = self.store.task(id).await?.context("the task is gone")?;
+        if stuck.is_none() && !steps.is_empty() && task.state == TaskState::Succeeded {
+            let ids: Vec<&str> = steps.iter().map(|step| step.id.as_str()).collect();
+            live.say(&format!("the task did not ask for the steps {}", ids.join(", ")));
+        }
+        Ok(Ended { task, stuck })
+    }
+
+    /// Ends the worker and what still runs.
+    pub(crate) async fn stop(self) -> anyhow::Result<()> {
+        let grace = self.scratch.settings.cancel_grace * 2 + LAST_WORK;
+        let stopped = tokio::select! {
+            () = self.worker.stop(grace) => Ok(()),
+            () = interrupted() => Err(Exit(INTERRUPTED).into()),
+        };
+        self.store.close().await;
+        stopped
+    }
+
+    async fn cancel(&self, id: i64) -> anyhow::Result<()> {
+        for task in self.store.cancel_task(id).await?.unwrap_or_default() {
+            self.queue.task_ended(task);
+            self.events.changed(task);
+        }
+        Ok(())
+    }
+
+    /// Follows the task. `Some`: it waits for a step, and this is why nobody submits it.
+    async fn follow(
+        &self,
+        id: i64,
+        steps: &mut VecDeque<GivenStep>,
+        live: &mut Live,
+    ) -> anyhow::Result<Option<String>> {
+        let mut watch = self.events.watch(id);
+        let mut log_length = 0;
+        let mut submitted: Vec<String> = Vec::new();
+        loop {
+            let task = self.store.task_since(id, log_length).await?.context("the task is gone")?;
+            log_length += task.log.len() as u64;
+            if !task.log.is_empty() {
+                live.log(&task.log);
+            }
+            if let Some(progress) = &task.progress {
+                live.progress(progress.value, progress.start, progress.target, &progress.unit);
+            }
+            if task.state.is_finished() {
+                return Ok(None);
+            }
+            let is_waiting = task.state == TaskState::Waiting;
+            // That a called task has taken its step is seen here a moment later.
+            let open = |step: &&Step| {
+                !step.cleared && (is_waiting || step.is_called) && !submitted.contains(&step.href)
+            };
+            if let Some(step) = task.steps.iter().find(open) {
+                if let Some(stuck) = self.submit(&task, step, steps.pop_front()).await? {
+                    return Ok(Some(stuck));
+                }
+                if step.is_called {
+                    submitted.push(step.href.clone());
+                }
+                continue;
+            }
+            watch.changed().await;
+        }
+    }
+
+    /// Submits a step with the values that were given. `Some`: why not.
+    async fn submit(
+        &self,
+        task: &Task,
+        step: &Step,
+        given: Option<GivenStep>,
+    ) -> anyhow::Result<Option<String>> {
+        // A step of a task that was called is submitted there.
+        let Some((owner, step_id)) = owner_of(task, step) else {
+            bail!("the address of the step {:?} is not usable: {}", step.step_id, step.href);
+        };
+        let mut owner = match owner == task.id {
+            true => task.clone(),
+            false => self.store.task(owner).await?.context("the called task is gone")?,
+        };
+        let plugin = self.plugin_of(&owner)?;
+        let form = plugin.step(&step.step).context("the step is not part of the plugin")?;
+        let id = &step.step_id;
+        let Some(given) = given else {
+            return Ok(Some(format!(
+                "{} waits for the step {id:?} ({}), and none was given; add: --step {id} {}",
+                plugin.identity,
+                line(&form.title),
+                usage(&form.parameters).replace("-p ", "").replace("--input ", ""),
+            )));
+        };
+        if given.id != *id && given.id != step.step {
+            return Ok(Some(format!("{} waits for the step {id:?}, not for {:?}", plugin.identity, given.id)));
+        }
+        let filled = match self.desk().fill(&form.parameters, &step.values, &given.values).await {
+            Ok(filled) => filled,
+            Err(errors) => {
+                let shown = shown_errors(&form.parameters, &errors);
+                return Ok(Some(format!("the step {id:?} does not take these values:{shown}")));
+            }
+        };
+        let version = owner.version;
+        let change = Change::StepSubmitted { step_id, parameters: filled.parameters };
+        let events = owner.apply(change)?;
+        let write = PageWrite {
+            task: &owner,
+            expected_version: version,
+            events: &events,
+            uploads: &filled.uploads,
+            log: "",
+        };
+        if !self.store.write_page_with(write).await? {
+            bail!("the task changed while the step was submitted");
+        }
+        self.queue.push(Job { task: owner.id, run: owner.run });
+        self.events.changed(owner.id);
+        Ok(None)
+    }
+
+    fn plugin_of(&self, task: &Task) -> anyhow::Result<Arc<Plugin>> {
+        let table = self.scratch.modules.table();
+        let provided = table.plugin(&task.plugin);
+        let provided = provided.with_context(|| format!("the plugin {} is not loaded", task.plugin))?;
+        Ok(Arc::clone(&provided.plugin))
+    }
+}
+
+/// The task that a step belongs to, and its id there.
+fn owner_of(task: &Task, step: &Step) -> Option<(i64, String)> {
+    if !step.is_called {
+        return Some((task.id, step.step_id.clone()));
+    }
+    let mut segments = step.href.trim_end_matches('/').rsplit('/');
+    let step_id = segments.next()?.strip_suffix("-process")?.to_owned();
+    Some((segments.next()?.parse().ok()?, step_id))
+}

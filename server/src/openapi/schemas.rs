@@ -1,0 +1,315 @@
+//! The JSON that is answered, as schemas.
+
+use std::collections::BTreeMap;
+
+use runner_core::task::TaskState;
+use serde_json::{Value, json};
+
+/// All schemas that do not depend on plugins.
+pub(super) fn all() -> BTreeMap<String, Value> {
+    let states = TaskState::ALL.map(TaskState::as_str);
+    let schemas = [
+        ("Error", error()),
+        (
+            "Root",
+            object(json!({"title": {"type": "string"}}), &["title"]),
+        ),
+        (
+            "PluginList",
+            object(json!({"plugins": array("PluginSummary")}), &["plugins"]),
+        ),
+        ("PluginSummary", plugin_summary()),
+        ("Plugin", plugin()),
+        ("EntryPoint", entry_point()),
+        ("DataInput", data_input()),
+        ("DataOutput", data_output()),
+        ("PluginDependency", plugin_dependency()),
+        ("Link", link()),
+        ("Task", task()),
+        ("TaskState", json!({"type": "string", "enum": states})),
+        (
+            "TaskStatus",
+            json!({"type": "string", "enum": ["PENDING", "SUCCESS", "FAILURE", "UNKNOWN"]}),
+        ),
+        ("Progress", progress()),
+        ("Step", step()),
+        ("Output", output()),
+        ("Event", event()),
+        ("TaskList", task_list()),
+        ("TaskSummary", task_summary()),
+        ("Subscription", subscription()),
+        ("ModuleList", module_list()),
+        ("Module", module()),
+        ("Licenses", licenses()),
+        ("Component", component()),
+    ];
+    schemas
+        .map(|(name, schema)| (name.to_owned(), schema))
+        .into()
+}
+
+/// An object; what is not required may be absent.
+fn object(properties: Value, required: &[&str]) -> Value {
+    json!({"type": "object", "properties": properties, "required": required})
+}
+
+/// An object that has these keys only, all of them.
+fn closed(properties: Value) -> Value {
+    let required: Vec<_> = properties
+        .as_object()
+        .into_iter()
+        .flat_map(|all| all.keys())
+        .collect();
+    json!({"type": "object", "required": required, "additionalProperties": false, "properties": properties})
+}
+
+fn reference(name: &str) -> Value {
+    json!({"$ref": format!("#/components/schemas/{name}")})
+}
+
+fn array(name: &str) -> Value {
+    json!({"type": "array", "items": reference(name)})
+}
+
+fn strings() -> Value {
+    json!({"type": "array", "items": {"type": "string"}})
+}
+
+fn error() -> Value {
+    let fields = json!({"type": "object", "additionalProperties": strings()});
+    let properties = json!({
+        "code": {"type": "integer", "description": "The status, again."},
+        "status": {"type": "string", "description": "The status in words."},
+        "message": {"type": "string", "description": "What was wrong and what was expected."},
+        "errors": {
+            "type": "object",
+            "description": "What is wrong, by place and field.",
+            "properties": {"form": fields, "query": fields, "json": {"anyOf": [fields, strings()]}},
+            "additionalProperties": false,
+        },
+    });
+    object(properties, &["code", "status"])
+}
+
+fn plugin_summary() -> Value {
+    closed(json!({
+        "apiRoot": {"type": "string", "format": "uri", "description": "Where its metadata is; ends in a slash."},
+        "description": {"type": "string"},
+        "identifier": {"type": "string", "examples": ["hello-world@v0-2-1"]},
+        "name": {"type": "string"},
+        "tags": strings(),
+        "version": {"type": "string"},
+    }))
+}
+
+fn plugin() -> Value {
+    closed(json!({
+        "name": {"type": "string"},
+        "version": {"type": "string", "description": "PEP 440."},
+        "title": {"type": "string"},
+        "description": {"type": "string"},
+        "type": {"type": "string", "enum": ["processing", "visualization", "conversion", "dataloader", "interaction"]},
+        "tags": strings(),
+        "links": array("Link"),
+        "entryPoint": reference("EntryPoint"),
+    }))
+}
+
+fn entry_point() -> Value {
+    closed(json!({
+        "href": {"type": "string", "format": "uri-reference", "description": "Where its parameters are posted."},
+        "uiHref": {"type": "string", "format": "uri-reference", "description": "Where its form is shown."},
+        "pluginDependencies": array("PluginDependency"),
+        "dataInput": array("DataInput"),
+        "dataOutput": array("DataOutput"),
+    }))
+}
+
+fn data_input() -> Value {
+    closed(json!({
+        "dataType": {"type": "string", "examples": ["entity/list"]},
+        "contentType": strings(),
+        "parameter": {"type": "string", "description": "Key of the parameter."},
+        "required": {"type": "boolean"},
+    }))
+}
+
+fn data_output() -> Value {
+    let properties = json!({
+        "dataType": {"type": "string", "examples": ["entity/list"]},
+        "contentType": strings(),
+        "required": {"type": "boolean", "description": "Whether it is always made."},
+        "name": {"type": "string"},
+    });
+    object(properties, &["dataType", "contentType", "required"])
+}
+
+fn plugin_dependency() -> Value {
+    let properties = json!({
+        "parameter": {"type": "string", "description": "Key of the parameter."},
+        "required": {"type": "boolean"},
+        "tags": strings(),
+        "name": {"type": "string"},
+        "version": {"type": "string"},
+    });
+    object(properties, &["parameter", "required", "tags"])
+}
+
+fn link() -> Value {
+    closed(json!({"type": {"type": "string"}, "href": {"type": "string"}}))
+}
+
+fn task() -> Value {
+    let properties = json!({
+        "status": reference("TaskStatus"),
+        "state": reference("TaskState"),
+        "plugin": {"type": "string", "description": "Identifier of the plugin."},
+        "version": {"type": "integer", "description": "Counts the changes; for `wait`."},
+        "labels": strings(),
+        "log": {"type": "string"},
+        "progress": reference("Progress"),
+        "steps": array("Step"),
+        "outputs": array("Output"),
+        "links": array("Link"),
+    });
+    object(
+        properties,
+        &[
+            "status", "state", "plugin", "version", "labels", "log", "outputs", "links",
+        ],
+    )
+}
+
+fn progress() -> Value {
+    closed(json!({
+        "value": {"type": "number"},
+        "start": {"type": "number"},
+        "target": {"type": "number"},
+        "unit": {"type": "string"},
+    }))
+}
+
+fn step() -> Value {
+    closed(json!({
+        "href": {"type": "string", "format": "uri", "description": "Where its form is posted."},
+        "uiHref": {"type": "string", "format": "uri", "description": "Where its form is shown."},
+        "stepId": {"type": "string"},
+        "cleared": {"type": "boolean", "description": "Whether it was submitted, or is no longer wanted."},
+    }))
+}
+
+fn output() -> Value {
+    closed(json!({
+        "href": {"type": "string", "format": "uri"},
+        "dataType": {"type": "string"},
+        "contentType": {"type": "string"},
+        "name": {"type": "string"},
+    }))
+}
+
+/// One event of a stream.
+fn event() -> Value {
+    closed(json!({
+        "id": {"type": "string", "description": "Where to go on: for `Last-Event-ID`."},
+        "event": {"type": "string", "enum": ["state", "log", "progress", "steps", "link", "output", "end"]},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+    }))
+}
+
+fn task_list() -> Value {
+    let properties = json!({
+        "tasks": array("TaskSummary"),
+        "next": {"type": "string", "format": "uri", "description": "The next page; absent on the last."},
+    });
+    object(properties, &["tasks"])
+}
+
+fn task_summary() -> Value {
+    let properties = json!({
+        "id": {"type": "integer"},
+        "href": {"type": "string", "format": "uri"},
+        "plugin": {"type": "string", "description": "Identifier of the plugin."},
+        "state": reference("TaskState"),
+        "status": reference("TaskStatus"),
+        "labels": strings(),
+        "createdAt": {"type": "string", "format": "date-time"},
+        "finishedAt": {"type": "string", "format": "date-time"},
+        "progress": reference("Progress"),
+    });
+    object(
+        properties,
+        &[
+            "id",
+            "href",
+            "plugin",
+            "state",
+            "status",
+            "labels",
+            "createdAt",
+        ],
+    )
+}
+
+fn subscription() -> Value {
+    json!({
+        "type": "object",
+        "required": ["command", "webhookHref"],
+        "additionalProperties": false,
+        "properties": {
+            "command": {"type": "string", "enum": ["subscribe", "unsubscribe"]},
+            "webhookHref": {"type": "string", "format": "uri", "pattern": "^https?://", "maxLength": 2000,
+                "description": "Posted to with `source` and `event` in its query.",
+                "examples": ["http://backend:9090/update"]},
+            "event": {"type": ["string", "null"], "enum": ["status", "steps", "details", null],
+                "description": "Which changes; all if left out."},
+        },
+    })
+}
+
+fn module_list() -> Value {
+    let properties = json!({"modules": array("Module"), "sandbox": {"type": "string", "description": "How hosts are confined on this machine."}});
+    object(properties, &["modules", "sandbox"])
+}
+
+fn module() -> Value {
+    let properties = json!({
+        "name": {"type": "string"},
+        "path": {"type": "string"},
+        "loader": {"type": "string"},
+        "sha256": {"type": "string", "description": "Empty until it was read."},
+        "size": {"type": "integer"},
+        "uuid": {"type": "string", "format": "uuid"},
+        "state": {"type": "string", "enum": ["INIT", "RUNNING", "FINALIZING", "EXITED"]},
+        "reason": {"type": "string"},
+        "plugins": strings(),
+        "sandbox": {"type": "string"},
+        "hosts": {"type": "array", "items": {"type": "integer"}, "description": "Pids of its hosts that wait for work."},
+    });
+    object(
+        properties,
+        &[
+            "name", "path", "loader", "sha256", "size", "uuid", "state", "plugins", "sandbox",
+            "hosts",
+        ],
+    )
+}
+
+fn licenses() -> Value {
+    closed(json!({
+        "name": {"type": "string"},
+        "version": {"type": "string"},
+        "license": {"type": "string", "description": "An SPDX expression."},
+        "components": array("Component"),
+    }))
+}
+
+fn component() -> Value {
+    let properties = json!({
+        "name": {"type": "string"},
+        "version": {"type": "string"},
+        "kind": {"type": "string", "enum": ["rust", "web"]},
+        "license": {"type": "string", "description": "An SPDX expression."},
+        "repository": {"type": "string"},
+    });
+    object(properties, &["name", "version", "kind", "license"])
+}

@@ -1,0 +1,182 @@
+use super::*;
+
+use std::collections::BTreeSet;
+
+use axum::http::Method;
+
+use crate::router;
+
+const SNAPSHOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/openapi/snapshot.json");
+
+fn plugin(description: Value) -> Plugin {
+    Plugin::new(serde_json::from_value(description).unwrap()).unwrap()
+}
+
+/// Every kind of parameter, a file that must be there, a step, names that are awkward.
+fn fixtures() -> Vec<Plugin> {
+    vec![
+        plugin(json!({
+            "name": "every kind", "version": "v1.0.0", "title": "Every kind", "description": "Has all parameters.",
+            "help": "Runs *nothing*.", "example": {"text": "a"},
+            "parameters": {"type": "object", "required": ["text", "nRows"], "$defs": {"pair": {"type": "array", "maxItems": 2}}, "properties": {
+                "text": {"type": "string", "title": "Text", "x-multiline": true, "x-messages": {"required": "!"}},
+                "secret": {"type": "string", "writeOnly": true},
+                "nRows": {"type": "integer", "minimum": 1, "x-id": "rows"},
+                "factor": {"type": "number", "exclusiveMinimum": 0, "default": 0.5},
+                "flag": {"type": "boolean", "default": false},
+                "choice": {"enum": ["a", "b"], "x-labels": {"a": "The first"}, "default": "a"},
+                "list": {"type": "array", "items": {"type": "integer"}},
+                "url": {"type": "string", "format": "uri"},
+                "data": {"type": "string", "format": "uri", "x-data": {"dataType": "entity/list", "contentType": ["text/csv"]}},
+                "plugin": {"type": "string", "format": "uri", "x-plugin": {"tags": ["qasm-2"]}},
+                "file": {"type": "string", "format": "binary", "x-data": {"dataType": "*", "contentType": ["text/csv", "application/json"]}},
+                "json": {"type": "object", "title": "Any", "properties": {"pair": {"$ref": "#/$defs/pair"}}},
+                "a/b": {"type": "string"},
+            }},
+            "steps": [{"step": "confirm", "title": "Confirm", "parameters": {"type": "object", "required": ["sure"], "properties": {"sure": {"type": "boolean"}}}}],
+        })),
+        plugin(json!({
+            "name": "needs-file", "version": "1.0.0",
+            "parameters": {"type": "object", "required": ["file"], "properties": {
+                "file": {"type": "string", "format": "binary"}}},
+        })),
+        plugin(json!({"name": "nothing", "version": "1.0"})),
+        plugin(json!({"name": "nothing", "version": "1-0"})),
+    ]
+}
+
+fn fixture_document() -> Value {
+    let plugins = fixtures();
+    let mut document = document(plugins.iter());
+    document["info"]["version"] = json!("0.0.0");
+    serde_json::to_value(WithServer::new(&document, "http://localhost:5005")).unwrap()
+}
+
+#[test]
+fn every_route_is_documented() {
+    let document = document(std::iter::empty());
+    let mut expected = BTreeSet::new();
+    for route in router::table() {
+        for (path, method) in route.documented() {
+            let operation = &document["paths"][*path][method.as_str().to_lowercase()];
+            assert!(operation.is_object(), "{method} {path} is not documented");
+            let has_token = operation.get("security").is_some();
+            assert_eq!(has_token, route.needs_token(), "{method} {path}");
+            expected.insert((*path, method.clone()));
+        }
+    }
+    let paths = document["paths"].as_object().unwrap();
+    let documented = paths.iter().flat_map(|(path, item)| {
+        let methods = item.as_object().unwrap().keys();
+        methods.map(move |method| {
+            (
+                path.as_str(),
+                Method::from_bytes(method.to_uppercase().as_bytes()).unwrap(),
+            )
+        })
+    });
+    assert_eq!(documented.collect::<BTreeSet<_>>(), expected);
+}
+
+#[test]
+fn the_document_of_fixtures_is_as_it_was() {
+    let text = serde_json::to_string_pretty(&fixture_document()).unwrap() + "\n";
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(SNAPSHOT, &text).unwrap();
+    }
+    let expected = std::fs::read_to_string(SNAPSHOT).unwrap_or_default();
+    let line = text
+        .lines()
+        .zip(expected.lines())
+        .position(|(is, was)| is != was);
+    assert!(
+        text == expected,
+        "{SNAPSHOT} differs from line {:?} on. If it should, write it anew with UPDATE=1 cargo test \
+         -p runner-server openapi",
+        line.map(|line| line + 1)
+    );
+}
+
+#[test]
+fn references_lead_somewhere_and_ids_are_unique() {
+    let document = fixture_document();
+    let mut references = Vec::new();
+    collect(&document, "$ref", &mut references);
+    assert!(references.len() > 100);
+    for reference in references {
+        let pointer = percent_encoding::percent_decode_str(reference.trim_start_matches('#'));
+        let pointer = pointer.decode_utf8().unwrap();
+        assert!(document.pointer(&pointer).is_some(), "{reference}");
+    }
+    let mut ids = Vec::new();
+    collect(&document["paths"], "operationId", &mut ids);
+    let unique: BTreeSet<_> = ids.iter().collect();
+    assert_eq!(unique.len(), ids.len());
+    for operation in operations(&document) {
+        assert!(operation["summary"].is_string() && operation["operationId"].is_string());
+        let tag = operation["tags"][0].as_str().unwrap();
+        let mut tags = document["tags"].as_array().unwrap().iter();
+        assert!(tags.any(|known| known["name"] == tag), "{tag}");
+    }
+}
+
+#[test]
+fn plugins_that_take_files_take_no_other_bodies() {
+    let document = fixture_document();
+    let body = |path: &str| {
+        let content = &document["paths"][path]["post"]["requestBody"]["content"];
+        content
+            .as_object()
+            .unwrap()
+            .keys()
+            .map(String::as_str)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        body("/plugins/needs-file@1-0-0/process/"),
+        ["multipart/form-data"]
+    );
+    assert_eq!(body("/plugins/every%20kind@v1-0-0/process/").len(), 3);
+    let schemas = &document["components"]["schemas"];
+    assert!(schemas["every_kind.v1-0-0.form"]["properties"]["file"].is_object());
+    assert!(schemas["every_kind.v1-0-0.json"]["properties"]["file"].is_null());
+}
+
+#[test]
+fn a_document_is_made_once_for_a_state_of_the_modules() {
+    let kept = Kept::default();
+    let table = Arc::new(Table::default());
+    let first = kept.of(&table);
+    assert!(Arc::ptr_eq(&first, &kept.of(&table)));
+    assert!(!Arc::ptr_eq(&first, &kept.of(&Arc::new(Table::default()))));
+    let text = with_server(&first, "https://example.org/runner");
+    let document: Value = serde_json::from_slice(&text).unwrap();
+    assert_eq!(document, openapi(&table, "https://example.org/runner"));
+    assert_eq!(document["openapi"], "3.1.0");
+    assert_eq!(
+        document["servers"],
+        json!([{"url": "https://example.org/runner"}])
+    );
+}
+
+fn operations(document: &Value) -> impl Iterator<Item = &Value> {
+    let paths = document["paths"].as_object().unwrap().values();
+    paths.flat_map(|item| item.as_object().unwrap().values())
+}
+
+fn collect<'a>(value: &'a Value, wanted: &str, found: &mut Vec<&'a str>) {
+    match value {
+        Value::Object(object) => {
+            for (key, value) in object {
+                match value {
+                    Value::String(text) if key == wanted => found.push(text),
+                    value => collect(value, wanted, found),
+                }
+            }
+        }
+        Value::Array(values) => values
+            .iter()
+            .for_each(|value| collect(value, wanted, found)),
+        _ => {}
+    }
+}

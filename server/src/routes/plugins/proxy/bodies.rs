@@ -1,0 +1,205 @@
+//! Bodies on their way between client and plugin.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use hyper::body::Incoming;
+use runner_host::Visit;
+use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
+
+/// Who is to do something next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// To send more of the body.
+    Client,
+    /// To take the body, or to answer.
+    Plugin,
+}
+
+/// How far the body of a request has come.
+#[derive(Debug, Clone)]
+pub(super) struct Transfer(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+struct State {
+    turn: Turn,
+    since: Instant,
+    is_too_large: bool,
+}
+
+impl Default for Transfer {
+    fn default() -> Self {
+        let state = State {
+            turn: Turn::Plugin,
+            since: Instant::now(),
+            is_too_large: false,
+        };
+        Self(Arc::new(Mutex::new(state)))
+    }
+}
+
+impl Transfer {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_turn_of(&self, turn: Turn) {
+        let mut state = self.state();
+        (state.turn, state.since) = (turn, Instant::now());
+    }
+
+    /// Whether the body was larger than its limit.
+    pub(super) fn is_too_large(&self) -> bool {
+        self.state().is_too_large
+    }
+
+    /// Waits until somebody has done nothing for so long, and says who.
+    pub(super) async fn stalled(&self, patience: Duration) -> Turn {
+        loop {
+            let (turn, since) = {
+                let state = self.state();
+                (state.turn, state.since)
+            };
+            if since.elapsed() >= patience {
+                return turn;
+            }
+            tokio::time::sleep_until(since + patience).await;
+        }
+    }
+}
+
+/// The body of a request, on its way to the plugin.
+pub(super) struct Sent {
+    body: Body,
+    /// Bytes that may still come.
+    left: u64,
+    transfer: Transfer,
+}
+
+impl Sent {
+    pub(super) fn new(body: Body, limit: u64, transfer: Transfer) -> Self {
+        Self {
+            body,
+            left: limit,
+            transfer,
+        }
+    }
+}
+
+impl http_body::Body for Sent {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let this = self.get_mut();
+        let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(context) else {
+            this.transfer.is_turn_of(Turn::Client);
+            return Poll::Pending;
+        };
+        this.transfer.is_turn_of(Turn::Plugin);
+        let size = match &frame {
+            Some(Ok(frame)) => frame.data_ref().map_or(0, Bytes::len),
+            _ => 0,
+        };
+        match this.left.checked_sub(size as u64) {
+            Some(left) => {
+                this.left = left;
+                Poll::Ready(frame)
+            }
+            None => {
+                this.transfer.state().is_too_large = true;
+                let problem = std::io::Error::other("the body is larger than its limit");
+                Poll::Ready(Some(Err(axum::Error::new(problem))))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// The body of an answer, on its way to the client. With it ends the connection.
+pub(super) struct Received {
+    body: Incoming,
+    _connection: AbortOnDropHandle<()>,
+    _visit: Visit,
+}
+
+impl Received {
+    pub(super) fn new(body: Incoming, connection: AbortOnDropHandle<()>, visit: Visit) -> Self {
+        Self {
+            body,
+            _connection: connection,
+            _visit: visit,
+        }
+    }
+}
+
+impl http_body::Body for Received {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = ready!(Pin::new(&mut self.get_mut().body).poll_frame(context));
+        if let Some(Err(error)) = &frame {
+            tracing::warn!("a plugin broke off its answer: {error}");
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::StreamExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_is_waited_for_is_known() {
+        let patience = Duration::from_millis(20);
+        let transfer = Transfer::default();
+        assert_eq!(transfer.stalled(patience).await, Turn::Plugin);
+        let body = Body::from_stream(futures::stream::pending::<Result<Bytes, std::io::Error>>());
+        let mut sent = Body::new(Sent::new(body, 9, transfer.clone())).into_data_stream();
+        assert!(futures::poll!(sent.next()).is_pending());
+        assert_eq!(transfer.stalled(patience).await, Turn::Client);
+    }
+
+    #[tokio::test]
+    async fn a_body_ends_at_its_limit() {
+        let transfer = Transfer::default();
+        let mut sent =
+            Body::new(Sent::new(Body::from("1234"), 4, transfer.clone())).into_data_stream();
+        assert_eq!(sent.next().await.unwrap().unwrap(), "1234");
+        assert!(!transfer.is_too_large());
+        let mut sent =
+            Body::new(Sent::new(Body::from("12345"), 4, transfer.clone())).into_data_stream();
+        assert!(sent.next().await.unwrap().is_err());
+        assert!(transfer.is_too_large());
+    }
+}

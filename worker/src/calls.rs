@@ -1,0 +1,205 @@
+//! A run calls another plugin and waits for it. The call is a task of its own.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use runner_core::file::plain_name;
+use runner_core::identity::url_segment;
+use runner_core::task::{Change, MAX_DEPTH, NewTask, Step, Task};
+use runner_host::Provided;
+use runner_host::protocol::CallRequest;
+use runner_queue::Job;
+use runner_store::StoreError;
+use serde_json::{Value, json};
+
+use crate::Shared;
+use crate::slots::Slot;
+use crate::state::RunState;
+
+/// What a call needs to know of the run that makes it.
+#[derive(Clone)]
+pub(crate) struct Caller {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) state: Arc<RunState>,
+    pub(crate) slot: Slot,
+    pub(crate) task: i64,
+    pub(crate) depth: u32,
+    pub(crate) base_url: String,
+    pub(crate) labels: Vec<String>,
+    /// Where the outputs of the called task are put for the run to read.
+    pub(crate) inputs: PathBuf,
+}
+
+impl Caller {
+    /// Calls a plugin and answers how it ended, with its outputs.
+    pub(crate) async fn call(self, call: CallRequest) -> Result<Value, String> {
+        if self.depth >= MAX_DEPTH {
+            return Err(format!(
+                "plugins call one another more than {MAX_DEPTH} deep: {} is not called",
+                call.plugin
+            ));
+        }
+        let provided = self.find(&call.plugin)?;
+        let checked = provided.plugin.form.parameters.check_json(call.parameters);
+        let parameters = checked.into_result().map_err(|errors| {
+            let errors = errors
+                .iter()
+                .map(|(key, texts)| format!("{key}: {}", texts.join(" ")));
+            let errors = errors.collect::<Vec<_>>().join("; ");
+            format!(
+                "the parameters for {} are wrong: {errors}",
+                provided.plugin.identifier
+            )
+        })?;
+        let tools = &self.shared.tools;
+        let called = tools
+            .store
+            .insert_task(NewTask {
+                plugin: provided.plugin.identifier.clone(),
+                digest: provided.module.status().sha256,
+                parameters,
+                uploads: Vec::new(),
+                labels: self.labels.clone(),
+                base_url: self.base_url.clone(),
+                caller: Some((self.task, self.depth)),
+            })
+            .await
+            .map_err(|error| error.to_string())?;
+        let unfinished = Unfinished {
+            shared: Arc::clone(&self.shared),
+            task: Some(called),
+        };
+        tools.queue.push_first(Job {
+            task: called,
+            run: 1,
+        });
+        self.slot.give_back();
+        let ended = self.wait(called).await;
+        self.slot.take_again().await;
+        let task = ended.map_err(|error| error.to_string())?;
+        unfinished.is_over();
+        let task = task.ok_or_else(|| format!("the called task {called} was deleted"))?;
+        self.answer(&task)
+    }
+
+    /// A plugin by identifier, by name (then the newest), or by its URL at this runner.
+    fn find(&self, wanted: &str) -> Result<Provided, String> {
+        let own = format!("{}/plugins/", self.base_url);
+        let name = match wanted
+            .strip_prefix(&own)
+            .or_else(|| wanted.strip_prefix("/plugins/"))
+        {
+            Some(rest) => rest
+                .split('/')
+                .next()
+                .unwrap_or_default()
+                .replace("%40", "@")
+                .replace("%20", " "),
+            None if wanted.contains("://") => {
+                return Err(format!(
+                    "{wanted} is not a plugin of this runner ({own}…): call others over HTTP"
+                ));
+            }
+            None => wanted.to_owned(),
+        };
+        let table = self.shared.tools.modules.table();
+        let found = table.plugin(&name).or_else(|| table.newest(&name));
+        found
+            .cloned()
+            .ok_or_else(|| format!("there is no plugin {wanted:?} to call"))
+    }
+
+    /// Waits for the end of the called task, and shows its steps as steps of the caller.
+    async fn wait(&self, called: i64) -> Result<Option<Task>, StoreError> {
+        let tools = &self.shared.tools;
+        let mut watch = tools.events.watch(called);
+        loop {
+            let Some(task) = tools.store.task(called).await? else {
+                return Ok(None);
+            };
+            for step in &task.steps {
+                let step_id = format!("{called}-{}", step.step_id);
+                self.state.show_step(Change::StepShown(Step {
+                    step_id,
+                    ..step.clone()
+                }));
+            }
+            if task.state.is_finished() {
+                return Ok(Some(task));
+            }
+            watch.changed().await;
+        }
+    }
+
+    fn answer(&self, task: &Task) -> Result<Value, String> {
+        let files = self.shared.tools.store.files();
+        let mut outputs = Vec::with_capacity(task.outputs.len());
+        for (number, file) in task.outputs.iter().enumerate() {
+            let name = format!("called-{}-{number}-{}", task.id, plain_name(&file.name));
+            let path = self.inputs.join(name);
+            place(&files.path(&file.key), &path)
+                .map_err(|error| format!("the output {} cannot be read: {error}", file.name))?;
+            let tag = url_segment(&file.tag);
+            outputs.push(json!({
+                "path": path,
+                "name": file.name,
+                "dataType": file.data_type,
+                "contentType": file.content_type,
+                "size": file.size,
+                "url": format!("{}/files/{}/?file-id={tag}", self.base_url, file.id),
+            }));
+        }
+        Ok(json!({
+            "task": task.id,
+            "href": format!("{}/tasks/{}/", self.base_url, task.id),
+            "status": task.state.status(),
+            "log": task.log,
+            "outputs": outputs,
+        }))
+    }
+}
+
+/// Makes a stored file readable for a run.
+pub(crate) fn place(stored: &Path, path: &Path) -> std::io::Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    // The store may lie on another file system.
+    std::fs::hard_link(stored, path).or_else(|_| std::fs::copy(stored, path).map(drop))
+}
+
+/// A called task whose caller waits. When the caller's run ends before it, it is cancelled.
+struct Unfinished {
+    shared: Arc<Shared>,
+    task: Option<i64>,
+}
+
+impl Unfinished {
+    fn is_over(mut self) {
+        self.task = None;
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        let Some(task) = self.task else { return };
+        // When the worker stops, the task goes on at the next start, as its caller does.
+        if self.shared.abort.is_cancelled() {
+            return;
+        }
+        let shared = Arc::clone(&self.shared);
+        tokio::spawn(async move {
+            match shared.tools.store.cancel_task(task).await {
+                Ok(Some(ended)) => {
+                    for task in ended {
+                        shared.tools.queue.task_ended(task);
+                        shared.tools.events.changed(task);
+                    }
+                    shared.tools.queue.deliveries_due();
+                }
+                Ok(None) => {}
+                Err(error) => tracing::error!(task, "a called task cannot be cancelled: {error}"),
+            }
+        });
+    }
+}

@@ -1,0 +1,212 @@
+//! The middle of a run: its host, its inputs, what the plugin does, its outputs.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use runner_core::plugin::FormDescription;
+use runner_core::task::Task;
+use runner_host::protocol::{FAILED, RpcError, RunRequest};
+use runner_host::{Lease, Provided, RunEnd, RunFolder};
+use serde_json::{Map, Value};
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use crate::calls::Caller;
+use crate::run::{Outcome, write};
+use crate::slots::Slot;
+use crate::state::{Handler, RunState};
+use crate::{Shared, inputs, outputs};
+
+/// How often a run in progress is written, at most.
+const FLUSH: Duration = Duration::from_millis(100);
+/// How many hosts may end before they hear of a run.
+const MAX_HOSTS: usize = 3;
+
+/// What a run is made of.
+pub(crate) struct Execution<'a> {
+    pub(crate) shared: &'a Arc<Shared>,
+    pub(crate) task: &'a Task,
+    pub(crate) provided: &'a Provided,
+    pub(crate) state: &'a Arc<RunState>,
+    pub(crate) slot: Slot,
+    /// Cancelled when the task is, or when the plugin broke a rule.
+    pub(crate) broken: &'a CancellationToken,
+}
+
+impl Execution<'_> {
+    /// Does the run.
+    pub(crate) async fn execute(&self) -> Outcome {
+        let plugin = &self.provided.plugin;
+        let (form, given) = match &self.task.step {
+            None => (&plugin.form, &self.task.parameters),
+            Some(step) => match plugin.step(&step.step) {
+                Some(form) => (form, &step.parameters),
+                None => {
+                    return Outcome::Failed(format!(
+                        "the step {:?} is not part of the plugin any more",
+                        step.step
+                    ));
+                }
+            },
+        };
+        for _ in 0..MAX_HOSTS {
+            if let Some(outcome) = self.attempt(form, given).await {
+                return outcome;
+            }
+        }
+        Outcome::Failed("the plugin's processes end before they hear of the run".to_owned())
+    }
+
+    /// Does the run on one host. `None`: that ended before it heard of the run, which is nobody's fault.
+    async fn attempt(&self, form: &FormDescription, given: &Map<String, Value>) -> Option<Outcome> {
+        let lease = tokio::select! {
+            lease = self.provided.module.lease() => lease,
+            () = self.broken.cancelled() => return Some(Outcome::Cancelled),
+            () = self.shared.abort.cancelled() => return Some(Outcome::Overtaken),
+        };
+        let mut lease = match lease {
+            Ok(lease) => lease,
+            Err(error) => return Some(Outcome::Failed(error.to_string())),
+        };
+        let folder = match lease.folder(self.task.id, self.task.run) {
+            Ok(folder) => Arc::new(folder),
+            Err(error) => return Some(Outcome::Failed(error.to_string())),
+        };
+        let work = self.work(&mut lease, &folder, form, given);
+        let end = match self.with_writes(work).await {
+            Some(Ok(end) | Err(end)) => end,
+            None => return Some(Outcome::Overtaken),
+        };
+        if matches!(end, RunEnd::Lost(_)) && lease.ended_idle() {
+            return None;
+        }
+        // The host is given back when its folder for this run is gone.
+        let outcome = self.conclude(folder, end).await;
+        drop(lease);
+        Some(outcome)
+    }
+
+    async fn work(
+        &self,
+        lease: &mut Lease,
+        folder: &RunFolder,
+        form: &FormDescription,
+        given: &Map<String, Value>,
+    ) -> Result<RunEnd, RunEnd> {
+        let (shared, task) = (self.shared, self.task);
+        let tools = &shared.tools;
+        let files = tools.store.files();
+        let gather = inputs::gather(&tools.fetcher, files, folder, &form.parameters, given);
+        let gathered = tokio::select! {
+            gathered = gather => gathered.map_err(|error| RunEnd::Failed(failure(error)))?,
+            () = self.broken.cancelled() => return Err(RunEnd::Cancelled),
+        };
+        let handler = Handler {
+            state: Arc::clone(self.state),
+            fetcher: tools.fetcher.clone(),
+            inputs: folder.inputs_path(),
+            count: AtomicUsize::new(0),
+            caller: Caller {
+                shared: Arc::clone(shared),
+                state: Arc::clone(self.state),
+                slot: self.slot.clone(),
+                task: task.id,
+                depth: task.depth,
+                base_url: task.base_url.clone(),
+                labels: task.labels.clone(),
+                inputs: folder.inputs_path(),
+            },
+        };
+        let request = RunRequest {
+            task: task.id,
+            run: task.run,
+            plugin: task.plugin.clone(),
+            step: task.step.as_ref().map(|step| step.step.clone()),
+            step_id: task.step.as_ref().map(|step| step.step_id.clone()),
+            parameters: gathered.parameters,
+            inputs: gathered.inputs,
+            data: task.data.clone(),
+            directory: folder.work().display().to_string(),
+            base_url: task.base_url.clone(),
+        };
+        Ok(lease
+            .run(&request, shared.config.run_timeout, &handler, self.broken)
+            .await)
+    }
+
+    /// Drives the work to its end, and writes what is new every now and then. A write that was begun is
+    /// brought to its end, since it holds a part of the log. `None`: the run was overtaken.
+    async fn with_writes<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + FLUSH, FLUSH);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut writing: Option<BoxFuture<'_, bool>> = None;
+        let mut work = std::pin::pin!(work);
+        let end = loop {
+            let is_writing = writing.is_some();
+            let write_ends = async {
+                match &mut writing {
+                    Some(writing) => writing.await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                end = &mut work => break end,
+                is_current = write_ends => {
+                    writing = None;
+                    if !is_current {
+                        return None;
+                    }
+                }
+                _ = ticks.tick(), if !is_writing => if let Some(flush) = self.state.flush() {
+                    writing = Some(Box::pin(write(self.shared, flush, Vec::new())));
+                },
+                () = self.shared.abort.cancelled() => return None,
+            }
+        };
+        match writing {
+            Some(writing) => writing.await.then_some(end),
+            None => Some(end),
+        }
+    }
+
+    /// Takes over what the run made, or says why there is nothing.
+    async fn conclude(&self, folder: Arc<RunFolder>, end: RunEnd) -> Outcome {
+        if let Some(problem) = self.state.problem() {
+            return Outcome::Failed(format!("the plugin broke a rule: {problem}"));
+        }
+        match end {
+            RunEnd::Finished(answer) => {
+                let files = self.shared.tools.store.files().clone();
+                match outputs::take(
+                    files,
+                    folder,
+                    &self.provided.plugin,
+                    self.state.take_outputs(),
+                )
+                .await
+                {
+                    Ok(outputs) => Outcome::Succeeded { answer, outputs },
+                    Err(problem) => Outcome::Failed(problem),
+                }
+            }
+            RunEnd::Failed(error) => Outcome::Failed(error.text()),
+            RunEnd::Cancelled => Outcome::Cancelled,
+            RunEnd::TimedOut(limit) => Outcome::Failed(format!(
+                "the run took longer than {} s and was ended (the limit is set by RUN_TIMEOUT, or by timeout in \
+                 the module's plugin.toml)",
+                limit.as_secs_f64()
+            )),
+            RunEnd::Lost(error) => Outcome::Failed(error.to_string()),
+        }
+    }
+}
+
+fn failure(message: String) -> RpcError {
+    RpcError {
+        code: FAILED,
+        message,
+        data: Value::Null,
+    }
+}
