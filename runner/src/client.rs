@@ -65,7 +65,11 @@ pub(crate) struct Server {
 impl Server {
     /// Does not connect yet.
     pub(crate) fn new(url: &str) -> anyhow::Result<Self> {
-        let problem = || format!("the URL of the runner, {url:?}, is not usable; expected one such as http://127.0.0.1:5005");
+        let problem = || {
+            format!(
+                "the URL of the runner, {url:?}, is not usable; expected one such as http://127.0.0.1:5005"
+            )
+        };
         let mut base = Url::parse(url).with_context(problem)?;
         if !matches!(base.scheme(), "http" | "https") || !base.has_host() {
             bail!(problem());
@@ -97,24 +101,41 @@ impl Server {
 
     /// The events of a task, from those on that this id names.
     pub(crate) async fn events(&self, task: i64, last: Option<&str>) -> anyhow::Result<Response> {
-        let response = self.send(Method::GET, &format!("tasks/{task}/events"), last).await?;
+        let response = self
+            .send(Method::GET, &format!("tasks/{task}/events"), last)
+            .await?;
         self.accepted(response).await
     }
 
     async fn document(&self, method: Method, path: &str) -> anyhow::Result<Value> {
         let response = self.send(method, path, None).await?;
         let body = self.body(self.accepted(response).await?).await?;
-        serde_json::from_slice(&body)
-            .with_context(|| format!("what answers at {} is no runner: its answer is no JSON", self.base))
+        serde_json::from_slice(&body).with_context(|| {
+            format!(
+                "what answers at {} is no runner: its answer is no JSON",
+                self.base
+            )
+        })
     }
 
-    async fn send(&self, method: Method, path: &str, last: Option<&str>) -> anyhow::Result<Response> {
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        last: Option<&str>,
+    ) -> anyhow::Result<Response> {
         let url = self.base.join(path).context("the address is not usable")?;
-        let mut request = self.client.request(method, url).header("accept", "application/json, text/event-stream");
+        let mut request = self
+            .client
+            .request(method, url)
+            .header("accept", "application/json, text/event-stream");
         if let Some(last) = last {
             request = request.header("last-event-id", last);
         }
-        request.send().await.map_err(|error| self.unreachable(error))
+        request
+            .send()
+            .await
+            .map_err(|error| self.unreachable(error))
     }
 
     fn unreachable(&self, error: reqwest::Error) -> anyhow::Error {
@@ -139,15 +160,29 @@ impl Server {
         }
         let body = self.body(response).await.unwrap_or_default();
         let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
-        Err(Refusal { status, answer, base: self.base.to_string() }.into())
+        Err(Refusal {
+            status,
+            answer,
+            base: self.base.to_string(),
+        }
+        .into())
     }
 
     async fn body(&self, mut response: Response) -> anyhow::Result<Vec<u8>> {
         let mut body = Vec::new();
-        let broken = |error: reqwest::Error| anyhow!("the answer of {} broke off: {}", self.base, error.without_url());
+        let broken = |error: reqwest::Error| {
+            anyhow!(
+                "the answer of {} broke off: {}",
+                self.base,
+                error.without_url()
+            )
+        };
         while let Some(chunk) = response.chunk().await.map_err(broken)? {
             if body.len() + chunk.len() > MAX_ANSWER {
-                bail!("the answer of {} is larger than {MAX_ANSWER} bytes", self.base);
+                bail!(
+                    "the answer of {} is larger than {MAX_ANSWER} bytes",
+                    self.base
+                );
             }
             body.extend_from_slice(&chunk);
         }
@@ -186,7 +221,9 @@ fn client(base: &Url) -> anyhow::Result<Client> {
         Some(url::Host::Ipv6(address)) => address.is_loopback(),
         None => false,
     };
-    let mut builder = Client::builder().connect_timeout(CONNECT).read_timeout(SILENCE);
+    let mut builder = Client::builder()
+        .connect_timeout(CONNECT)
+        .read_timeout(SILENCE);
     if is_local {
         builder = builder.no_proxy();
     }

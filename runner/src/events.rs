@@ -39,7 +39,9 @@ impl Reader {
             }
             if self.line.ends_with(b"\n") {
                 let line = std::mem::take(&mut self.line);
-                events.extend(self.take(String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n'])));
+                events.extend(
+                    self.take(String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n'])),
+                );
             }
         }
         Ok(events)
@@ -53,7 +55,11 @@ impl Reader {
                 return None;
             }
             let data = serde_json::from_str(&data).unwrap_or_default();
-            return Some(Event { id: self.id.clone(), name, data });
+            return Some(Event {
+                id: self.id.clone(),
+                name,
+                data,
+            });
         }
         let (field, value) = line.split_once(':').unwrap_or((line, ""));
         let value = value.strip_prefix(' ').unwrap_or(value);
@@ -81,8 +87,15 @@ mod tests {
     #[test]
     fn events_come_out_whole_however_the_stream_is_cut() {
         let stream = ":\n\nid: 1-0\nevent: log\ndata: {\"text\":\"a\"}\n\nid: 2-0\r\nevent: end\r\ndata: {}\r\n\r\n";
-        let event = |id: &str, name: &str, data| Event { id: id.to_owned(), name: name.to_owned(), data };
-        let expected = [event("1-0", "log", json!({"text": "a"})), event("2-0", "end", json!({}))];
+        let event = |id: &str, name: &str, data| Event {
+            id: id.to_owned(),
+            name: name.to_owned(),
+            data,
+        };
+        let expected = [
+            event("1-0", "log", json!({"text": "a"})),
+            event("2-0", "end", json!({})),
+        ];
         for size in 1..stream.len() {
             let mut reader = Reader::default();
             let events: Vec<Event> = stream

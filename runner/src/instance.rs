@@ -30,7 +30,9 @@ pub(crate) fn make(folder: &Path) -> anyhow::Result<PathBuf> {
 /// Refuses to keep what the runner knows where plugins may read: below a plugin folder.
 pub(crate) fn keep_apart(kept: &[&Path], plugin_folders: &[PathBuf]) -> anyhow::Result<()> {
     for folder in plugin_folders {
-        let Ok(real) = folder.canonicalize() else { continue };
+        let Ok(real) = folder.canonicalize() else {
+            continue;
+        };
         for path in kept {
             let existing = path.ancestors().find_map(|path| path.canonicalize().ok());
             if existing.is_some_and(|existing| existing.starts_with(&real)) {
@@ -48,8 +50,8 @@ pub(crate) fn keep_apart(kept: &[&Path], plugin_folders: &[PathBuf]) -> anyhow::
 
 /// Makes sure that no other runner works with a file or folder outside of the instance folder.
 pub(crate) fn lock_apart(path: &Path, instance: &Path) -> anyhow::Result<Option<File>> {
-    let absolute = std::path::absolute(path)
-        .with_context(|| format!("cannot find {}", path.display()))?;
+    let absolute =
+        std::path::absolute(path).with_context(|| format!("cannot find {}", path.display()))?;
     if absolute.starts_with(instance) {
         return Ok(None);
     }
@@ -57,8 +59,7 @@ pub(crate) fn lock_apart(path: &Path, instance: &Path) -> anyhow::Result<Option<
     name.push(".lock");
     let path = PathBuf::from(name);
     if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)
-            .with_context(|| format!("cannot make {}", folder.display()))?;
+        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     }
     let file = File::create(&path).with_context(|| format!("cannot open {}", path.display()))?;
     match try_lock(&file) {
@@ -206,7 +207,10 @@ mod tests {
         assert_eq!(Holder::of(folder.path()), None);
         let mut lock = Lock::take(folder.path()).unwrap();
         let pid = std::process::id().to_string();
-        let holder = Holder { pid: pid.clone(), url: None };
+        let holder = Holder {
+            pid: pid.clone(),
+            url: None,
+        };
         assert_eq!(Holder::of(folder.path()), Some(holder));
         lock.tell_address(&"0.0.0.0:5005".parse().unwrap()).unwrap();
         let url = Some("http://127.0.0.1:5005".to_owned());

@@ -26,7 +26,8 @@ pub(crate) struct Live {
 impl Live {
     /// Begins with a bar that knows nothing yet.
     pub(crate) fn new(what: &str) -> Self {
-        let is_wanted = std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+        let is_wanted = std::io::stderr().is_terminal()
+            && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
         let bar = is_wanted.then(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
             bar.set_style(style("{spinner} {prefix} {elapsed} {msg}"));
@@ -34,7 +35,11 @@ impl Live {
             bar.enable_steady_tick(TICK);
             bar
         });
-        Self { bar, held: String::new(), is_first: true }
+        Self {
+            bar,
+            held: String::new(),
+            is_first: true,
+        }
     }
 
     /// A piece of the log. Entries are separated by line breaks, which come with the next entry.

@@ -32,7 +32,7 @@ use screen::{BAD, Exit, Unread, note, paint};
     max_term_width = 100,
     after_help = "\
 Try it:
-  runner up                                       serve the plugins of ./plugins and ./stable_plugins/*
+  runner up                                       serve the plugins that are here
   runner plugin new shout --lang python           begin a plugin of your own
   runner plugin run hello-world -p inputStr=hi    run one, without a server
   runner doctor                                   when something does not work
@@ -64,6 +64,8 @@ enum Command {
     Licenses(commands::licenses::Licenses),
     /// Prints a script that completes commands and flags in a shell.
     Completions(commands::completions::Completions),
+    /// Measures how fast a runner is here, beside the reference and the limits.
+    Bench(commands::bench::Bench),
     /// Starts, confines and ends plugin processes. Started by the runner itself.
     #[command(hide = true)]
     Launcher,
@@ -86,6 +88,7 @@ impl Command {
             Self::Openapi(openapi) => openapi.run(),
             Self::Licenses(licenses) => licenses.run(),
             Self::Completions(completions) => completions.run(),
+            Self::Bench(bench) => bench.run(),
             Self::Launcher => runner_host::launcher_main().map_err(Into::into),
             Self::NativeHost { library } => {
                 runner_host::native::native_host_main(library).map_err(Into::into)

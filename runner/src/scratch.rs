@@ -74,7 +74,10 @@ impl Scratch {
             .prefix("runner-")
             .tempdir()
             .context("cannot make a temporary folder (TMPDIR names another place)")?;
-        let path = folder.path().canonicalize().context("cannot find the temporary folder")?;
+        let path = folder
+            .path()
+            .canonicalize()
+            .context("cannot find the temporary folder")?;
         let runner = std::env::current_exe().context("cannot find the runner's own program")?;
         // Before any other thread is started, while this process is small.
         let launcher = Launcher::start(&runner)?;
@@ -99,7 +102,11 @@ impl Scratch {
             launcher.clone(),
             Arc::new(NoCache),
         );
-        let scratch = Self { settings, modules, folder: path };
+        let scratch = Self {
+            settings,
+            modules,
+            folder: path,
+        };
         let done = runtime.block_on(work(&scratch));
         scratch.modules.close();
         drop(scratch);
@@ -115,7 +122,8 @@ impl Scratch {
         match what {
             What::Folders => self.modules.load().await?,
             What::Path(path) => {
-                std::fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
+                std::fs::metadata(path)
+                    .with_context(|| format!("cannot read {}", path.display()))?;
                 self.modules.load_only(path).await?;
             }
         }
@@ -124,7 +132,11 @@ impl Scratch {
 
     /// Loads what is asked for and finds the plugin in it: by name, `name@version` or identifier; for a path,
     /// its only plugin, or the one named after it.
-    pub(crate) async fn find(&self, name_or_path: &Path, plugin: Option<&str>) -> anyhow::Result<Provided> {
+    pub(crate) async fn find(
+        &self,
+        name_or_path: &Path,
+        plugin: Option<&str>,
+    ) -> anyhow::Result<Provided> {
         let what = What::of(name_or_path);
         let table = self.load(&what).await?;
         match (&what, plugin) {
@@ -139,7 +151,11 @@ impl Scratch {
                 ),
             },
             (What::Path(path), Some(name)) => named(&table, name).with_context(|| {
-                format!("{} has no plugin {name:?}; it has: {}", path.display(), names(table.plugins()))
+                format!(
+                    "{} has no plugin {name:?}; it has: {}",
+                    path.display(),
+                    names(table.plugins())
+                )
             }),
             (What::Folders, _) => {
                 let name = name_or_path.to_string_lossy();
@@ -149,15 +165,23 @@ impl Scratch {
     }
 
     fn not_found(&self, table: &Table, name: &str) -> String {
-        let folders: Vec<String> =
-            self.settings.plugin_folders.iter().map(|folder| folder.display().to_string()).collect();
+        let folders: Vec<String> = self
+            .settings
+            .plugin_folders
+            .iter()
+            .map(|folder| folder.display().to_string())
+            .collect();
         let mut text = match folders.is_empty() {
             true => format!(
                 "there is no plugin {name:?}: there are no plugin folders here (PLUGIN_FOLDERS names them)"
             ),
             false => format!("there is no plugin {name:?} in {}", folders.join(", ")),
         };
-        let failed = table.modules.iter().filter(|module| module.status().reason.is_some()).count();
+        let failed = table
+            .modules
+            .iter()
+            .filter(|module| module.status().reason.is_some())
+            .count();
         if failed > 0 {
             text.push_str(&format!("; {failed} modules could not be loaded"));
         }
@@ -171,9 +195,10 @@ impl Scratch {
 
 /// Waits for Ctrl-C or SIGTERM.
 pub(crate) async fn interrupted() {
-    let (Ok(mut interrupt), Ok(mut terminate)) =
-        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
+    let (Ok(mut interrupt), Ok(mut terminate)) = (
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::terminate()),
+    ) else {
         return std::future::pending().await;
     };
     tokio::select! {
@@ -187,17 +212,27 @@ fn named(table: &Table, name: &str) -> Option<Provided> {
         let plugin = &provided.plugin;
         plugin.identifier == name || plugin.identity.to_string() == name
     };
-    table.plugins().iter().find(same).or_else(|| table.newest(name)).cloned()
+    table
+        .plugins()
+        .iter()
+        .find(same)
+        .or_else(|| table.newest(name))
+        .cloned()
 }
 
 fn names(plugins: &[Provided]) -> String {
-    let names: Vec<String> =
-        plugins.iter().map(|provided| provided.plugin.identity.to_string()).collect();
+    let names: Vec<String> = plugins
+        .iter()
+        .map(|provided| provided.plugin.identity.to_string())
+        .collect();
     names.join(", ")
 }
 
 fn reason(table: &Table) -> String {
-    let reason = table.modules.iter().find_map(|module| module.status().reason);
+    let reason = table
+        .modules
+        .iter()
+        .find_map(|module| module.status().reason);
     reason.unwrap_or_else(|| "it offers no plugin".to_owned())
 }
 

@@ -51,7 +51,11 @@ impl std::error::Error for Exit {}
 /// Writes to standard output, with a line break at the end.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     let mut out = anstream::stdout().lock();
-    let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
+    let end = if text.is_empty() || text.ends_with('\n') {
+        ""
+    } else {
+        "\n"
+    };
     let written = write!(out, "{text}{end}").and_then(|()| out.flush());
     written.map_err(|error| match error.kind() {
         ErrorKind::BrokenPipe => Unread.into(),
@@ -114,14 +118,24 @@ impl Table {
     pub(crate) fn new(headings: &[&str]) -> Self {
         let mut table = Self::default();
         if !headings.is_empty() {
-            table.rows.push(headings.iter().map(|heading| ((*heading).to_owned(), WEAK)).collect());
+            table.rows.push(
+                headings
+                    .iter()
+                    .map(|heading| ((*heading).to_owned(), WEAK))
+                    .collect(),
+            );
         }
         table
     }
 
     /// Adds a row.
     pub(crate) fn row<const N: usize>(&mut self, cells: [(&str, Style); N]) {
-        self.rows.push(cells.into_iter().map(|(text, style)| (line(text), style)).collect());
+        self.rows.push(
+            cells
+                .into_iter()
+                .map(|(text, style)| (line(text), style))
+                .collect(),
+        );
     }
 
     /// The table with a line break at the end of each line.

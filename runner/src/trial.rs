@@ -84,7 +84,15 @@ impl<'a> Trial<'a> {
                 webhook_timeout: Duration::from_secs(1),
             },
         );
-        Ok(Self { scratch, provided, store, queue, events, fetcher, worker })
+        Ok(Self {
+            scratch,
+            provided,
+            store,
+            queue,
+            events,
+            fetcher,
+            worker,
+        })
     }
 
     /// The content of outputs.
@@ -99,7 +107,11 @@ impl<'a> Trial<'a> {
     }
 
     fn desk(&self) -> Desk<'_> {
-        Desk { fetcher: &self.fetcher, files: self.store.files(), folder: &self.scratch.folder }
+        Desk {
+            fetcher: &self.fetcher,
+            files: self.store.files(),
+            folder: &self.scratch.folder,
+        }
     }
 
     /// Runs the task to its end, or until it asks for a step that nobody gave. Ctrl-C cancels it.
@@ -140,7 +152,10 @@ impl<'a> Trial<'a> {
         let task = self.store.task(id).await?.context("the task is gone")?;
         if stuck.is_none() && !steps.is_empty() && task.state == TaskState::Succeeded {
             let ids: Vec<&str> = steps.iter().map(|step| step.id.as_str()).collect();
-            live.say(&format!("the task did not ask for the steps {}", ids.join(", ")));
+            live.say(&format!(
+                "the task did not ask for the steps {}",
+                ids.join(", ")
+            ));
         }
         Ok(Ended { task, stuck })
     }
@@ -175,13 +190,22 @@ impl<'a> Trial<'a> {
         let mut log_length = 0;
         let mut submitted: Vec<String> = Vec::new();
         loop {
-            let task = self.store.task_since(id, log_length).await?.context("the task is gone")?;
+            let task = self
+                .store
+                .task_since(id, log_length)
+                .await?
+                .context("the task is gone")?;
             log_length += task.log.len() as u64;
             if !task.log.is_empty() {
                 live.log(&task.log);
             }
             if let Some(progress) = &task.progress {
-                live.progress(progress.value, progress.start, progress.target, &progress.unit);
+                live.progress(
+                    progress.value,
+                    progress.start,
+                    progress.target,
+                    &progress.unit,
+                );
             }
             if task.state.is_finished() {
                 return Ok(None);
@@ -213,35 +237,59 @@ impl<'a> Trial<'a> {
     ) -> anyhow::Result<Option<String>> {
         // A step of a task that was called is submitted there.
         let Some((owner, step_id)) = owner_of(task, step) else {
-            bail!("the address of the step {:?} is not usable: {}", step.step_id, step.href);
+            bail!(
+                "the address of the step {:?} is not usable: {}",
+                step.step_id,
+                step.href
+            );
         };
         let mut owner = match owner == task.id {
             true => task.clone(),
-            false => self.store.task(owner).await?.context("the called task is gone")?,
+            false => self
+                .store
+                .task(owner)
+                .await?
+                .context("the called task is gone")?,
         };
         let plugin = self.plugin_of(&owner)?;
-        let form = plugin.step(&step.step).context("the step is not part of the plugin")?;
+        let form = plugin
+            .step(&step.step)
+            .context("the step is not part of the plugin")?;
         let id = &step.step_id;
         let Some(given) = given else {
             return Ok(Some(format!(
                 "{} waits for the step {id:?} ({}), and none was given; add: --step {id} {}",
                 plugin.identity,
                 line(&form.title),
-                usage(&form.parameters).replace("-p ", "").replace("--input ", ""),
+                usage(&form.parameters)
+                    .replace("-p ", "")
+                    .replace("--input ", ""),
             )));
         };
         if given.id != *id && given.id != step.step {
-            return Ok(Some(format!("{} waits for the step {id:?}, not for {:?}", plugin.identity, given.id)));
+            return Ok(Some(format!(
+                "{} waits for the step {id:?}, not for {:?}",
+                plugin.identity, given.id
+            )));
         }
-        let filled = match self.desk().fill(&form.parameters, &step.values, &given.values).await {
+        let filled = match self
+            .desk()
+            .fill(&form.parameters, &step.values, &given.values)
+            .await
+        {
             Ok(filled) => filled,
             Err(errors) => {
                 let shown = shown_errors(&form.parameters, &errors);
-                return Ok(Some(format!("the step {id:?} does not take these values:{shown}")));
+                return Ok(Some(format!(
+                    "the step {id:?} does not take these values:{shown}"
+                )));
             }
         };
         let version = owner.version;
-        let change = Change::StepSubmitted { step_id, parameters: filled.parameters };
+        let change = Change::StepSubmitted {
+            step_id,
+            parameters: filled.parameters,
+        };
         let events = owner.apply(change)?;
         let write = PageWrite {
             task: &owner,
@@ -253,7 +301,10 @@ impl<'a> Trial<'a> {
         if !self.store.write_page_with(write).await? {
             bail!("the task changed while the step was submitted");
         }
-        self.queue.push(Job { task: owner.id, run: owner.run });
+        self.queue.push(Job {
+            task: owner.id,
+            run: owner.run,
+        });
         self.events.changed(owner.id);
         Ok(None)
     }
@@ -261,7 +312,8 @@ impl<'a> Trial<'a> {
     fn plugin_of(&self, task: &Task) -> anyhow::Result<Arc<Plugin>> {
         let table = self.scratch.modules.table();
         let provided = table.plugin(&task.plugin);
-        let provided = provided.with_context(|| format!("the plugin {} is not loaded", task.plugin))?;
+        let provided =
+            provided.with_context(|| format!("the plugin {} is not loaded", task.plugin))?;
         Ok(Arc::clone(&provided.plugin))
     }
 }

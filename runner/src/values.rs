@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use runner_core::file::{Upload, content_type_of};
 use runner_core::parameters::field::as_text;
-use runner_core::parameters::{Field, FieldErrors, FieldKind, Form, FormValue, Parameters, UNKNOWN};
+use runner_core::parameters::{
+    Field, FieldErrors, FieldKind, Form, FormValue, Parameters, UNKNOWN,
+};
 use runner_fetch::Fetcher;
 use runner_store::FileStore;
 use serde_json::{Map, Value, json};
@@ -30,19 +32,35 @@ impl Given {
     pub(crate) fn read(text: &OsStr, must_be_file: bool) -> anyhow::Result<Self> {
         let bytes = text.as_bytes();
         let at = bytes.iter().position(|byte| *byte == b'=');
-        let what = if must_be_file { "KEY=FILE" } else { "KEY=VALUE" };
+        let what = if must_be_file {
+            "KEY=FILE"
+        } else {
+            "KEY=VALUE"
+        };
         let at = at.with_context(|| format!("{text:?} is no {what}: there is no ="))?;
-        let key = std::str::from_utf8(&bytes[..at]).ok().filter(|key| !key.is_empty());
+        let key = std::str::from_utf8(&bytes[..at])
+            .ok()
+            .filter(|key| !key.is_empty());
         Ok(Self {
-            key: key.with_context(|| format!("{text:?} is no {what}"))?.to_owned(),
+            key: key
+                .with_context(|| format!("{text:?} is no {what}"))?
+                .to_owned(),
             value: OsString::from_vec(bytes[at + 1..].to_vec()),
             must_be_file,
         })
     }
 
-    /// The file that it names, if there is one.
+    /// The file that it names by path or URL, if there is one.
     fn path(&self) -> Option<PathBuf> {
-        Path::new(&self.value).canonicalize().ok().filter(|path| path.is_file())
+        let url = self
+            .value
+            .to_str()
+            .filter(|text| text.starts_with("file://"));
+        let path = match url.and_then(|url| Url::parse(url).ok()?.to_file_path().ok()) {
+            Some(path) => path,
+            None => PathBuf::from(&self.value),
+        };
+        path.canonicalize().ok().filter(|path| path.is_file())
     }
 }
 
@@ -59,8 +77,13 @@ impl GivenStep {
         let mut steps: Vec<Self> = Vec::new();
         for word in words {
             if !word.as_bytes().contains(&b'=') {
-                let id = word.to_str().with_context(|| format!("{word:?} is no id of a step"))?;
-                steps.push(Self { id: id.to_owned(), values: Vec::new() });
+                let id = word
+                    .to_str()
+                    .with_context(|| format!("{word:?} is no id of a step"))?;
+                steps.push(Self {
+                    id: id.to_owned(),
+                    values: Vec::new(),
+                });
                 continue;
             }
             match steps.last_mut() {
@@ -103,8 +126,13 @@ impl Desk<'_> {
         let mut form = Form::default();
         let mut errors = FieldErrors::new();
         let mut uploads = Vec::new();
-        let mut wrong = |key: &str, message: String| errors.entry(key.to_owned()).or_default().push(message);
-        let is_given = |field: &Field| given.iter().any(|one| one.key == field.key || one.key == field.id);
+        let mut wrong =
+            |key: &str, message: String| errors.entry(key.to_owned()).or_default().push(message);
+        let is_given = |field: &Field| {
+            given
+                .iter()
+                .any(|one| one.key == field.key || one.key == field.id)
+        };
         for field in parameters.fields().iter().filter(|field| !is_given(field)) {
             let prefilled = prefill.get(&field.key).or_else(|| prefill.get(&field.id));
             if let Some(value) = prefilled.filter(|value| !value.is_null()) {
@@ -112,7 +140,10 @@ impl Desk<'_> {
             }
         }
         for one in given {
-            let field = parameters.fields().iter().find(|field| field.key == one.key || field.id == one.key);
+            let field = parameters
+                .fields()
+                .iter()
+                .find(|field| field.key == one.key || field.id == one.key);
             let Some(field) = field else {
                 wrong(&one.key, UNKNOWN.to_owned());
                 continue;
@@ -128,12 +159,20 @@ impl Desk<'_> {
             errors.entry(key).or_insert(messages);
         }
         match errors.is_empty() {
-            true => Ok(Filled { parameters: checked.values, uploads }),
+            true => Ok(Filled {
+                parameters: checked.values,
+                uploads,
+            }),
             false => Err(errors),
         }
     }
 
-    async fn value(&self, field: &Field, given: &Given, uploads: &mut Vec<Upload>) -> Result<FormValue, String> {
+    async fn value(
+        &self,
+        field: &Field,
+        given: &Given,
+        uploads: &mut Vec<Upload>,
+    ) -> Result<FormValue, String> {
         let kind = match &field.kind {
             FieldKind::List(items) => items.as_ref(),
             kind => kind,
@@ -157,23 +196,37 @@ impl Desk<'_> {
         let (path, name, content_type) = match as_url(given) {
             None => {
                 let path = existing(given)?;
-                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                let name = path
+                    .file_name()
+                    .unwrap_or_default()
+                    .to_string_lossy()
+                    .into_owned();
                 let content_type = content_type_of(&name).to_owned();
                 (path, name, content_type)
             }
             Some(url) => {
                 let target = self.folder.join(format!("upload-{}", uploads_so_far()));
-                let download = self.fetcher.download(url, &target).await.map_err(|error| error.to_string())?;
+                let download = self
+                    .fetcher
+                    .download(url, &target)
+                    .await
+                    .map_err(|error| error.to_string())?;
                 (target, download.name, download.content_type)
             }
         };
         let files = self.files.clone();
         let stored = tokio::task::spawn_blocking(move || {
-            let file = File::open(&path).map_err(|error| format!("Cannot read {}: {error}", path.display()))?;
+            let file = File::open(&path)
+                .map_err(|error| format!("Cannot read {}: {error}", path.display()))?;
             files.put(file).map_err(|error| error.to_string())
         });
         let stored = stored.await.map_err(|error| error.to_string())??;
-        Ok(Upload { key: stored.key, name, content_type, size: stored.size })
+        Ok(Upload {
+            key: stored.key,
+            name,
+            content_type,
+            size: stored.size,
+        })
     }
 }
 
@@ -220,7 +273,11 @@ pub(crate) fn shown_errors(parameters: &Parameters, errors: &FieldErrors) -> Str
             _ => String::new(),
         };
         let key = if key.is_empty() { "all values" } else { key };
-        text.push_str(&format!("\n  {}{label}: {}", line(key), line(&messages.join(" "))));
+        text.push_str(&format!(
+            "\n  {}{label}: {}",
+            line(key),
+            line(&messages.join(" "))
+        ));
     }
     text
 }
@@ -231,12 +288,23 @@ pub(crate) fn usage(parameters: &Parameters) -> String {
         let key = line(&field.key);
         let text = match is_file(&field.kind) {
             true => format!("--input {key}=FILE"),
-            false => format!("-p {key}={}", kind_name(&field.kind).to_uppercase().replace(' ', "-")),
+            false => format!(
+                "-p {key}={}",
+                kind_name(&field.kind).to_uppercase().replace(' ', "-")
+            ),
         };
-        if field.required { text } else { format!("[{text}]") }
+        if field.required {
+            text
+        } else {
+            format!("[{text}]")
+        }
     };
     let all: Vec<String> = parameters.fields().iter().map(one).collect();
-    if all.is_empty() { "no parameters".to_owned() } else { all.join(" ") }
+    if all.is_empty() {
+        "no parameters".to_owned()
+    } else {
+        all.join(" ")
+    }
 }
 
 /// Whether values are files.
@@ -285,7 +353,14 @@ mod tests {
     #[test]
     fn what_has_no_equals_sign_begins_a_step() {
         let steps = GivenStep::read_all(&words(&["a", "x=1", "y=a=b", "b"])).unwrap();
-        assert_eq!((steps[0].id.as_str(), steps[0].values.len(), steps[1].id.as_str()), ("a", 2, "b"));
+        assert_eq!(
+            (
+                steps[0].id.as_str(),
+                steps[0].values.len(),
+                steps[1].id.as_str()
+            ),
+            ("a", 2, "b")
+        );
         assert_eq!(steps[0].values[1].value, "a=b");
         assert!(GivenStep::read_all(&words(&["x=1"])).is_err());
         for wrong in ["", "x", "=1"] {
@@ -301,6 +376,9 @@ mod tests {
             "a": {"type": "string"}, "n": {"type": "integer"}, "c": {"enum": ["x", "y"]},
             "f": {"type": "string", "format": "uri", "x-data": {"dataType": "*", "contentType": []}},
         }})).unwrap();
-        assert_eq!(usage(&parameters), "-p a=TEXT [-p n=INTEGER] [-p c=X|Y] --input f=FILE");
+        assert_eq!(
+            usage(&parameters),
+            "-p a=TEXT [-p n=INTEGER] [-p c=X|Y] --input f=FILE"
+        );
     }
 }

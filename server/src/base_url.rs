@@ -81,6 +81,7 @@ impl BaseUrl {
             true => prefix.to_owned(),
             false => String::new(),
         };
+        let host = host.strip_suffix(':').unwrap_or(host);
         Ok(Self {
             origin: format!("{scheme}://{host}"),
             prefix,
@@ -112,7 +113,11 @@ fn is_served(host: &str, config: &ServerConfig) -> bool {
         Some((name, port)) if !port.contains(']') => (name, Some(port)),
         _ => (host, None),
     };
-    let is_port = port.is_none_or(|port| port.parse::<u16>().is_ok());
+    // A port may be left empty; a sign is none.
+    let is_port = port.is_none_or(|port| {
+        let is_number = port.bytes().all(|byte| byte.is_ascii_digit());
+        is_number && (port.is_empty() || port.parse::<u16>().is_ok())
+    });
     let bare = name
         .strip_prefix('[')
         .and_then(|name| name.strip_suffix(']'));
@@ -189,6 +194,8 @@ mod tests {
             "localhost",
             "a.localhost:1",
             "runner:8080",
+            "localhost:",
+            "[::1]:",
             "10.0.0.1",
         ] {
             assert!(base(&[("host", host)], &config(None, 0)).is_ok(), "{host}");
@@ -199,12 +206,19 @@ mod tests {
             "a b",
             "x\"",
             "h:99999",
+            "h:+80",
+            "h:-1",
+            "h: 80",
+            "h::",
+            ":",
             "[x]",
             "127.0.0.1.evil.org",
             "",
         ] {
             assert!(base(&[("host", host)], &config(None, 0)).is_err(), "{host}");
         }
+        let empty_port = base(&[("host", "localhost:")], &config(None, 0)).unwrap();
+        assert_eq!(empty_port.url("/"), "http://localhost/");
         for name in ["example.org", "example.org:1234"] {
             let base = base(&[("host", "example.org:1234")], &config(Some(name), 0)).unwrap();
             assert_eq!(base.url("/plugins/"), "http://example.org:1234/plugins/");

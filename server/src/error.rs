@@ -3,7 +3,7 @@
 //! A client's mistake is an [`ApiError`] with a message that says what was wrong and what was expected.
 //! An error of ours is logged with its cause and told as a bare 500: use `?` on a [`StoreError`].
 
-use axum::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{ALLOW, CONTENT_RANGE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use runner_core::parameters::FieldErrors;
@@ -92,6 +92,15 @@ impl ApiError {
         Self {
             headers: vec![(ALLOW, allow)],
             ..Self::new(StatusCode::METHOD_NOT_ALLOWED)
+        }
+    }
+
+    pub(crate) fn range_not_satisfiable(size: u64) -> Self {
+        // Digits and ASCII letters.
+        let all = HeaderValue::from_str(&format!("bytes */{size}"));
+        Self {
+            headers: all.into_iter().map(|all| (CONTENT_RANGE, all)).collect(),
+            ..Self::new(StatusCode::RANGE_NOT_SATISFIABLE)
         }
     }
 

@@ -136,11 +136,11 @@
       text.textContent = asText(message);
       entry.append(text);
     }
-    const list = $("messages");
-    const isAtEnd = list.scrollTop + list.clientHeight > list.scrollHeight - 40;
+    const [log, list] = [$("log"), $("messages")];
+    const isAtEnd = log.scrollTop + log.clientHeight > log.scrollHeight - 40;
     list.append(entry);
     while (list.childElementCount > MAX_MESSAGES) list.firstElementChild.remove();
-    if (isAtEnd) list.scrollTop = list.scrollHeight;
+    if (isAtEnd) log.scrollTop = log.scrollHeight;
   }
 
   /** Messages may hold what JSON cannot. */

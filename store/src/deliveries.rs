@@ -26,11 +26,14 @@ pub struct Delivery {
     pub base_url: String,
 }
 
+/// The most subscriptions of a task: each of its changes is a delivery to each of them.
+pub const MAX_SUBSCRIPTIONS: u32 = 100;
 /// In SQL, a subscription to all events.
 const ALL_EVENTS: &str = "";
 
 impl Store {
-    /// Lets a webhook be told of an event of a task, or of all. Once is enough.
+    /// Lets a webhook be told of an event of a task, or of all. Once is enough. False: the task has
+    /// [`MAX_SUBSCRIPTIONS`] others.
     ///
     /// # Errors
     /// [`StoreError::UnknownTask`], or why it was not stored.
@@ -39,7 +42,7 @@ impl Store {
         task: i64,
         webhook: &str,
         event: Option<TaskEvent>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let webhook = webhook.to_owned();
         self.writer()
             .write(Subscribe {
@@ -178,28 +181,41 @@ struct Subscribe {
 }
 
 impl Write for Subscribe {
-    type Answer = ();
+    type Answer = bool;
 
-    fn is_one_statement(&self) -> bool {
-        true
-    }
-
-    async fn apply(&self, connection: &mut SqliteConnection) -> Result<(), StoreError> {
+    async fn apply(&self, connection: &mut SqliteConnection) -> Result<bool, StoreError> {
         let task = self.task;
-        sqlx::query(
-            "INSERT INTO subscriptions (task, webhook, event) VALUES (?1, ?2, ?3) \
+        let event = self.event.map_or(ALL_EVENTS, TaskEvent::as_str);
+        let failed = |source| match sqlite_code(&source) {
+            Some(code::CONSTRAINT_FOREIGN_KEY) => StoreError::UnknownTask(task),
+            _ => StoreError::sql(format!("subscribing to task {task}"), source),
+        };
+        let done = sqlx::query(
+            "INSERT INTO subscriptions (task, webhook, event) SELECT ?1, ?2, ?3 \
+             WHERE (SELECT count(*) FROM subscriptions WHERE task = ?1) < ?4 \
              ON CONFLICT (task, webhook, event) DO NOTHING",
         )
         .bind(task)
         .bind(&self.webhook)
-        .bind(self.event.map_or(ALL_EVENTS, TaskEvent::as_str))
-        .execute(connection)
+        .bind(event)
+        .bind(MAX_SUBSCRIPTIONS)
+        .execute(&mut *connection)
         .await
-        .map(drop)
-        .map_err(|source| match sqlite_code(&source) {
-            Some(code::CONSTRAINT_FOREIGN_KEY) => StoreError::UnknownTask(task),
-            _ => StoreError::sql(format!("subscribing to task {task}"), source),
-        })
+        .map_err(failed)?;
+        if done.rows_affected() > 0 {
+            return Ok(true);
+        }
+        let is_there = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM subscriptions \
+             WHERE task = ?1 AND webhook = ?2 AND event = ?3)",
+        );
+        is_there
+            .bind(task)
+            .bind(&self.webhook)
+            .bind(event)
+            .fetch_one(connection)
+            .await
+            .map_err(failed)
     }
 }
 

@@ -40,7 +40,7 @@ use sqlx::SqlitePool;
 use crate::sqlite::Writer;
 
 pub use config::{Durability, StoreConfig};
-pub use deliveries::Delivery;
+pub use deliveries::{Delivery, MAX_SUBSCRIPTIONS};
 pub use error::StoreError;
 pub use file_store::{FileStore, FileWriter, StoredFile};
 pub use lists::{TaskFilter, TaskSummary};

@@ -6,27 +6,27 @@ import schemathesis
 
 #: A plugin of `plugins/kinds.py` and its parameter that is JSON in the text of a form.
 KINDS = "/plugins/every-kind@1-0-0/"
+JSON = "application/json"
 
 
 @schemathesis.hook
-def map_query(context, query):
-    """The longest that a request waits is a minute: too long for a test."""
-    if query and isinstance(query.get("wait"), (int, float)) and query["wait"] > 0.2:
+def before_call(context, case, kwargs):
+    query = case.query or {}
+    if isinstance(query.get("wait"), (int, float)) and query["wait"] > 0.2:
+        # The longest that a request waits is a minute: too long for a test.
         query["wait"] = 0.2
-    return query
+    if isinstance(case.body, dict) and case.media_type != JSON:
+        case.body = form(case.path, case.body)
 
 
-@schemathesis.hook
-def map_body(context, body):
-    """What a schema cannot say of a form."""
-    if not isinstance(body, dict):
-        return body
+def form(path, fields):
+    """The same form, without what a schema cannot exclude."""
     # In multipart/form-data a name stands in a header.
-    body = {key: value for key, value in body.items() if is_name(key)}
-    if context.operation.path.startswith(KINDS) and isinstance(body.get("anything"), str):
-        body["anything"] = json.dumps({"anything": body["anything"]})
-    return body
+    fields = {name: value for name, value in fields.items() if is_name(name)}
+    if path.startswith(KINDS) and isinstance(fields.get("anything"), str):
+        fields["anything"] = json.dumps({"anything": fields["anything"]})
+    return fields
 
 
-def is_name(key):
-    return key.isprintable() and not set(key) & {'"', "\\"}
+def is_name(text):
+    return text.isprintable() and not set(text) & {'"', "\\"}

@@ -77,7 +77,7 @@ impl Caller {
         let ended = self.wait(called).await;
         self.slot.take_again().await;
         let task = ended.map_err(|error| error.to_string())?;
-        unfinished.is_over();
+        unfinished.settle();
         let task = task.ok_or_else(|| format!("the called task {called} was deleted"))?;
         self.answer(&task)
     }
@@ -175,7 +175,7 @@ struct Unfinished {
 }
 
 impl Unfinished {
-    fn is_over(mut self) {
+    fn settle(mut self) {
         self.task = None;
     }
 }

@@ -95,9 +95,15 @@ async fn download(
         name: download.name,
         content_type: download.content_type,
         data_type: download.data_type.unwrap_or_else(|| data.data_type.clone()),
-        url: Some(url.to_owned()),
+        url: (!is_data(url)).then(|| url.to_owned()),
         size: download.size,
     })
+}
+
+/// Whether a URL is its own content: the plugin has that as a file, and lines of the protocol are short.
+fn is_data(url: &str) -> bool {
+    let scheme = url.split(':').next().unwrap_or_default();
+    scheme.eq_ignore_ascii_case("data")
 }
 
 fn link(

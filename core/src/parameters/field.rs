@@ -149,6 +149,16 @@ impl FieldKind {
         }
     }
 
+    /// As [`to_text`](Self::to_text), but several choices are a text each.
+    pub fn to_texts(&self, value: &Value) -> Vec<String> {
+        match (self, value) {
+            (Self::List(items), Value::Array(values)) if matches!(**items, Self::Choice(_)) => {
+                values.iter().map(as_text).collect()
+            }
+            _ => vec![self.to_text(value)],
+        }
+    }
+
     /// Checks that a JSON value is of this kind.
     ///
     /// # Errors

@@ -113,6 +113,20 @@ impl Parameters {
             .collect()
     }
 
+    /// The form that would send these values.
+    pub fn form_of(&self, values: &Map<String, Value>) -> Form {
+        let mut form = Form::default();
+        for field in &self.fields {
+            let Some(value) = values.get(&field.key) else {
+                continue;
+            };
+            for text in field.kind.to_texts(value) {
+                form.push(field.key.clone(), FormValue::Text(text));
+            }
+        }
+        form
+    }
+
     /// Checks what a form sent. Keys that no field has are ignored.
     pub fn check_form(&self, form: &Form) -> Checked {
         let mut checked = Checked::default();

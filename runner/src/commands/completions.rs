@@ -20,7 +20,12 @@ pub(crate) struct Completions {
 impl Completions {
     pub(crate) fn run(&self) -> anyhow::Result<()> {
         let mut script = Vec::new();
-        clap_complete::generate(self.shell, &mut crate::Cli::command(), "runner", &mut script);
+        clap_complete::generate(
+            self.shell,
+            &mut crate::Cli::command(),
+            "runner",
+            &mut script,
+        );
         screen::print(&String::from_utf8_lossy(&script))
     }
 }

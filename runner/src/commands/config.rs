@@ -34,7 +34,9 @@ impl Config {
                     })
                 })
                 .collect();
-            let notices = settings.as_ref().map_or_else(|_| sources.notices(), |s| s.notices.clone());
+            let notices = settings
+                .as_ref()
+                .map_or_else(|_| sources.notices(), |s| s.notices.clone());
             screen::print_json(&json!({ "settings": all, "notices": notices }))?;
             return settings.map(drop);
         }

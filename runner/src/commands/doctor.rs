@@ -51,15 +51,30 @@ struct Finding {
 
 impl Finding {
     fn ok(what: &'static str, detail: impl Into<String>) -> Self {
-        Self { level: Level::Ok, what, detail: detail.into(), advice: String::new() }
+        Self {
+            level: Level::Ok,
+            what,
+            detail: detail.into(),
+            advice: String::new(),
+        }
     }
 
     fn warning(what: &'static str, detail: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self { level: Level::Warning, what, detail: detail.into(), advice: advice.into() }
+        Self {
+            level: Level::Warning,
+            what,
+            detail: detail.into(),
+            advice: advice.into(),
+        }
     }
 
     fn problem(what: &'static str, detail: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self { level: Level::Problem, what, detail: detail.into(), advice: advice.into() }
+        Self {
+            level: Level::Problem,
+            what,
+            detail: detail.into(),
+            advice: advice.into(),
+        }
     }
 
     fn shown(&self) -> String {
@@ -100,7 +115,9 @@ impl Doctor {
                 findings
             }
         };
-        let is_ok = findings.iter().all(|finding| finding.level != Level::Problem);
+        let is_ok = findings
+            .iter()
+            .all(|finding| finding.level != Level::Problem);
         if self.json {
             let findings: Vec<Value> = findings.iter().map(Finding::document).collect();
             screen::print_json(&json!({ "ok": is_ok, "findings": findings, "modules": modules }))?;
@@ -116,7 +133,8 @@ impl Doctor {
         let mut findings = folders(&settings);
         let loaded = Scratch::with(settings, async |scratch| {
             let table = scratch.load(&What::Folders).await?;
-            let statuses: Vec<ModuleStatus> = table.modules.iter().map(|module| module.status()).collect();
+            let statuses: Vec<ModuleStatus> =
+                table.modules.iter().map(|module| module.status()).collect();
             Ok((scratch.modules.sandbox().to_owned(), statuses))
         });
         match loaded {
@@ -137,11 +155,16 @@ impl Doctor {
 
 /// What can be seen without starting anything.
 fn basics(settings: &Settings) -> Vec<Finding> {
-    let files: Vec<&str> = [ENV_FILE, TOML_FILE].into_iter().filter(|file| Path::new(file).is_file()).collect();
+    let files: Vec<&str> = [ENV_FILE, TOML_FILE]
+        .into_iter()
+        .filter(|file| Path::new(file).is_file())
+        .collect();
     let mut findings = vec![Finding::ok(
         "settings",
         match files.is_empty() {
-            true => format!("from flags and the environment; there is no {ENV_FILE} or {TOML_FILE} here"),
+            true => format!(
+                "from flags and the environment; there is no {ENV_FILE} or {TOML_FILE} here"
+            ),
             false => format!("from flags, the environment, {}", files.join(" and ")),
         },
     )];
@@ -159,23 +182,37 @@ fn basics(settings: &Settings) -> Vec<Finding> {
 }
 
 fn python(python: &str) -> Finding {
-    const QUESTION: &str = "import sys; print('%d.%d.%d' % sys.version_info[:3]); print(sys.executable)";
-    let asked = Command::new(python).args(["-c", QUESTION]).stdin(Stdio::null()).output();
+    const QUESTION: &str =
+        "import sys; print('%d.%d.%d' % sys.version_info[:3]); print(sys.executable)";
+    let asked = Command::new(python)
+        .args(["-c", QUESTION])
+        .stdin(Stdio::null())
+        .output();
     let advice = "Python plugins need Python 3.9 or newer: install it, or name another one with the setting PYTHON";
     let output = match asked {
         Ok(output) if output.status.success() => output,
         Ok(output) => {
             let text = String::from_utf8_lossy(&output.stderr);
             let reason = text.lines().last().unwrap_or("it fails").to_owned();
-            return Finding::problem("Python", format!("{python:?} is not usable: {reason}"), advice);
+            return Finding::problem(
+                "Python",
+                format!("{python:?} is not usable: {reason}"),
+                advice,
+            );
         }
         Err(error) => {
-            return Finding::problem("Python", format!("{python:?} cannot be started: {error}"), advice);
+            return Finding::problem(
+                "Python",
+                format!("{python:?} cannot be started: {error}"),
+                advice,
+            );
         }
     };
     let text = String::from_utf8_lossy(&output.stdout);
     let (version, executable) = text.split_once('\n').unwrap_or((&text, ""));
-    let mut numbers = version.split('.').filter_map(|number| number.trim().parse::<u32>().ok());
+    let mut numbers = version
+        .split('.')
+        .filter_map(|number| number.trim().parse::<u32>().ok());
     let found = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     let detail = format!("{} ({})", version.trim(), executable.trim());
     match found >= OLDEST_PYTHON {
@@ -186,11 +223,17 @@ fn python(python: &str) -> Finding {
 
 fn compiler() -> Finding {
     let name = std::env::var("CC").unwrap_or_else(|_| "cc".to_owned());
-    let asked = Command::new(&name).arg("--version").stdin(Stdio::null()).output();
+    let asked = Command::new(&name)
+        .arg("--version")
+        .stdin(Stdio::null())
+        .output();
     match asked {
         Ok(output) if output.status.success() => {
             let text = String::from_utf8_lossy(&output.stdout);
-            Finding::ok("C compiler", text.lines().next().unwrap_or(&name).to_owned())
+            Finding::ok(
+                "C compiler",
+                text.lines().next().unwrap_or(&name).to_owned(),
+            )
         }
         _ => Finding::warning(
             "C compiler",
@@ -204,15 +247,26 @@ fn instance(folder: &Path, holder: Option<&Holder>) -> Finding {
     const WHAT: &str = "instance folder";
     let shown = folder.display();
     if let Some(holder) = holder {
-        let at = holder.url.as_ref().map(|url| format!(", at {url}/")).unwrap_or_default();
-        return Finding::ok(WHAT, format!("{shown} is in use by a runner (process {}{at})", holder.pid));
+        let at = holder
+            .url
+            .as_ref()
+            .map(|url| format!(", at {url}/"))
+            .unwrap_or_default();
+        return Finding::ok(
+            WHAT,
+            format!("{shown} is in use by a runner (process {}{at})", holder.pid),
+        );
     }
-    let advice = "make it writable for this account, or name another one with RUNNER_INSTANCE_FOLDER";
+    let advice =
+        "make it writable for this account, or name another one with RUNNER_INSTANCE_FOLDER";
     let Some(there) = nearest(folder) else {
         return Finding::problem(WHAT, format!("{shown} cannot be made"), advice);
     };
     // The most certain way to know whether something can be written is to write it.
-    match tempfile::Builder::new().prefix(".runner-doctor-").tempfile_in(&there) {
+    match tempfile::Builder::new()
+        .prefix(".runner-doctor-")
+        .tempfile_in(&there)
+    {
         Ok(_) if there == folder => Finding::ok(WHAT, format!("{shown} is writable")),
         Ok(_) => Finding::ok(WHAT, format!("{shown} is made at the first start")),
         Err(error) => Finding::problem(WHAT, format!("{shown} cannot be written: {error}"), advice),
@@ -225,19 +279,34 @@ fn nearest(folder: &Path) -> Option<PathBuf> {
         return Some(folder.to_owned());
     }
     let absolute = std::path::absolute(folder).ok()?;
-    absolute.ancestors().find(|above| above.is_dir()).map(Path::to_owned)
+    absolute
+        .ancestors()
+        .find(|above| above.is_dir())
+        .map(Path::to_owned)
 }
 
 fn disk(settings: &Settings) -> Finding {
     const WHAT: &str = "disk space";
     let folder = nearest(&settings.files).unwrap_or_else(|| PathBuf::from("/"));
     let (free, floor) = match nix::sys::statvfs::statvfs(&folder) {
-        Ok(stat) => (stat.blocks_available() * stat.fragment_size(), settings.disk_floor),
+        Ok(stat) => (
+            stat.blocks_available() * stat.fragment_size(),
+            settings.disk_floor,
+        ),
         Err(error) => {
-            return Finding::warning(WHAT, format!("not known for {}: {error}", folder.display()), "");
+            return Finding::warning(
+                WHAT,
+                format!("not known for {}: {error}", folder.display()),
+                "",
+            );
         }
     };
-    let detail = format!("{} free at {}, of which {} stay free", size(free), folder.display(), size(floor));
+    let detail = format!(
+        "{} free at {}, of which {} stay free",
+        size(free),
+        folder.display(),
+        size(floor)
+    );
     match free {
         free if free < floor => Finding::problem(
             WHAT,
@@ -260,14 +329,21 @@ fn port(settings: &Settings, holder: Option<&Holder>) -> Finding {
     let address = SocketAddr::new(settings.host, settings.port);
     let ours = holder.and_then(|holder| holder.url.as_deref());
     if ours == Some(&base_url(&address)) {
-        return Finding::ok(WHAT, format!("{address} is used by the runner of this instance folder"));
+        return Finding::ok(
+            WHAT,
+            format!("{address} is used by the runner of this instance folder"),
+        );
     }
     match TcpListener::bind(address) {
         Ok(_) => Finding::ok(WHAT, format!("{address} is free")),
         Err(error) => {
             let advice = match error.kind() {
-                ErrorKind::AddrInUse => "another program listens there: end it, or choose another --port",
-                ErrorKind::PermissionDenied => "ports below 1024 need a privilege: choose another --port",
+                ErrorKind::AddrInUse => {
+                    "another program listens there: end it, or choose another --port"
+                }
+                ErrorKind::PermissionDenied => {
+                    "ports below 1024 need a privilege: choose another --port"
+                }
                 _ => "choose another --host",
             };
             Finding::problem(WHAT, format!("cannot listen on {address}: {error}"), advice)
@@ -310,11 +386,18 @@ fn folders(settings: &Settings) -> Vec<Finding> {
 fn module(status: &ModuleStatus) -> Finding {
     let plugins = status.plugins.join(", ");
     match (&status.reason, status.state) {
-        (None, ModuleState::Running) => Finding::ok("module", format!("{} ({}): {plugins}", status.name, status.loader)),
+        (None, ModuleState::Running) => Finding::ok(
+            "module",
+            format!("{} ({}): {plugins}", status.name, status.loader),
+        ),
         (reason, _) => {
             let reason = reason.as_deref().unwrap_or("it was not described in time");
             let advice = format!("`runner plugin check {}` says more", status.path);
-            Finding::problem("module", format!("{} is not loaded: {reason}", status.name), advice)
+            Finding::problem(
+                "module",
+                format!("{} is not loaded: {reason}", status.name),
+                advice,
+            )
         }
     }
 }

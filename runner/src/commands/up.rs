@@ -109,7 +109,9 @@ impl Up {
             .enable_all()
             .build()
             .context("cannot start the runtime")?;
-        runtime.block_on(serve(settings, instance, &mut lock, runner, token, launcher))
+        runtime.block_on(serve(
+            settings, instance, &mut lock, runner, token, launcher,
+        ))
     }
 }
 
@@ -303,5 +305,9 @@ fn start_logging(level: &str) -> anyhow::Result<()> {
 
 /// A name for this start, so that what an earlier one held is not taken for its own.
 fn holder() -> anyhow::Result<String> {
-    Ok(format!("{}-{}", std::process::id(), &instance::random()?[..8]))
+    Ok(format!(
+        "{}-{}",
+        std::process::id(),
+        &instance::random()?[..8]
+    ))
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import tempfile
 from dataclasses import dataclass
@@ -39,6 +40,15 @@ def parse(
     if not 1 <= len(boundary) <= 70:
         raise _wrong("it names no boundary")
     reader = _Reader(pieces, b"\r\n--" + boundary.encode("latin-1", "replace"))
+    with contextlib.ExitStack() as opened:
+        found = _parts(reader, opened)
+        opened.pop_all()  # all went well: they stay open
+        return found
+
+
+def _parts(
+    reader: _Reader, opened: contextlib.ExitStack
+) -> Tuple[List[Tuple[str, str]], Dict[str, UploadedFile]]:
     fields: List[Tuple[str, str]] = []
     files: Dict[str, UploadedFile] = {}
     room = MAX_BODY
@@ -51,6 +61,7 @@ def parse(
         name = disposition.get("name", "")
         if "filename" in disposition:
             file = tempfile.SpooledTemporaryFile(MAX_IN_MEMORY)
+            opened.callback(file.close)
             for piece in reader.content():
                 file.write(piece)
             is_empty = file.tell() == 0
@@ -59,6 +70,8 @@ def parse(
             if (plain or not is_empty) and name not in files:
                 kind = head.get("content-type", "application/octet-stream")
                 files[name] = UploadedFile(plain, kind, file)  # type: ignore[arg-type]
+            else:
+                file.close()
             continue
         value = bytearray()
         for piece in reader.content():

@@ -162,7 +162,7 @@ class Plugin(Form):
     ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         """Makes the function below answer requests below the URL of the plugin.
 
-        `{name}` takes a segment of the path, `{name:path}` the rest; they are arguments after the request.
+        `{name}` takes a segment of the path, `{name:path}` the rest; both are arguments.
         """
 
         def declare(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,4 +1,4 @@
-"""Serves the own routes of plugins: HTTP/1.1 on a listening socket, a thread for each connection."""
+"""Serves the own routes of plugins: HTTP/1.1 on a socket, a thread for each connection."""
 
 from __future__ import annotations
 
@@ -104,6 +104,7 @@ class Connection(http.server.BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     close_connection = True
+    asked: Optional[Request] = None
 
     def __init__(self, connection: socket.socket, plugins: List[Plugin]) -> None:
         self.plugins = plugins
@@ -132,13 +133,18 @@ class Connection(http.server.BaseHTTPRequestHandler):
             )
         except ValueError:
             return self.send_error(400)
-        self.send(self.answer(body))
+        try:
+            self.send(self.answer(body))
+        finally:
+            if self.asked is not None:
+                self.asked.close()
         if not body.is_over:
             self.linger()
 
     def answer(self, body: Body) -> Response:
         try:
             request = Request(self.command, self.path, self.headers.items(), body.read)
+            self.asked = request
             for plugin in self.plugins:
                 if plugin.identifier == request.plugin:
                     return plugin.routes.answer(request)
@@ -211,7 +217,7 @@ class Connection(http.server.BaseHTTPRequestHandler):
         return head, b"" if is_empty else body, is_chunked and not is_empty
 
     def linger(self) -> None:
-        """Reads on until the other side has the answer: it would be lost if this side just closed."""
+        """Reads on until the other side has the answer, which else might be lost."""
         self.connection.shutdown(socket.SHUT_WR)
         end = time.monotonic() + LINGER
         while time.monotonic() < end:
@@ -229,4 +235,5 @@ def _pieces(body: Any) -> Iterator[bytes]:
 
 
 def _phrase(status: int) -> str:
-    return http.server.BaseHTTPRequestHandler.responses.get(status, ("", ""))[0]  # type: ignore[call-overload]
+    known: Mapping[Any, Any] = http.server.BaseHTTPRequestHandler.responses
+    return str(known.get(status, ("",))[0])

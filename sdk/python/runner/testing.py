@@ -7,11 +7,13 @@ assert result.outputs[0].text == "HELLO"
 
 from __future__ import annotations
 
+import http.client
 import itertools
 import json
 import mimetypes
 import os
 import queue
+import socket
 import subprocess
 import sys
 import tempfile
@@ -129,6 +131,7 @@ class Host:
         args: Sequence[str] = (),
         env: Optional[Mapping[str, str]] = None,
         fetch: Optional[Callable[[str], Mapping[str, Any]]] = None,
+        web: bool = False,
         timeout: float = 30,
     ) -> None:
         self.entry = Path(entry).absolute()
@@ -139,6 +142,8 @@ class Host:
         self.env = dict(env or {})
         #: Answers the plugin's `task.fetch`; raises to refuse.
         self.fetch = fetch
+        #: Whether the host answers requests to own routes, sent with `visit`.
+        self.web = web
         self.timeout = timeout
         self.stderr = ""
         self._ids = itertools.count(1)
@@ -146,14 +151,18 @@ class Host:
 
     def __enter__(self) -> Host:
         self.folder = tempfile.TemporaryDirectory(prefix="runner-host-")
+        listener = self._listen() if self.web else None
         self.process = subprocess.Popen(
             self.command,
+            pass_fds=() if listener is None else (listener.fileno(),),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env={**os.environ, **self.env},
             cwd=self.folder.name,
         )
+        if listener is not None:
+            listener.close()
         self._threads = [threading.Thread(target=self._read), threading.Thread(target=self._log)]
         for thread in self._threads:
             thread.start()
@@ -263,7 +272,48 @@ class Host:
         """All plugins of the module by name."""
         return {plugin["name"]: plugin for plugin in self.request("describe")["plugins"]}
 
+    # --- own routes ---
+
+    def _listen(self) -> socket.socket:
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(os.path.join(self.folder.name, "web"))
+        listener.listen()
+        self.config["web"] = {"fd": listener.fileno(), "connections": 16}
+        return listener
+
+    def visit(
+        self,
+        plugin: str,
+        path: str,
+        method: str = "GET",
+        body: Any = None,
+        headers: Optional[Mapping[str, str]] = None,
+    ) -> http.client.HTTPResponse:
+        """Sends a request to a route of a plugin, called by its name or its identifier.
+
+        `body` is bytes, or yields bytes. The response is open; read it.
+        """
+        identifier = self._identifier(plugin)
+        connection = http.client.HTTPConnection("localhost", timeout=self.timeout)
+        connection.sock = socket.socket(socket.AF_UNIX)
+        connection.sock.settimeout(self.timeout)
+        connection.sock.connect(os.path.join(self.folder.name, "web"))
+        forwarded = {
+            "X-Forwarded-Host": "localhost",
+            "X-Forwarded-Proto": "http",
+            "X-Forwarded-Prefix": f"/plugins/{identifier}",
+            "X-Runner-Plugin": identifier,
+        }
+        connection.request(method, path, body, {**forwarded, **(headers or {})})
+        return connection.getresponse()
+
     # --- runs ---
+
+    def _identifier(self, plugin: str) -> str:
+        if "@" in plugin:
+            return plugin
+        version = self.describe()[plugin]["version"]
+        return f"{plugin}@{version}".replace(".", "-")
 
     def start(
         self,
@@ -279,9 +329,7 @@ class Host:
 
         `inputs` are the files: paths, or the objects of the protocol.
         """
-        if "@" not in plugin:
-            version = self.describe()[plugin]["version"]
-            plugin = f"{plugin}@{version}".replace(".", "-")
+        plugin = self._identifier(plugin)
         id = next(self._ids)
         directory = tempfile.mkdtemp(dir=self.folder.name)
         params = {
@@ -294,6 +342,7 @@ class Host:
             "inputs": {key: _input(value) for key, value in (inputs or {}).items()},
             "data": data,
             "directory": directory,
+            "baseUrl": "http://localhost",
         }
         self.send({"id": id, "method": "run", "params": params})
         return RunInProgress(self, id, id, 1, directory)

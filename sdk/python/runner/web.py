@@ -132,8 +132,13 @@ class Request:
 
     @property
     def files(self) -> Dict[str, Any]:
-        """The files of a form by field; each has `name`, `content_type` and `file`, open to read."""
+        """The files of a form by field; each has `name`, `content_type` and an open `file`."""
         return self._forms()[1]
+
+    def close(self) -> None:
+        """Forgets the files of a form. Done when the request has been answered."""
+        for file in self._form[1].values() if self._form else ():
+            file.file.close()
 
     def _forms(self) -> Tuple[Values, Dict[str, Any]]:
         if self._form is None:
@@ -235,7 +240,7 @@ class Route:
         self.segments = pattern.split("/")[1:]
         self.names: List[Optional[Tuple[str, bool]]] = []
         if not pattern.startswith("/") or pattern.startswith("//"):
-            raise DefinitionError(f'{where}: a route begins with one slash, such as "/page/{{name}}"')
+            raise DefinitionError(f'{where}: a route is one like "/page/{{name}}", not {pattern!r}')
         if self.segments[0] in _TAKEN and self.segments[1:] in ([], [""]):
             raise DefinitionError(f"{where}: {pattern} is a route of the runner")
         for at, segment in enumerate(self.segments):
@@ -243,7 +248,7 @@ class Route:
             if found is None and ("{" in segment or "}" in segment):
                 raise DefinitionError(f"{where}: a parameter is a whole segment, not {segment!r}")
             if found is not None and found[2] and at + 1 < len(self.segments):
-                raise DefinitionError(f"{where}: {segment} takes the rest of the path: nothing follows")
+                raise DefinitionError(f"{where}: nothing follows {segment}, which takes the rest")
             self.names.append(found and (found[1], bool(found[2])))
 
     @property

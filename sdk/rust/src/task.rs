@@ -42,6 +42,8 @@ pub(crate) struct RunParams {
     #[serde(default)]
     data: Value,
     directory: PathBuf,
+    #[serde(default)]
+    base_url: String,
 }
 
 #[derive(Deserialize)]
@@ -173,6 +175,11 @@ impl Task {
     /// The id under which the step in progress was added.
     pub fn step_id(&self) -> Option<&str> {
         self.params.step_id.as_deref()
+    }
+
+    /// The base URL of the runner as the client knows it that made the task; no slash at the end.
+    pub fn base_url(&self) -> &str {
+        &self.params.base_url
     }
 
     /// The run's own directory: empty at first, writable, removed after the run.

@@ -1,6 +1,9 @@
 //! What was sent, as a form or JSON.
 
+mod disposition;
 mod multipart;
+mod paced;
+mod uploads;
 mod urlencoded;
 
 use axum::body::{Body, Bytes};
@@ -9,13 +12,15 @@ use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
 use futures::StreamExt;
 use runner_core::file::Upload;
-use runner_core::parameters::{Checked, FieldErrors, Form, FormValue, Parameters};
+use runner_core::parameters::form::is_nested_too_deeply;
+use runner_core::parameters::{Checked, FieldErrors, Form, FormValue, NESTED, Parameters};
 use runner_core::task::check_labels;
 use serde_json::{Map, Value};
 
 use crate::app::App;
 use crate::error::{ApiError, Location};
 
+pub(crate) use uploads::Uploads;
 pub(crate) use urlencoded::parse as parse_query;
 
 /// The key of labels; parameters cannot begin with `_`.
@@ -23,7 +28,15 @@ const LABEL: &str = "_label";
 
 /// A body that was read.
 #[derive(Debug)]
-pub(crate) enum Sent {
+pub(crate) struct Sent {
+    content: Content,
+    /// The files that came with it.
+    uploads: Uploads,
+}
+
+/// What stands in a body.
+#[derive(Debug)]
+pub(crate) enum Content {
     /// urlencoded or multipart; also no body at all.
     Form(Form),
     /// A JSON object.
@@ -52,19 +65,17 @@ impl Sent {
         };
         refuse_early(request.headers(), limit)?;
         if is_multipart {
-            return multipart::read(app, &content_type, request.into_body())
-                .await
-                .map(Self::Form);
+            let (form, uploads) = multipart::read(app, &content_type, request.into_body()).await?;
+            return Ok(Self {
+                content: Content::Form(form),
+                uploads,
+            });
         }
         let body = read_all(request.into_body(), limit).await?;
-        match essence.as_str() {
-            "application/json" => match serde_json::from_slice(&body) {
-                Ok(Value::Object(object)) => Ok(Self::Json(object)),
-                Ok(_) => Err(ApiError::invalid_json("expected an object")),
-                Err(error) => Err(ApiError::invalid_json(&error.to_string())),
-            },
-            "application/x-www-form-urlencoded" => urlencoded::parse(&body).map(Self::Form),
-            _ if body.is_empty() => Ok(Self::Form(Form::default())),
+        let content = match essence.as_str() {
+            "application/json" => parse_object(&body).map(Content::Json),
+            "application/x-www-form-urlencoded" => urlencoded::parse(&body).map(Content::Form),
+            _ if body.is_empty() => Ok(Content::Form(Form::default())),
             other => Err(ApiError::with(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 format!(
@@ -72,36 +83,40 @@ impl Sent {
                      application/x-www-form-urlencoded or application/json."
                 ),
             )),
-        }
+        };
+        content.map(|content| Self {
+            content,
+            uploads: Uploads::default(),
+        })
     }
 
     /// Checks what was sent against a form's rules.
     pub(crate) fn check(&self, parameters: &Parameters) -> Checked {
-        match self {
-            Self::Form(form) => parameters.check_form(form),
-            Self::Json(object) => parameters.check_json(object.clone()),
+        match &self.content {
+            Content::Form(form) => parameters.check_form(form),
+            Content::Json(object) => parameters.check_json(object.clone()),
         }
     }
 
     /// Where wrong fields stood.
     pub(crate) fn location(&self) -> Location {
-        match self {
-            Self::Form(_) => Location::Form,
-            Self::Json(_) => Location::Json,
+        match &self.content {
+            Content::Form(_) => Location::Form,
+            Content::Json(_) => Location::Json,
         }
     }
 
     /// Takes out the labels for the task, which are no parameters of the plugin.
     pub(crate) fn take_labels(&mut self) -> Result<Vec<String>, ApiError> {
-        let labels = match self {
-            Self::Form(form) => {
+        let labels = match &mut self.content {
+            Content::Form(form) => {
                 let texts = form.all(LABEL).filter_map(|value| match value {
                     FormValue::Text(text) if !text.is_empty() => Some(text.clone()),
                     _ => None,
                 });
                 Ok(texts.collect())
             }
-            Self::Json(object) => match object.shift_remove(LABEL) {
+            Content::Json(object) => match object.shift_remove(LABEL) {
                 None | Some(Value::Null) => Ok(Vec::new()),
                 Some(Value::String(label)) => Ok(vec![label]),
                 Some(labels) => serde_json::from_value(labels)
@@ -114,22 +129,27 @@ impl Sent {
         })
     }
 
-    /// The files that came with it.
-    pub(crate) fn uploads(&self) -> Vec<Upload> {
-        match self {
-            Self::Form(form) => form.uploads().cloned().collect(),
-            Self::Json(_) => Vec::new(),
-        }
+    /// What stands in it; the files that came with it are removed.
+    pub(crate) fn into_content(self) -> Content {
+        self.content
     }
 
-    /// Removes the files that came with it from the file store.
-    pub(crate) fn discard_uploads(&self, app: &App) {
-        for upload in self.uploads() {
-            if let Err(error) = app.0.store.files().remove(&upload.key) {
-                // The sweep finds it later.
-                tracing::warn!("an upload that is not wanted cannot be removed: {error}");
-            }
+    /// Those of the files that came with it that are wanted; the others are removed.
+    pub(crate) fn into_uploads(self, wanted: &[Upload]) -> Uploads {
+        self.uploads.only(wanted)
+    }
+}
+
+/// Reads a JSON object.
+pub(crate) fn parse_object(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
+    match serde_json::from_slice(body) {
+        Ok(Value::Object(object)) => Ok(object),
+        Ok(_) => Err(ApiError::invalid_json("expected an object")),
+        Err(error) if is_nested_too_deeply(&error) => {
+            let errors = FieldErrors::from([(String::new(), vec![NESTED.to_owned()])]);
+            Err(ApiError::fields(Location::Json, errors))
         }
+        Err(error) => Err(ApiError::invalid_json(&error.to_string())),
     }
 }
 

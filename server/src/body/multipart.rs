@@ -1,11 +1,15 @@
 //! `multipart/form-data`: fields into memory, files into the file store as they arrive.
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
+use axum::http::header::CONTENT_DISPOSITION;
 use multer::{Constraints, Field, Multipart, SizeLimit};
-use runner_core::file::{OCTET_STREAM, Upload};
+use runner_core::file::{OCTET_STREAM, Upload, upload_name};
 use runner_core::parameters::{Form, FormValue};
 use runner_store::{FileWriter, StoreError};
 
+use super::disposition::Disposition;
+use super::paced::{Head, HeadTooLong, MAX_HEAD, Paced};
+use super::uploads::{Guard, Uploads};
 use crate::app::App;
 use crate::error::ApiError;
 
@@ -14,34 +18,39 @@ const MAX_PARTS: usize = 1_000;
 /// How much of a file is gathered before it is written.
 const CHUNK: usize = 256 * 1024;
 
-/// Reads a form. When it fails, the files that had arrived are gone.
-pub(super) async fn read(app: &App, content_type: &str, body: Body) -> Result<Form, ApiError> {
+/// Reads a form, and the files that came with it.
+pub(super) async fn read(
+    app: &App,
+    content_type: &str,
+    body: Body,
+) -> Result<(Form, Uploads), ApiError> {
     let boundary = multer::parse_boundary(content_type).map_err(|_| {
         ApiError::bad_request("The multipart body has no boundary in its Content-Type.")
     })?;
     let config = &app.0.config;
     let whole = config.max_upload.saturating_add(config.max_body);
     let limits = Constraints::new().size_limit(SizeLimit::new().whole_stream(whole));
-    let mut parts = Multipart::with_constraints(body.into_data_stream(), boundary, limits);
+    let head = Head::default();
+    let body = Paced::new(body.into_data_stream(), head.clone());
+    let mut parts = Multipart::with_constraints(body, boundary, limits);
     let mut reader = Reader {
         app,
+        head,
         form: Form::default(),
+        uploads: Uploads::default(),
         text: 0,
         files: 0,
     };
-    let outcome = reader.read(&mut parts).await;
-    match outcome {
-        Ok(()) => Ok(reader.form),
-        Err(error) => {
-            super::Sent::Form(reader.form).discard_uploads(app);
-            Err(error)
-        }
-    }
+    reader.read(&mut parts).await?;
+    Ok((reader.form, reader.uploads))
 }
 
 struct Reader<'a> {
     app: &'a App,
+    /// Told of everything that the parser gives.
+    head: Head,
     form: Form,
+    uploads: Uploads,
     /// Bytes of text so far.
     text: u64,
     /// Bytes of files so far.
@@ -54,22 +63,26 @@ impl Reader<'_> {
         while let Some(part) = parts
             .next_field()
             .await
-            .map_err(|error| self.broken(&error))?
+            .map_err(|error| Self::broken(&error))?
         {
+            self.head.has_ended();
             count += 1;
             if count > MAX_PARTS {
                 return Err(ApiError::bad_request(format!(
                     "The form has more than {MAX_PARTS} parts."
                 )));
             }
-            let Some(key) = part.name().map(str::to_owned) else {
-                return Err(ApiError::bad_request("A part of the form has no name."));
-            };
-            match part.file_name().map(str::to_owned) {
+            let disposition = part.headers().get(CONTENT_DISPOSITION);
+            let disposition = disposition.map_or(&b""[..], |header| header.as_bytes());
+            let Disposition {
+                name: key,
+                file_name,
+            } = Disposition::parse(disposition).map_err(ApiError::bad_request)?;
+            match file_name {
                 // What a browser sends for a file field that was left empty.
                 Some(name) if name.is_empty() => self.drain(part).await?,
                 Some(name) => {
-                    let upload = self.file(part, name).await?;
+                    let upload = self.file(part, &name).await?;
                     self.form.push(key, FormValue::Upload(upload));
                 }
                 None => {
@@ -84,7 +97,7 @@ impl Reader<'_> {
     async fn text(&mut self, mut part: Field<'_>, key: &str) -> Result<String, ApiError> {
         let limit = self.app.0.config.max_body;
         let mut bytes = Vec::new();
-        while let Some(chunk) = part.chunk().await.map_err(|error| self.broken(&error))? {
+        while let Some(chunk) = self.chunk(&mut part).await? {
             self.text += chunk.len() as u64;
             if self.text > limit {
                 return Err(ApiError::too_large("text of the form", limit));
@@ -96,23 +109,24 @@ impl Reader<'_> {
     }
 
     async fn drain(&mut self, mut part: Field<'_>) -> Result<(), ApiError> {
-        while part
-            .chunk()
-            .await
-            .map_err(|error| self.broken(&error))?
-            .is_some()
-        {}
+        while self.chunk(&mut part).await?.is_some() {}
         Ok(())
     }
 
-    async fn file(&mut self, mut part: Field<'_>, name: String) -> Result<Upload, ApiError> {
+    async fn chunk(&self, part: &mut Field<'_>) -> Result<Option<Bytes>, ApiError> {
+        let chunk = part.chunk().await.map_err(|error| Self::broken(&error))?;
+        self.head.has_ended();
+        Ok(chunk)
+    }
+
+    async fn file(&mut self, mut part: Field<'_>, name: &str) -> Result<Upload, ApiError> {
         let content_type = part
             .content_type()
             .map_or(OCTET_STREAM.to_owned(), ToString::to_string);
         let limit = self.app.0.config.max_upload;
         let mut writer = self.app.0.store.files().create()?;
         let mut gathered = Vec::with_capacity(CHUNK);
-        while let Some(chunk) = part.chunk().await.map_err(|error| self.broken(&error))? {
+        while let Some(chunk) = self.chunk(&mut part).await? {
             self.files += chunk.len() as u64;
             if self.files > limit {
                 return Err(ApiError::too_large("upload", limit));
@@ -123,18 +137,30 @@ impl Reader<'_> {
             }
         }
         let writer = append(writer, gathered).await?;
-        let stored = blocking(move || writer.finish()).await?;
+        let files = self.app.0.store.files().clone();
+        // Also what is finished after nobody waits for it any more has its guard.
+        let (guard, stored) = blocking(move || {
+            let stored = writer.finish()?;
+            Ok((Guard::new(files, stored.key.clone()), stored))
+        })
+        .await?;
+        self.uploads.push(guard);
         Ok(Upload {
             key: stored.key,
-            name,
+            name: upload_name(name),
             content_type,
             size: stored.size,
         })
     }
 
-    fn broken(&self, error: &multer::Error) -> ApiError {
+    fn broken(error: &multer::Error) -> ApiError {
         match error {
             multer::Error::StreamSizeExceeded { limit } => ApiError::too_large("form", *limit),
+            multer::Error::StreamReadFailed(error) if error.is::<HeadTooLong>() => {
+                ApiError::bad_request(format!(
+                    "The multipart body has more than {MAX_HEAD} bytes before the content of a part."
+                ))
+            }
             error => ApiError::bad_request(format!("The multipart body is broken: {error}.")),
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use runner_core::parameters::field::as_text;
+use runner_core::parameters::form::boolean;
 use runner_core::parameters::{Field, FieldKind, Form, FormValue};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -16,6 +17,8 @@ pub(super) struct View<'a> {
     help: String,
     kind: &'static str,
     multiline: bool,
+    /// Whether it takes several files.
+    multiple: bool,
     required: bool,
     minimum: Option<&'a Value>,
     maximum: Option<&'a Value>,
@@ -81,6 +84,7 @@ pub(super) fn view(field: &Field) -> View<'_> {
             }
             FieldKind::Upload(data) => {
                 view.kind = "upload";
+                view.multiple = true;
                 view.content_types = &data.content_types;
             }
             _ => view.kind = "list",
@@ -127,11 +131,15 @@ pub(super) fn values<'a>(
 ) -> BTreeMap<&'a str, Value> {
     let mut values = BTreeMap::new();
     for field in fields {
-        let several = match &field.kind {
-            FieldKind::Secret | FieldKind::Upload(_) => continue,
-            FieldKind::List(items) => matches!(**items, FieldKind::Choice(_)),
-            _ => false,
+        let kind = match &field.kind {
+            FieldKind::List(items) => items.as_ref(),
+            kind => kind,
         };
+        if matches!(kind, FieldKind::Secret | FieldKind::Upload(_)) {
+            continue;
+        }
+        let is_list = matches!(field.kind, FieldKind::List(_));
+        let several = is_list && matches!(kind, FieldKind::Choice(_));
         let texts: Vec<&str> = typed
             .all(&field.key)
             .filter_map(|value| match value {
@@ -144,16 +152,93 @@ pub(super) fn values<'a>(
             Some(_) if several => Some(json!(texts)),
             Some(first) => Some(json!(first)),
             None if several && !typed.is_empty() => None,
-            None => usual().map(|value| match value {
-                Value::Array(items) if several => {
-                    json!(items.iter().map(as_text).collect::<Vec<_>>())
-                }
-                value => json!(as_text(value)),
+            None => usual().map(|value| match several {
+                true => json!(field.kind.to_texts(value)),
+                false => json!(field.kind.to_text(value)),
             }),
         };
+        let value = value.map(
+            |value| match (&field.kind, value.as_str().and_then(boolean)) {
+                (FieldKind::Boolean, Some(is_checked)) => json!(is_checked),
+                _ => value,
+            },
+        );
         if let Some(value) = value {
             values.insert(field.key.as_str(), value);
         }
     }
     values
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use runner_core::parameters::Parameters;
+
+    fn shown(properties: Value, typed: &Form, prefill: Value) -> Value {
+        let parameters = Parameters::new(json!({ "properties": properties })).unwrap();
+        let prefill = prefill.as_object().cloned().unwrap_or_default();
+        json!(values(parameters.fields(), typed, &prefill))
+    }
+
+    #[test]
+    fn a_boolean_is_checked_in_all_its_spellings() {
+        let flag = || json!({"flag": {"type": "boolean", "default": true}});
+        for (text, value) in [
+            ("True", json!(true)),
+            ("1", json!(true)),
+            ("yes", json!(true)),
+            (" on ", json!(true)),
+            ("False", json!(false)),
+            ("0", json!(false)),
+            ("maybe", json!("maybe")),
+        ] {
+            let typed = [("flag", text), ("flag", "false")].into_iter().collect();
+            assert_eq!(shown(flag(), &typed, json!({})), json!({ "flag": value }));
+            let prefilled = shown(flag(), &Form::default(), json!({ "flag": text }));
+            assert_eq!(prefilled, json!({ "flag": value }));
+        }
+        assert_eq!(
+            shown(flag(), &Form::default(), json!({})),
+            json!({"flag": true})
+        );
+        let text = json!({"text": {"type": "string", "default": "yes"}});
+        assert_eq!(
+            shown(text, &Form::default(), json!({})),
+            json!({"text": "yes"})
+        );
+    }
+
+    #[test]
+    fn what_is_shown_can_be_sent() {
+        let properties = json!({
+            "list": {"type": "array", "items": {"type": "string"}, "default": ["a,b", "c"]},
+            "plain": {"type": "array", "items": {"type": "string"}, "default": ["a", "b"]},
+            "choices": {"type": "array", "items": {"enum": ["a,b", "c"]}, "default": ["a,b"]},
+            "any": {"default": ["a", {"b": 1}]},
+            "text": {"default": "a"},
+        });
+        assert_eq!(
+            shown(properties, &Form::default(), json!({})),
+            json!({"list": "[\"a,b\",\"c\"]", "plain": "a,b", "choices": ["a,b"],
+                   "any": "[\"a\",{\"b\":1}]", "text": "\"a\""})
+        );
+    }
+
+    #[test]
+    fn secrets_and_files_are_never_shown() {
+        let properties = json!({
+            "secret": {"type": "string", "writeOnly": true},
+            "secrets": {"type": "array", "items": {"type": "string", "writeOnly": true}},
+            "files": {"type": "array", "items": {"type": "string", "format": "binary"}},
+        });
+        let typed: Form = ["secret", "secrets", "files"]
+            .map(|key| (key, "x"))
+            .into_iter()
+            .collect();
+        assert_eq!(
+            shown(properties, &typed, json!({"secrets": ["y"]})),
+            json!({})
+        );
+    }
 }

@@ -34,6 +34,7 @@ A plugin runner: every plugin is a documented service, every invocation a task.
 - A path that ends in a slash is reached without it, too: 308, with the query kept.
 - Errors are JSON: `code`, `status`, mostly `message`, and `errors` with what is wrong at which field.
 - GET routes answer HEAD. Every route answers OPTIONS; other methods get 405 and `Allow`.
+- A plugin may have routes of its own below its path; whoever wrote the plugin describes them.
 - In forms, a list is a repeated field, or one text with its items separated by commas or line breaks.
 - Without a `SERVER_NAME`, `Host` must be an IP address, a loopback name or a name without a dot.";
 
@@ -46,7 +47,10 @@ pub fn openapi(table: &Table, base: &str) -> Value {
 
 /// A document, kept until the plugins change.
 #[derive(Default)]
-pub(crate) struct Kept(Mutex<Option<(Arc<Table>, Arc<Map<String, Value>>)>>);
+pub(crate) struct Kept(Mutex<Option<Made>>);
+
+/// What a document was made of, and the document.
+type Made = (Arc<Table>, Arc<Map<String, Value>>);
 
 impl Kept {
     /// The document without its servers: these follow the request.

@@ -53,7 +53,11 @@ const ERRORS: [(u16, &str, &str); 11] = [
         "InternalError",
         "An error of the runner; its log says more.",
     ),
-    (503, "Starting", "The plugins are still being loaded."),
+    (
+        503,
+        "Starting",
+        "The plugins are still being loaded, or the runner ends.",
+    ),
     (507, "DiskFull", "The disk of the runner is full."),
 ];
 
@@ -70,7 +74,12 @@ pub(super) fn errors() -> Vec<(&'static str, Response)> {
                 "How to show the token.",
                 Type::String,
             ),
-            503 => header(answer, "Retry-After", "Seconds to wait.", Type::Integer),
+            503 => header(
+                answer,
+                "Retry-After",
+                "Seconds to wait, while plugins are loaded.",
+                Type::Integer,
+            ),
             _ => answer,
         };
         (name, answer.build())

@@ -256,13 +256,13 @@ fn changes(parts: &mut Parts) {
         .parameter(id())
         .responses(answers(
             [(200, json("The task.", "Task"))],
-            &[404, 409, 507],
+            &[404, 409, 503, 507],
         ));
     parts.add("/tasks/{id}/cancel", HttpMethod::Post, cancel);
     let gone = ResponseBuilder::new().description("It is gone, with its files.");
     let delete = operation("tasks", "deleteTask", "Delete a task, cancelling it first")
         .parameter(id())
-        .responses(answers([(204, gone)], &[404, 409, 507]));
+        .responses(answers([(204, gone)], &[404, 409, 503, 507]));
     parts.add("/tasks/{id}/", HttpMethod::Delete, delete);
 }
 

@@ -49,7 +49,7 @@ pub(crate) async fn download(
     let range = match described.wanted_range(&headers, file.size) {
         Wanted::All => None,
         Wanted::Part(range) => Some(range),
-        Wanted::Nothing => return Err(ApiError::new(StatusCode::RANGE_NOT_SATISFIABLE)),
+        Wanted::Nothing => return Err(ApiError::range_not_satisfiable(file.size)),
     };
     let path = app.0.store.files().path(&file.key);
     let mut content = tokio::fs::File::open(&path).await.map_err(|error| {

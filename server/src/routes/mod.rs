@@ -10,9 +10,31 @@ pub(crate) mod statics;
 pub(crate) mod tasks;
 
 use axum::extract::{FromRequestParts, Path};
+use axum::http::StatusCode;
 use axum::http::request::Parts;
 
 use crate::error::ApiError;
+
+/// Commits and then announces, whatever becomes of the request. Its own future is dropped when the client
+/// hangs up, and of what was committed and not announced nobody would hear before the next start.
+pub(crate) async fn commit_then_announce<T: Send + 'static>(
+    commit: impl Future<Output = Result<T, ApiError>> + Send + 'static,
+    announce: impl FnOnce(&T) + Send + 'static,
+) -> Result<T, ApiError> {
+    let both = tokio::spawn(async move {
+        let committed = commit.await?;
+        announce(&committed);
+        Ok(committed)
+    });
+    match both.await {
+        Ok(outcome) => outcome,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runner ends.
+            Err(_) => Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE)),
+        },
+    }
+}
 
 /// A number in a path. What is no number is no route; what is too large names nothing.
 pub(crate) struct Id(pub(crate) Option<i64>);
@@ -46,5 +68,34 @@ impl<S: Send + Sync> FromRequestParts<S> for Segment {
             Ok(Path(text)) => Ok(Self(text)),
             Err(_) => Err(ApiError::not_found()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::sync::oneshot;
+
+    #[tokio::test]
+    async fn who_hangs_up_does_not_break_off_what_is_committed() {
+        let (begin, begun) = oneshot::channel::<()>();
+        let (told, hear) = oneshot::channel();
+        let commit = async {
+            let _ = begun.await;
+            Ok(7)
+        };
+        let announce = move |number: &i32| told.send(*number).unwrap();
+        let mut request = Box::pin(commit_then_announce(commit, announce));
+        assert!(futures::poll!(&mut request).is_pending());
+        drop(request);
+        begin.send(()).unwrap();
+        assert_eq!(hear.await, Ok(7));
+    }
+
+    #[tokio::test]
+    async fn what_was_not_committed_is_not_announced() {
+        let commit = async { Err::<(), _>(ApiError::not_found()) };
+        let outcome = commit_then_announce(commit, |()| panic!("announced")).await;
+        assert_eq!(outcome.unwrap_err().to_string(), ApiError::not_found().to_string());
     }
 }

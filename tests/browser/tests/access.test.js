@@ -106,7 +106,8 @@ scenario(shared, "everything can be reached and done with the keyboard", {}, asy
 scenario(shared, "Enter in a field validates", {}, async ({ open, runner }) => {
   const host = await open(runner.form(FORM));
   await host.fill();
-  await host.field("word").press("Enter");
+  await host.field("word").focus();
+  await host.page.keyboard.press("Enter");
   assert.equal(await host.next("ui-loading"), "ui-loading");
   await host.next("ui-loaded");
   await host.form.getByText("Validation successful!").waitFor();

@@ -73,6 +73,7 @@ describe("in development mode", () => {
     await form.getByText("Selected Plugin: typed").waitFor();
 
     await form.getByRole("button", { name: "choose related file for Labels" }).click();
+    await dialog.getByText(`Related (pre) to ${outputs[0].href}`).waitFor();
     await page.keyboard.press("Escape");
     await form.locator("#word").fill("abc");
     await form.locator("#secret").fill("hunter2");

@@ -250,7 +250,7 @@ impl Stream {
         }
     }
 
-    fn to_end(&mut self) -> Vec<(String, String, Value)> {
+    fn until_end(&mut self) -> Vec<(String, String, Value)> {
         let mut events = Vec::new();
         loop {
             let event = self.next();
@@ -284,8 +284,8 @@ fn events_tell_all_that_happens_and_go_on_where_they_broke_off() {
     }
     drop(stream);
     let last = first.last().expect("an event").0.clone();
-    let rest = Stream::open(runner, task, Some(&last)).to_end();
-    let whole = Stream::open(runner, task, None).to_end();
+    let rest = Stream::open(runner, task, Some(&last)).until_end();
+    let whole = Stream::open(runner, task, None).until_end();
     let shown = runner.task(task);
     assert!(shown["log"].as_str().unwrap().len() > 50_000);
     assert_eq!(log_of(&whole), shown["log"].as_str().unwrap());
@@ -309,13 +309,13 @@ fn events_tell_all_that_happens_and_go_on_where_they_broke_off() {
         assert_eq!(of("progress").last().unwrap()["value"], 6);
         assert_eq!(of("end").last().unwrap()["status"], "SUCCESS");
     }
-    let again = Stream::open(runner, task, Some(&whole.last().unwrap().0)).to_end();
+    let again = Stream::open(runner, task, Some(&whole.last().unwrap().0)).until_end();
     assert_eq!(
         again.len(),
         1,
         "all is known but that it has ended: {again:?}"
     );
-    Stream::open(runner, task, Some("nonsense")).to_end();
+    Stream::open(runner, task, Some("nonsense")).until_end();
     runner.get("/tasks/999999/events").expect(404);
 }
 
@@ -420,7 +420,7 @@ fn a_deleted_task_is_gone_with_its_files_and_processes() {
         proc::wait_until_gone(&pids, Duration::from_secs(5)),
         [0_u32; 0]
     );
-    assert_eq!(stream.to_end().last().unwrap().1, "end");
+    assert_eq!(stream.until_end().last().unwrap().1, "end");
     runner.run_well(HELLO, &[("inputStr", "x")]);
 }
 

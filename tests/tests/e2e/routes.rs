@@ -42,9 +42,8 @@ fn open(runner: &Runner, request: &Request) -> TcpStream {
     stream
         .set_read_timeout(Some(SOON * 6))
         .expect("a limit is set");
-    stream
-        .write_all(&request.to_bytes(runner.address()))
-        .unwrap();
+    let bytes = request.to_bytes(runner.address());
+    stream.write_all(&bytes).expect("the request is sent");
     read_head(&mut stream);
     stream
 }

@@ -7,8 +7,8 @@ use clap::Args;
 use runner_core::file::File;
 use runner_core::module::ModuleState;
 use runner_core::parameters::field::as_text;
-use runner_core::plugin::{FormDescription, Plugin};
 use runner_core::parameters::{FieldKind, Form, FormValue};
+use runner_core::plugin::{FormDescription, Plugin};
 use runner_core::task::TaskState;
 use runner_host::Provided;
 use serde_json::{Value, json};
@@ -80,7 +80,11 @@ impl Report {
             };
             let detail = lines(&detail);
             let (first, rest) = detail.split_once('\n').unwrap_or((&detail, ""));
-            let rest = if rest.is_empty() { String::new() } else { format!("\n{}", indent(rest, 10)) };
+            let rest = if rest.is_empty() {
+                String::new()
+            } else {
+                format!("\n{}", indent(rest, 10))
+            };
             screen::print(&format!("{mark}{what}: {first}{rest}"))?;
         }
         self.findings.push((level, what.to_owned(), detail));
@@ -88,14 +92,19 @@ impl Report {
     }
 
     fn has_problems(&self) -> bool {
-        self.findings.iter().any(|(level, ..)| *level == Level::Problem)
+        self.findings
+            .iter()
+            .any(|(level, ..)| *level == Level::Problem)
     }
 }
 
 impl Check {
     pub(crate) fn run(&self) -> anyhow::Result<()> {
         let flags = Flags::from([("RUN_TIMEOUT", self.timeout.clone())]);
-        let settings = Folders { plugin_folders: None }.settings(flags)?;
+        let settings = Folders {
+            plugin_folders: None,
+        }
+        .settings(flags)?;
         // What the plugin prints while it is loaded.
         tracing_subscriber::fmt()
             .with_env_filter("runner_host::host=info")
@@ -105,8 +114,13 @@ impl Check {
             .with_level(false)
             .with_ansi(false)
             .init();
-        let mut report = Report { is_quiet: self.json, ..Report::default() };
-        Scratch::with(settings, async |scratch| self.check(scratch, &mut report).await)?;
+        let mut report = Report {
+            is_quiet: self.json,
+            ..Report::default()
+        };
+        Scratch::with(settings, async |scratch| {
+            self.check(scratch, &mut report).await
+        })?;
         let is_ok = !report.has_problems();
         if self.json {
             let findings: Vec<Value> = report
@@ -126,7 +140,11 @@ impl Check {
         if status.loader.is_empty() {
             return report.add(Level::Problem, "module", status.reason.unwrap_or_default());
         }
-        report.add(Level::Ok, "module", format!("{} ({})", status.name, status.loader))?;
+        report.add(
+            Level::Ok,
+            "module",
+            format!("{} ({})", status.name, status.loader),
+        )?;
         if status.state != ModuleState::Running {
             return report.add(Level::Problem, "loading", status.reason.unwrap_or_default());
         }
@@ -145,13 +163,29 @@ impl Check {
         let plugin = &provided.plugin;
         let what = line(&plugin.identity.to_string());
         let count = plugin.form.parameters.fields().len();
-        report.add(Level::Ok, &what, format!("{count} parameters, {} steps", plugin.steps.len()))?;
+        report.add(
+            Level::Ok,
+            &what,
+            format!(
+                "{}, {}",
+                counted(count, "parameter"),
+                counted(plugin.steps.len(), "step")
+            ),
+        )?;
         if plugin.description.is_empty() && plugin.form.help.is_empty() {
-            report.add(Level::Warning, &what, "it says neither in `description` nor in `help` what it does")?;
+            report.add(
+                Level::Warning,
+                &what,
+                "it says neither in `description` nor in `help` what it does",
+            )?;
         }
         for (name, step) in &plugin.steps {
             if let Example::Wrong(errors) = example(step) {
-                report.add(Level::Problem, &what, format!("the example of the step {name} is not valid:{errors}"))?;
+                report.add(
+                    Level::Problem,
+                    &what,
+                    format!("the example of the step {name} is not valid:{errors}"),
+                )?;
             }
         }
         match example(&plugin.form) {
@@ -192,18 +226,30 @@ impl Check {
         trial.stop().await?;
         let ended = ended?;
         if let Some(stuck) = ended.stuck {
-            return report.add(Level::Ok, &what, format!("its example runs as far as a step: {stuck}"));
+            return report.add(
+                Level::Ok,
+                &what,
+                format!("its example runs as far as a step: {stuck}"),
+            );
         }
         let task = ended.task;
         match task.state {
             TaskState::Succeeded => {
-                let count = task.outputs.len();
-                report.add(Level::Ok, &what, format!("its example succeeds, with {count} outputs"))?;
+                let outputs = counted(task.outputs.len(), "output");
+                report.add(
+                    Level::Ok,
+                    &what,
+                    format!("its example succeeds, with {outputs}"),
+                )?;
             }
             TaskState::Cancelled => return Err(Exit(crate::scratch::INTERRUPTED).into()),
             _ => {
                 note("");
-                return report.add(Level::Problem, &what, "its example fails; the log above says why");
+                return report.add(
+                    Level::Problem,
+                    &what,
+                    "its example fails; the log above says why",
+                );
             }
         }
         for problem in broken_promises(plugin, &task.outputs) {
@@ -211,6 +257,10 @@ impl Check {
         }
         Ok(())
     }
+}
+
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// What the example values are worth.
@@ -231,29 +281,42 @@ fn example(form: &FormDescription) -> Example {
     let mut sent = Form::default();
     for field in parameters.fields() {
         let is_upload = matches!(field.kind, FieldKind::Upload(_));
-        let value = form.example.get(&field.key).or_else(|| form.example.get(&field.id));
+        let value = form
+            .example
+            .get(&field.key)
+            .or_else(|| form.example.get(&field.id));
         if let Some(value) = value.filter(|_| !is_upload) {
             sent.push(field.key.clone(), FormValue::Text(as_text(value)));
         }
     }
     let mut checked = parameters.check_form(&sent);
     for key in form.example.keys() {
-        let is_known = parameters.fields().iter().any(|field| field.key == *key || field.id == *key);
+        let is_known = parameters
+            .fields()
+            .iter()
+            .any(|field| field.key == *key || field.id == *key);
         if !is_known {
-            checked.errors.insert(key.clone(), vec![runner_core::parameters::UNKNOWN.to_owned()]);
+            checked.errors.insert(
+                key.clone(),
+                vec![runner_core::parameters::UNKNOWN.to_owned()],
+            );
         }
     }
     let missing = |key: &String| {
         let field = parameters.field(key);
         field.is_some_and(|field| field.required && sent.all(&field.key).next().is_none())
     };
-    let (partial, wrong): (Vec<String>, Vec<String>) = checked.errors.keys().cloned().partition(missing);
+    let (partial, wrong): (Vec<String>, Vec<String>) =
+        checked.errors.keys().cloned().partition(missing);
     if !wrong.is_empty() {
         checked.errors.retain(|key, _| wrong.contains(key));
         return Example::Wrong(shown_errors(parameters, &checked.errors));
     }
     match partial.is_empty() {
-        true => Example::Whole(Filled { parameters: checked.values, uploads: Vec::new() }),
+        true => Example::Whole(Filled {
+            parameters: checked.values,
+            uploads: Vec::new(),
+        }),
         false => Example::Partial(partial.join(", ")),
     }
 }
@@ -262,18 +325,34 @@ fn example(form: &FormDescription) -> Example {
 fn broken_promises(plugin: &Plugin, outputs: &[File]) -> Vec<String> {
     let fits = |data_type: &str, content_types: &[String], file: &File| {
         (data_type == "*" || data_type == file.data_type)
-            && (content_types.is_empty() || content_types.iter().any(|one| *one == file.content_type))
+            && (content_types.is_empty()
+                || content_types.iter().any(|one| *one == file.content_type))
     };
     let mut problems = Vec::new();
     for promise in plugin.data_output.iter().filter(|promise| promise.required) {
-        if !outputs.iter().any(|file| fits(&promise.data_type, &promise.content_type, file)) {
+        if !outputs
+            .iter()
+            .any(|file| fits(&promise.data_type, &promise.content_type, file))
+        {
             let types = promise.content_type.join(" or ");
-            problems.push(format!("it promises an output {} ({types}), and its example made none", promise.data_type));
+            problems.push(format!(
+                "it promises an output {} ({types}), and its example made none",
+                promise.data_type
+            ));
         }
     }
     for file in outputs {
-        if !plugin.data_output.iter().any(|promise| fits(&promise.data_type, &promise.content_type, file)) {
-            let File { name, data_type, content_type, .. } = file;
+        if !plugin
+            .data_output
+            .iter()
+            .any(|promise| fits(&promise.data_type, &promise.content_type, file))
+        {
+            let File {
+                name,
+                data_type,
+                content_type,
+                ..
+            } = file;
             problems.push(format!(
                 "the output {name} ({data_type}, {content_type}) is not in its list of outputs, so other \
                  plugins are not offered it"

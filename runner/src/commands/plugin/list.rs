@@ -41,9 +41,13 @@ impl List {
             None => {
                 let settings = self.folders.settings(Flags::new())?;
                 if settings.plugin_folders.is_empty() {
-                    note("there is no plugin folder here: make a folder `plugins`, or name others with --plugin-folders");
+                    note(
+                        "there is no plugin folder here: make a folder `plugins`, or name others with --plugin-folders",
+                    );
                 }
-                Scratch::with(settings, async |scratch| Ok(document(&*scratch.load(&What::Folders).await?)))?
+                Scratch::with(settings, async |scratch| {
+                    Ok(document(&*scratch.load(&What::Folders).await?))
+                })?
             }
         };
         if self.json {
@@ -71,13 +75,28 @@ fn document(table: &Modules) -> Value {
             })
         })
         .collect();
-    let modules: Vec<Value> = table.modules.iter().map(|module| json!(module.status())).collect();
+    let modules: Vec<Value> = table
+        .modules
+        .iter()
+        .map(|module| json!(module.status()))
+        .collect();
     json!({ "plugins": plugins, "modules": modules })
 }
 
 fn shown(document: &Value) -> String {
-    let items = |key: &str| document.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
-    let text = |item: &Value, key: &str| item.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let items = |key: &str| {
+        document
+            .get(key)
+            .and_then(Value::as_array)
+            .cloned()
+            .unwrap_or_default()
+    };
+    let text = |item: &Value, key: &str| {
+        item.get(key)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
     let plain = Style::new();
     let mut shown = String::new();
     let plugins = items("plugins");
@@ -100,11 +119,17 @@ fn shown(document: &Value) -> String {
         }
         shown.push_str(&table.text());
     }
-    let failed: Vec<Value> = items("modules").into_iter().filter(|module| module.get("reason").is_some()).collect();
+    let failed: Vec<Value> = items("modules")
+        .into_iter()
+        .filter(|module| module.get("reason").is_some())
+        .collect();
     if !failed.is_empty() {
         let mut table = Table::new(&["NOT LOADED", "REASON"]);
         for module in &failed {
-            table.row([(&text(module, "path"), BAD), (&text(module, "reason"), plain)]);
+            table.row([
+                (&text(module, "path"), BAD),
+                (&text(module, "reason"), plain),
+            ]);
         }
         shown.push('\n');
         shown.push_str(&table.text());

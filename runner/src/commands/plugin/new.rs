@@ -50,32 +50,87 @@ enum Lang {
 type File = (&'static str, &'static str, bool);
 
 const PYTHON: &[File] = &[
-    ("plugin.toml", include_str!("../../../templates/python/plugin.toml"), false),
-    ("@snake@.py", include_str!("../../../templates/python/plugin.py"), false),
-    ("tests/test_@snake@.py", include_str!("../../../templates/python/tests/test_plugin.py"), false),
-    ("README.md", include_str!("../../../templates/python/README.md"), false),
+    (
+        "plugin.toml",
+        include_str!("../../../templates/python/plugin.toml"),
+        false,
+    ),
+    (
+        "@snake@.py",
+        include_str!("../../../templates/python/plugin.py"),
+        false,
+    ),
+    (
+        "tests/test_@snake@.py",
+        include_str!("../../../templates/python/tests/test_plugin.py"),
+        false,
+    ),
+    (
+        "README.md",
+        include_str!("../../../templates/python/README.md"),
+        false,
+    ),
 ];
 const RUST: &[File] = &[
-    ("plugin.toml", include_str!("../../../templates/rust/plugin.toml"), false),
-    ("Cargo.toml", include_str!("../../../templates/rust/Cargo.toml.in"), false),
-    (".gitignore", include_str!("../../../templates/rust/gitignore"), false),
-    ("src/lib.rs", include_str!("../../../templates/rust/src/lib.rs.in"), false),
-    ("README.md", include_str!("../../../templates/rust/README.md"), false),
+    (
+        "plugin.toml",
+        include_str!("../../../templates/rust/plugin.toml"),
+        false,
+    ),
+    (
+        "Cargo.toml",
+        include_str!("../../../templates/rust/Cargo.toml.in"),
+        false,
+    ),
+    (
+        ".gitignore",
+        include_str!("../../../templates/rust/gitignore"),
+        false,
+    ),
+    (
+        "src/lib.rs",
+        include_str!("../../../templates/rust/src/lib.rs.in"),
+        false,
+    ),
+    (
+        "README.md",
+        include_str!("../../../templates/rust/README.md"),
+        false,
+    ),
 ];
 const EXEC: &[File] = &[
-    ("plugin.toml", include_str!("../../../templates/exec/plugin.toml"), false),
-    ("@name@", include_str!("../../../templates/exec/plugin"), true),
-    ("tests/test_@snake@.py", include_str!("../../../templates/exec/tests/test_plugin.py"), false),
-    ("README.md", include_str!("../../../templates/exec/README.md"), false),
+    (
+        "plugin.toml",
+        include_str!("../../../templates/exec/plugin.toml"),
+        false,
+    ),
+    (
+        "@name@",
+        include_str!("../../../templates/exec/plugin"),
+        true,
+    ),
+    (
+        "tests/test_@snake@.py",
+        include_str!("../../../templates/exec/tests/test_plugin.py"),
+        false,
+    ),
+    (
+        "README.md",
+        include_str!("../../../templates/exec/README.md"),
+        false,
+    ),
 ];
 
 impl New {
     pub(crate) fn run(&self) -> anyhow::Result<()> {
         check_name(&self.name, self.lang)?;
-        let parent = self.folder.clone().unwrap_or_else(|| match Path::new(USUAL_FOLDER).is_dir() {
-            true => PathBuf::from(USUAL_FOLDER),
-            false => PathBuf::from("."),
-        });
+        let parent =
+            self.folder
+                .clone()
+                .unwrap_or_else(|| match Path::new(USUAL_FOLDER).is_dir() {
+                    true => PathBuf::from(USUAL_FOLDER),
+                    false => PathBuf::from("."),
+                });
         let folder = parent.join(&self.name);
         // A path without a slash would be taken for a name.
         let shown = match folder.components().next() {
@@ -83,7 +138,10 @@ impl New {
             _ => folder.clone(),
         };
         if folder.symlink_metadata().is_ok() {
-            bail!("{} is there already; choose another name, or remove it", folder.display());
+            bail!(
+                "{} is there already; choose another name, or remove it",
+                folder.display()
+            );
         }
         let sdk = match self.lang {
             Lang::Rust => self.sdk_dependency(&parent)?,
@@ -111,13 +169,19 @@ impl New {
             write(&path, &fill(text), *is_executable)
                 .with_context(|| format!("cannot write {}", path.display()))?;
         }
-        screen::print(&format!("made {}\n\n{}", paint(BOLD, &shown), fill(next(self.lang))))
+        screen::print(&format!(
+            "made {}\n\n{}",
+            paint(BOLD, &shown),
+            fill(next(self.lang))
+        ))
     }
 
     /// The line of `Cargo.toml`. Where there is no repository the author has to fill it in.
     fn sdk_dependency(&self, parent: &Path) -> anyhow::Result<String> {
         if let Some(sdk) = &self.sdk {
-            let sdk = sdk.canonicalize().with_context(|| format!("cannot find {}", sdk.display()))?;
+            let sdk = sdk
+                .canonicalize()
+                .with_context(|| format!("cannot find {}", sdk.display()))?;
             if !is_sdk(&sdk) {
                 bail!("{} is not the crate runner-sdk", sdk.display());
             }
@@ -126,7 +190,10 @@ impl New {
         let program = std::env::current_exe().ok();
         let start = std::path::absolute(parent).ok();
         let found = [start, program].into_iter().flatten().find_map(|from| {
-            let above = from.ancestors().map(|folder| folder.join("sdk/rust")).find(|sdk| is_sdk(sdk));
+            let above = from
+                .ancestors()
+                .map(|folder| folder.join("sdk/rust"))
+                .find(|sdk| is_sdk(sdk));
             above.and_then(|sdk| sdk.canonicalize().ok())
         });
         Ok(match found {
@@ -145,11 +212,15 @@ impl New {
 }
 
 fn is_sdk(folder: &Path) -> bool {
-    fs::read_to_string(folder.join("Cargo.toml")).is_ok_and(|text| text.contains("name = \"runner-sdk\""))
+    fs::read_to_string(folder.join("Cargo.toml"))
+        .is_ok_and(|text| text.contains("name = \"runner-sdk\""))
 }
 
 fn dependency(sdk: &Path) -> String {
-    format!("runner-sdk = {{ path = {} }}", toml::Value::from(sdk.display().to_string()))
+    format!(
+        "runner-sdk = {{ path = {} }}",
+        toml::Value::from(sdk.display().to_string())
+    )
 }
 
 fn write(path: &Path, text: &str, is_executable: bool) -> std::io::Result<()> {
@@ -192,16 +263,26 @@ fn next(lang: Lang) -> &'static str {
 fn check_name(name: &str, lang: Lang) -> anyhow::Result<()> {
     let is_plain = name.len() <= MAX_NAME
         && name.starts_with(|c: char| c.is_ascii_lowercase())
-        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+        && name
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
         && !name.ends_with('-')
         && !name.contains("--");
     if !is_plain {
-        bail!("{name:?} is no name for a plugin: expected small letters, digits and dashes, such as my-plugin");
+        bail!(
+            "{name:?} is no name for a plugin: expected small letters, digits and dashes, such as my-plugin"
+        );
     }
     let (words, language) = match lang {
         Lang::Python => (PYTHON_WORDS, "Python"),
         Lang::Rust => (RUST_WORDS, "Rust"),
-        Lang::Exec => return if name == "tests" { taken(name, "the folder of its tests") } else { Ok(()) },
+        Lang::Exec => {
+            return if name == "tests" {
+                taken(name, "the folder of its tests")
+            } else {
+                Ok(())
+            };
+        }
     };
     match words.contains(&name) {
         true => taken(name, &format!("a word of {language}")),
@@ -215,17 +296,75 @@ fn taken(name: &str, what: &str) -> anyhow::Result<()> {
 
 /// What no function of Python may be called, and the name of the SDK.
 const PYTHON_WORDS: &[&str] = &[
-    "and", "as", "assert", "async", "await", "break", "class", "continue", "def", "del", "elif", "else", "except",
-    "finally", "for", "from", "global", "if", "import", "in", "is", "lambda", "nonlocal", "not", "or", "pass",
-    "plugin", "raise", "return", "runner", "tests", "try", "while", "with", "yield",
+    "and", "as", "assert", "async", "await", "break", "class", "continue", "def", "del", "elif",
+    "else", "except", "finally", "for", "from", "global", "if", "import", "in", "is", "lambda",
+    "nonlocal", "not", "or", "pass", "plugin", "raise", "return", "runner", "tests", "try",
+    "while", "with", "yield",
 ];
 /// What no crate of Rust may be called, and what the template uses.
 const RUST_WORDS: &[&str] = &[
-    "abstract", "alloc", "as", "async", "await", "become", "box", "break", "build", "const", "continue", "core",
-    "crate", "deps", "do", "dyn", "else", "enum", "examples", "extern", "final", "fn", "for", "gen", "if", "impl", "in",
-    "incremental", "let", "loop", "macro", "match", "mod", "move", "mut", "override", "priv", "proc-macro", "pub",
-    "ref", "return", "runner-sdk", "self", "static", "std", "struct", "super", "task", "test", "text", "trait", "try",
-    "type", "typeof", "union", "unsafe", "unsized", "use", "virtual", "where", "while", "yield",
+    "abstract",
+    "alloc",
+    "as",
+    "async",
+    "await",
+    "become",
+    "box",
+    "break",
+    "build",
+    "const",
+    "continue",
+    "core",
+    "crate",
+    "deps",
+    "do",
+    "dyn",
+    "else",
+    "enum",
+    "examples",
+    "extern",
+    "final",
+    "fn",
+    "for",
+    "gen",
+    "if",
+    "impl",
+    "in",
+    "incremental",
+    "let",
+    "loop",
+    "macro",
+    "match",
+    "mod",
+    "move",
+    "mut",
+    "override",
+    "priv",
+    "proc-macro",
+    "pub",
+    "ref",
+    "return",
+    "runner-sdk",
+    "self",
+    "static",
+    "std",
+    "struct",
+    "super",
+    "task",
+    "test",
+    "text",
+    "trait",
+    "try",
+    "type",
+    "typeof",
+    "union",
+    "unsafe",
+    "unsized",
+    "use",
+    "virtual",
+    "where",
+    "while",
+    "yield",
 ];
 
 /// `my-plugin` becomes `MyPlugin`; a name of the SDK is avoided.
@@ -238,11 +377,26 @@ fn type_name(name: &str) -> String {
     });
     let name = words.collect::<String>();
     let is_taken = [
-        "DataOutput", "Description", "Failure", "Integer", "Outcome", "Plugin", "Result", "Self", "String", "Task",
-        "Text", "Trial", "Vec",
+        "DataOutput",
+        "Description",
+        "Failure",
+        "Integer",
+        "Outcome",
+        "Plugin",
+        "Result",
+        "Self",
+        "String",
+        "Task",
+        "Text",
+        "Trial",
+        "Vec",
     ]
     .contains(&name.as_str());
-    if is_taken { format!("{name}Plugin") } else { name }
+    if is_taken {
+        format!("{name}Plugin")
+    } else {
+        name
+    }
 }
 
 #[cfg(test)]
@@ -254,12 +408,29 @@ mod tests {
         for name in ["a", "my-plugin", "p2"] {
             assert!(check_name(name, Lang::Rust).is_ok(), "{name}");
         }
-        for name in ["", "A", "2p", "a/b", "..", "a b", "a-", "a--b", "ä", &"a".repeat(65)] {
+        for name in [
+            "",
+            "A",
+            "2p",
+            "a/b",
+            "..",
+            "a b",
+            "a-",
+            "a--b",
+            "ä",
+            &"a".repeat(65),
+        ] {
             assert!(check_name(name, Lang::Exec).is_err(), "{name}");
         }
         assert!(check_name("class", Lang::Python).is_err());
         assert!(check_name("fn", Lang::Rust).is_err());
         assert!(check_name("class", Lang::Exec).is_ok());
-        assert_eq!((type_name("my-plugin").as_str(), type_name("plugin").as_str()), ("MyPlugin", "PluginPlugin"));
+        assert_eq!(
+            (
+                type_name("my-plugin").as_str(),
+                type_name("plugin").as_str()
+            ),
+            ("MyPlugin", "PluginPlugin")
+        );
     }
 }

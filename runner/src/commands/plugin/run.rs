@@ -91,7 +91,11 @@ impl Run {
         steps: &[GivenStep],
     ) -> anyhow::Result<(Provided, Trial<'a>)> {
         let provided = scratch.find(&self.plugin, self.name.as_deref()).await?;
-        let roots = files(given.iter().chain(steps.iter().flat_map(|step| &step.values)));
+        let roots = files(
+            given
+                .iter()
+                .chain(steps.iter().flat_map(|step| &step.values)),
+        );
         let trial = Trial::start(scratch, provided.clone(), roots, None).await?;
         Ok((provided, trial))
     }
@@ -173,7 +177,12 @@ impl Run {
                 ]);
             }
             for link in &task.links {
-                table.row([(&link.href, screen::BOLD), (&link.kind, WEAK), ("", WEAK), ("", WEAK)]);
+                table.row([
+                    (&link.href, screen::BOLD),
+                    (&link.kind, WEAK),
+                    ("", WEAK),
+                    ("", WEAK),
+                ]);
             }
             screen::print(&table.text())?;
         }
@@ -225,11 +234,20 @@ impl Outputs {
     fn new(folder: PathBuf) -> anyhow::Result<Self> {
         let is_new = !folder.exists();
         let unusable = || {
-            format!("cannot write outputs into {} (--output names another folder)", folder.display())
+            format!(
+                "cannot write outputs into {} (--output names another folder)",
+                folder.display()
+            )
         };
         fs::create_dir_all(&folder).with_context(unusable)?;
-        let outputs = Self { folder: folder.clone(), is_new };
-        tempfile::Builder::new().prefix(".runner-").tempfile_in(&folder).with_context(unusable)?;
+        let outputs = Self {
+            folder: folder.clone(),
+            is_new,
+        };
+        tempfile::Builder::new()
+            .prefix(".runner-")
+            .tempfile_in(&folder)
+            .with_context(unusable)?;
         Ok(outputs)
     }
 
@@ -241,7 +259,10 @@ impl Outputs {
             let path = self.folder.join(unique(&file.name, &mut names));
             place(&store.path(&file.key), &path)
                 .with_context(|| format!("cannot write the output {}", path.display()))?;
-            placed.push(Placed { path, file: file.clone() });
+            placed.push(Placed {
+                path,
+                file: file.clone(),
+            });
         }
         Ok(placed)
     }
@@ -276,7 +297,9 @@ fn place(from: &Path, to: &Path) -> anyhow::Result<()> {
         return Ok(());
     }
     let folder = to.parent().unwrap_or(Path::new("."));
-    let mut draft = tempfile::Builder::new().prefix(".runner-").tempfile_in(folder)?;
+    let mut draft = tempfile::Builder::new()
+        .prefix(".runner-")
+        .tempfile_in(folder)?;
     std::io::copy(&mut fs::File::open(from)?, &mut draft)?;
     let readable = std::os::unix::fs::PermissionsExt::from_mode(0o644);
     fs::set_permissions(draft.path(), readable)?;
@@ -293,6 +316,9 @@ mod tests {
         let mut names = BTreeSet::new();
         let given = ["a.txt", "a.txt", "a-2.txt", "b", "b", ".x", ".x"];
         let unique = given.map(|name| unique(name, &mut names));
-        assert_eq!(unique, ["a.txt", "a-2.txt", "a-2-2.txt", "b", "b-2", ".x", ".x-2"]);
+        assert_eq!(
+            unique,
+            ["a.txt", "a-2.txt", "a-2-2.txt", "b", "b-2", ".x", ".x-2"]
+        );
     }
 }

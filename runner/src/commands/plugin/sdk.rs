@@ -19,7 +19,8 @@ impl Sdk {
     pub(crate) fn run(&self) -> anyhow::Result<()> {
         let settings = Settings::read(&Sources::read(Flags::new())?)?;
         let folder = instance::make(&settings.instance)?.join("sdk");
-        std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        std::fs::create_dir_all(&folder)
+            .with_context(|| format!("cannot make {}", folder.display()))?;
         let python = runner_host::unpack_sdks(&folder)?.join("python");
         screen::print(&python.display().to_string())
     }

@@ -117,26 +117,50 @@ fn shown(provided: &Provided) -> String {
     if !plugin.tags.is_empty() {
         facts.row([("tags", WEAK), (&plugin.tags.join(", "), plain)]);
     }
-    facts.row([("module", WEAK), (&format!("{} ({})", module.path, module.loader), plain)]);
+    facts.row([
+        ("module", WEAK),
+        (&format!("{} ({})", module.path, module.loader), plain),
+    ]);
     text.push_str(&format!("\n{}", facts.text()));
     if !plugin.form.help.is_empty() {
-        text.push_str(&format!("\n{}\n", indent(&lines(plugin.form.help.trim()), 2)));
+        text.push_str(&format!(
+            "\n{}\n",
+            indent(&lines(plugin.form.help.trim()), 2)
+        ));
     }
-    text.push_str(&format!("\n{}", parameters("parameters", &plugin.form.parameters)));
+    text.push_str(&format!(
+        "\n{}",
+        parameters("parameters", &plugin.form.parameters)
+    ));
     for (name, step) in &plugin.steps {
-        text.push_str(&format!("\n{}", parameters(&format!("step {name}"), &step.parameters)));
+        text.push_str(&format!(
+            "\n{}",
+            parameters(&format!("step {name}"), &step.parameters)
+        ));
     }
     if !plugin.data_output.is_empty() {
         let mut table = Table::default();
         for output in &plugin.data_output {
             let is_optional = if output.required { "" } else { "optional" };
             let types = output.content_type.join(", ");
-            table.row([(&output.data_type, BOLD), (&types, plain), (is_optional, WEAK)]);
+            table.row([
+                (&output.data_type, BOLD),
+                (&types, plain),
+                (is_optional, WEAK),
+            ]);
         }
-        text.push_str(&format!("\n{}\n{}", paint(WEAK, "outputs"), indent(&table.text(), 2)));
+        text.push_str(&format!(
+            "\n{}\n{}",
+            paint(WEAK, "outputs"),
+            indent(&table.text(), 2)
+        ));
         text.push('\n');
     }
-    text.push_str(&format!("\n{}\n  {}\n", paint(WEAK, "run it"), lines(&example(plugin))));
+    text.push_str(&format!(
+        "\n{}\n  {}\n",
+        paint(WEAK, "run it"),
+        lines(&example(plugin))
+    ));
     text
 }
 
@@ -157,7 +181,12 @@ fn parameters(heading: &str, parameters: &Parameters) -> String {
             true => field.label.clone(),
             false => format!("{}: {}", field.label, field.help),
         };
-        table.row([(&field.key, BOLD), (&kind_name(&field.kind), plain), (&need, plain), (&label, WEAK)]);
+        table.row([
+            (&field.key, BOLD),
+            (&kind_name(&field.kind), plain),
+            (&need, plain),
+            (&label, WEAK),
+        ]);
     }
     format!("{heading}\n{}\n", indent(&table.text(), 2))
 }
@@ -170,9 +199,16 @@ fn example(plugin: &Plugin) -> String {
         if value.is_none() && !field.required {
             continue;
         }
-        let flag = if is_file(&field.kind) { "--input" } else { "-p" };
+        let flag = if is_file(&field.kind) {
+            "--input"
+        } else {
+            "-p"
+        };
         let value = value.map_or_else(|| "…".to_owned(), as_text);
-        command.push_str(&format!(" {flag} {}", quoted(&format!("{}={value}", field.key))));
+        command.push_str(&format!(
+            " {flag} {}",
+            quoted(&format!("{}={value}", field.key))
+        ));
     }
     command
 }

@@ -43,13 +43,18 @@ impl Cancel {
                     (false, true) => screen::print(&format!("task {task}: {message}"))?,
                     (false, false) => note(&format!("task {task}: {message}")),
                 }
-                outcomes.push(json!({ "id": task, "cancelled": outcome.is_ok(), "message": message }));
+                outcomes
+                    .push(json!({ "id": task, "cancelled": outcome.is_ok(), "message": message }));
             }
             Ok(())
         })?;
         if self.json {
             screen::print_json(&json!({ "tasks": outcomes }))?;
         }
-        if has_failed { Err(Exit(1).into()) } else { Ok(()) }
+        if has_failed {
+            Err(Exit(1).into())
+        } else {
+            Ok(())
+        }
     }
 }

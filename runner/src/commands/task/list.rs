@@ -91,10 +91,19 @@ impl List {
         let mut tasks: Vec<Value> = Vec::new();
         let mut cursor = None;
         loop {
-            let more = cursor.map(|id: i64| format!("&cursor={id}")).unwrap_or_default();
+            let more = cursor
+                .map(|id: i64| format!("&cursor={id}"))
+                .unwrap_or_default();
             let page = server.get(&format!("tasks/?{query}{more}")).await?;
-            let found = page.get("tasks").and_then(Value::as_array).cloned().unwrap_or_default();
-            cursor = found.last().and_then(|task| task.get("id")).and_then(Value::as_i64);
+            let found = page
+                .get("tasks")
+                .and_then(Value::as_array)
+                .cloned()
+                .unwrap_or_default();
+            cursor = found
+                .last()
+                .and_then(|task| task.get("id"))
+                .and_then(Value::as_i64);
             let is_last = page.get("next").is_none() || found.is_empty() || cursor.is_none();
             tasks.extend(found);
             if is_last || tasks.len() >= limit {
@@ -110,6 +119,11 @@ pub(super) fn progress_text(progress: &Value) -> String {
     let part = |key: &str| progress.get(key).map(Value::to_string).unwrap_or_default();
     match progress.get("unit").and_then(Value::as_str) {
         Some("%") if part("target") == "100" => format!("{} %", part("value")),
-        unit => format!("{} of {} {}", part("value"), part("target"), unit.unwrap_or_default()),
+        unit => format!(
+            "{} of {} {}",
+            part("value"),
+            part("target"),
+            unit.unwrap_or_default()
+        ),
     }
 }

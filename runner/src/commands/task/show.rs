@@ -50,9 +50,18 @@ pub(super) fn state_style(state: &str) -> Style {
 /// A task for people.
 pub(super) fn shown(id: i64, task: &Value, with_log: bool) -> String {
     let text = |value: &Value, key: &str| {
-        value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned()
+        value
+            .get(key)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
     };
-    let items = |key: &str| task.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
+    let items = |key: &str| {
+        task.get(key)
+            .and_then(Value::as_array)
+            .cloned()
+            .unwrap_or_default()
+    };
     let state = text(task, "state");
     let mut shown = format!(
         "{} {} {}\n",
@@ -61,25 +70,48 @@ pub(super) fn shown(id: i64, task: &Value, with_log: bool) -> String {
         line(&text(task, "plugin"))
     );
     if let Some(progress) = task.get("progress") {
-        shown.push_str(&format!("{} {}\n", paint(WEAK, "progress"), line(&progress_text(progress))));
+        shown.push_str(&format!(
+            "{} {}\n",
+            paint(WEAK, "progress"),
+            line(&progress_text(progress))
+        ));
     }
     let mut table = Table::default();
     for step in items("steps") {
         if step.get("cleared") == Some(&Value::Bool(false)) {
             let id = text(&step, "stepId");
-            table.row([("waits for", WARN), (&id, BOLD), (&text(&step, "uiHref"), Style::new())]);
+            table.row([
+                ("waits for", WARN),
+                (&id, BOLD),
+                (&text(&step, "uiHref"), Style::new()),
+            ]);
         }
     }
-    for link in items("links").iter().filter(|link| text(link, "type") != "subscribe") {
-        table.row([("link", WEAK), (&text(link, "type"), BOLD), (&text(link, "href"), Style::new())]);
+    for link in items("links")
+        .iter()
+        .filter(|link| text(link, "type") != "subscribe")
+    {
+        table.row([
+            ("link", WEAK),
+            (&text(link, "type"), BOLD),
+            (&text(link, "href"), Style::new()),
+        ]);
     }
     for output in items("outputs") {
-        table.row([("output", WEAK), (&text(&output, "name"), BOLD), (&text(&output, "href"), Style::new())]);
+        table.row([
+            ("output", WEAK),
+            (&text(&output, "name"), BOLD),
+            (&text(&output, "href"), Style::new()),
+        ]);
     }
     shown.push_str(&table.text());
     let log = text(task, "log");
     if with_log && !log.is_empty() {
-        shown.push_str(&format!("{}\n{}\n", paint(WEAK, "log"), indent(&lines(&log), 2)));
+        shown.push_str(&format!(
+            "{}\n{}\n",
+            paint(WEAK, "log"),
+            indent(&lines(&log), 2)
+        ));
     }
     shown
 }

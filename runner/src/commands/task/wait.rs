@@ -48,7 +48,9 @@ pub(crate) struct Wait {
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|_| "expected a number of seconds".to_owned())?;
+    let seconds: f64 = text
+        .parse()
+        .map_err(|_| "expected a number of seconds".to_owned())?;
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }
 
@@ -67,7 +69,9 @@ impl Wait {
 
     async fn wait(&self, server: &Server) -> anyhow::Result<()> {
         // A far moment stands for none.
-        let limit = self.timeout.unwrap_or(Duration::from_secs(u64::from(u32::MAX)));
+        let limit = self
+            .timeout
+            .unwrap_or(Duration::from_secs(u64::from(u32::MAX)));
         let until = Instant::now().checked_add(limit);
         let timer = async {
             match until {
@@ -83,7 +87,10 @@ impl Wait {
         };
         live.end();
         if let Over::Interrupted = over {
-            note(&format!("the task goes on; `runner task cancel {}` ends it", self.task));
+            note(&format!(
+                "the task goes on; `runner task cancel {}` ends it",
+                self.task
+            ));
             return Err(Exit(INTERRUPTED).into());
         }
         let task = server.get(&format!("tasks/{}/", self.task)).await?;
@@ -111,7 +118,9 @@ impl Wait {
             let mut response = match server.events(self.task, last.as_deref()).await {
                 Ok(response) => response,
                 Err(error) if last.is_none() || error.is::<Refusal>() => return Err(error),
-                Err(error) if away_since.is_some_and(|since| since.elapsed() > AWAY) => return Err(error),
+                Err(error) if away_since.is_some_and(|since| since.elapsed() > AWAY) => {
+                    return Err(error);
+                }
                 Err(_) => {
                     away_since.get_or_insert_with(|| {
                         live.say("the runner is away; waiting for it");
@@ -142,15 +151,30 @@ impl Wait {
         match event.name.as_str() {
             "log" => live.log(text("text")),
             "progress" => {
-                let number = |key: &str, usual: f64| data.get(key).and_then(Value::as_f64).unwrap_or(usual);
-                let (value, start, target) = (number("value", 0.0), number("start", 0.0), number("target", 100.0));
+                let number =
+                    |key: &str, usual: f64| data.get(key).and_then(Value::as_f64).unwrap_or(usual);
+                let (value, start, target) = (
+                    number("value", 0.0),
+                    number("start", 0.0),
+                    number("target", 100.0),
+                );
                 live.progress(value, start, target, text("unit"));
             }
             "steps" => {
                 let steps = data.as_array().context("an event that is not usable")?;
-                for step in steps.iter().filter(|step| step.get("cleared") == Some(&Value::Bool(false))) {
-                    let page = step.get("uiHref").and_then(Value::as_str).unwrap_or_default();
-                    live.say(&format!("{} {}", paint(WARN, "the task waits for a form:"), line(page)));
+                for step in steps
+                    .iter()
+                    .filter(|step| step.get("cleared") == Some(&Value::Bool(false)))
+                {
+                    let page = step
+                        .get("uiHref")
+                        .and_then(Value::as_str)
+                        .unwrap_or_default();
+                    live.say(&format!(
+                        "{} {}",
+                        paint(WARN, "the task waits for a form:"),
+                        line(page)
+                    ));
                 }
             }
             "end" => match data.get("reason").and_then(Value::as_str) {

@@ -5,7 +5,6 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use runner_core::parameters::Parameters;
 use runner_core::task::NewTask;
-use runner_host::Provided;
 use runner_queue::Job;
 use serde_json::{Map, Value};
 
@@ -15,7 +14,7 @@ use crate::base_url::BaseUrl;
 use crate::body::Sent;
 use crate::error::ApiError;
 use crate::router::redirect;
-use crate::routes::Segment;
+use crate::routes::{Segment, commit_then_announce};
 
 pub(crate) async fn start(
     State(app): State<App>,
@@ -26,45 +25,33 @@ pub(crate) async fn start(
     let provided = find(&app, &identifier).await?;
     require_room(&app)?;
     let mut sent = Sent::read(&app, request).await?;
-    let labels = sent
-        .take_labels()
-        .inspect_err(|_| sent.discard_uploads(&app))?;
-    // A client that hangs up now must not leave a task behind that no worker hears of.
-    let made = tokio::spawn(make(app, base.clone(), provided, sent, labels)).await;
-    let task = made.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
+    let labels = sent.take_labels()?;
+    let form = &provided.plugin.form.parameters;
+    let parameters = checked(&app, &sent, form)?;
+    let uploads = form.uploads(&parameters);
+    let files = sent.into_uploads(&uploads);
+    let task = NewTask {
+        plugin: provided.plugin.identifier.clone(),
+        digest: provided.module.status().sha256,
+        parameters,
+        uploads,
+        labels,
+        base_url: base.url(""),
+        caller: None,
+    };
+    let shared = app.clone();
+    let commit = files.named_by(async move { Ok(shared.0.store.insert_task(task).await?) });
+    let announce = move |task: &i64| {
+        app.0.queue.push(Job {
+            task: *task,
+            run: 1,
+        });
+    };
+    let task = commit_then_announce(commit, announce).await?;
     Ok(redirect(
         StatusCode::SEE_OTHER,
         &base.path(&format!("/tasks/{task}/")),
     ))
-}
-
-async fn make(
-    app: App,
-    base: BaseUrl,
-    provided: Provided,
-    sent: Sent,
-    labels: Vec<String>,
-) -> Result<i64, ApiError> {
-    let inserted = match checked(&app, &sent, &provided.plugin.form.parameters) {
-        Ok(parameters) => {
-            let task = NewTask {
-                plugin: provided.plugin.identifier.clone(),
-                digest: provided.module.status().sha256,
-                parameters,
-                uploads: sent.uploads(),
-                labels,
-                base_url: base.url(""),
-                caller: None,
-            };
-            app.0.store.insert_task(task).await.map_err(ApiError::from)
-        }
-        Err(error) => Err(error),
-    };
-    match inserted {
-        Ok(task) => app.0.queue.push(Job { task, run: 1 }),
-        Err(_) => sent.discard_uploads(&app),
-    }
-    inserted
 }
 
 /// The values, if all is right with them.

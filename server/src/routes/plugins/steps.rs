@@ -5,11 +5,11 @@ use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use runner_core::parameters::{FieldErrors, Form};
 use runner_core::plugin::FormDescription;
-use runner_core::task::{Change, Refused, Step, Task};
+use runner_core::task::{Change, Refused, Step, Task, TaskEvent};
 use runner_host::Provided;
 use runner_queue::Job;
 use runner_store::PageWrite;
-use serde_json::Map;
+use serde_json::{Map, Value};
 
 use super::process::checked;
 use super::{path_of, ui};
@@ -19,7 +19,7 @@ use crate::body::Sent;
 use crate::error::ApiError;
 use crate::forms::FormPage;
 use crate::router::redirect;
-use crate::routes::Id;
+use crate::routes::{Id, commit_then_announce};
 
 /// Task and action in what follows the path of a plugin, if it is the path of a step.
 pub(super) fn parse(rest: &str) -> Option<(&str, &str)> {
@@ -145,66 +145,70 @@ impl Found {
 
     /// Submits the step: at most once, whoever else does it at the same time.
     async fn submit(
-        mut self,
+        self,
         app: &App,
         base: &BaseUrl,
         request: Request,
     ) -> Result<Response, ApiError> {
         let sent = Sent::read(app, request).await?;
-        let submitted = self.try_submit(app, &sent).await;
-        if let Err(error) = submitted {
-            sent.discard_uploads(app);
-            return Err(error);
-        }
-        Ok(redirect(
-            StatusCode::SEE_OTHER,
-            &base.path(&format!("/tasks/{}/", self.task.id)),
-        ))
-    }
-
-    async fn try_submit(&mut self, app: &App, sent: &Sent) -> Result<(), ApiError> {
-        let parameters = match checked(app, sent, &self.form().parameters) {
+        let form = &self.form().parameters;
+        let parameters = match checked(app, &sent, form) {
             Ok(parameters) => parameters,
             // What is wrong with the values matters only where they would be taken.
             Err(error) => {
-                let change = Change::StepSubmitted {
-                    step_id: self.step.step_id.clone(),
-                    parameters: Map::new(),
-                };
-                self.task
-                    .clone()
-                    .apply(change)
-                    .map_err(|refused| conflict(&refused))?;
+                self.submitted(Map::new())?;
                 return Err(error);
             }
         };
-        let version = self.task.version;
+        let uploads = form.uploads(&parameters);
+        let files = sent.into_uploads(&uploads);
+        let expected_version = self.task.version;
+        let (task, events) = self.submitted(parameters)?;
+        let job = Job {
+            task: task.id,
+            run: task.run,
+        };
+        let shared = app.clone();
+        let commit = files.named_by(async move {
+            let write = PageWrite {
+                task: &task,
+                expected_version,
+                events: &events,
+                uploads: &uploads,
+                log: "",
+            };
+            if shared.0.store.write_page_with(write).await? {
+                return Ok(());
+            }
+            let message = "The task changed at the same moment; look at it before trying again.";
+            Err(ApiError::with(StatusCode::CONFLICT, message))
+        });
+        let app = app.clone();
+        let announce = move |(): &()| {
+            app.0.queue.push(job);
+            app.0.queue.deliveries_due();
+            app.0.events.changed(job.task);
+        };
+        commit_then_announce(commit, announce).await?;
+        Ok(redirect(
+            StatusCode::SEE_OTHER,
+            &base.path(&format!("/tasks/{}/", job.task)),
+        ))
+    }
+
+    /// The task as it is with the step submitted, and what its subscribers are told.
+    fn submitted(
+        &self,
+        parameters: Map<String, Value>,
+    ) -> Result<(Task, Vec<TaskEvent>), ApiError> {
+        let mut task = self.task.clone();
+        let step_id = self.step.step_id.clone();
         let change = Change::StepSubmitted {
-            step_id: self.step.step_id.clone(),
+            step_id,
             parameters,
         };
-        let events = self
-            .task
-            .apply(change)
-            .map_err(|refused| conflict(&refused))?;
-        let write = PageWrite {
-            task: &self.task,
-            expected_version: version,
-            events: &events,
-            uploads: &sent.uploads(),
-            log: "",
-        };
-        if !app.0.store.write_page_with(write).await? {
-            let message = "The task changed at the same moment; look at it before trying again.";
-            return Err(ApiError::with(StatusCode::CONFLICT, message));
-        }
-        app.0.queue.push(Job {
-            task: self.task.id,
-            run: self.task.run,
-        });
-        app.0.queue.deliveries_due();
-        app.0.events.changed(self.task.id);
-        Ok(())
+        let events = task.apply(change).map_err(|refused| conflict(&refused))?;
+        Ok((task, events))
     }
 }
 

@@ -9,7 +9,7 @@ use serde_json::Map;
 use super::{find, path_of};
 use crate::app::App;
 use crate::base_url::BaseUrl;
-use crate::body::{Sent, parse_query};
+use crate::body::{Content, Sent, parse_query};
 use crate::error::ApiError;
 use crate::forms::FormPage;
 use crate::routes::Segment;
@@ -72,13 +72,9 @@ pub(super) async fn sent(
 ) -> Result<(Form, FieldErrors), ApiError> {
     let sent = Sent::read(app, request).await?;
     let errors = sent.check(parameters).errors;
-    sent.discard_uploads(app);
-    let values = match sent {
-        Sent::Form(form) => form,
-        Sent::Json(object) => object
-            .iter()
-            .map(|(key, value)| (key.clone(), runner_core::parameters::field::as_text(value)))
-            .collect(),
+    let values = match sent.into_content() {
+        Content::Form(form) => form,
+        Content::Json(object) => parameters.form_of(&object),
     };
     Ok((values, errors))
 }

@@ -2,15 +2,17 @@
 
 use axum::Json;
 use axum::extract::{Request, State};
+use runner_core::parameters::field::parse_url;
 use runner_core::parameters::{FieldErrors, MISSING, UNKNOWN};
 use runner_core::task::TaskEvent;
+use runner_store::MAX_SUBSCRIPTIONS;
 use serde_json::{Map, Value};
 use url::Url;
 
 use super::{find, view};
 use crate::app::App;
 use crate::base_url::BaseUrl;
-use crate::body::read_all;
+use crate::body::{parse_object, read_all};
 use crate::error::{ApiError, Location};
 use crate::routes::Id;
 
@@ -26,26 +28,20 @@ pub(crate) async fn subscribe(
     request: Request,
 ) -> Result<Json<Value>, ApiError> {
     let body = read_all(request.into_body(), MAX_BODY).await?;
-    let body = match serde_json::from_slice(&body) {
-        Ok(Value::Object(body)) => body,
-        Ok(_) => return Err(ApiError::invalid_json("expected an object")),
-        Err(error) => return Err(ApiError::invalid_json(&error.to_string())),
-    };
-    let wish = Wish::read(&body).map_err(|errors| ApiError::fields(Location::Json, errors))?;
+    let wish = Wish::read(&parse_object(&body)?)
+        .map_err(|errors| ApiError::fields(Location::Json, errors))?;
     let task = find(&app, id).await?;
-    match wish.is_subscription {
-        true => {
-            app.0
-                .store
-                .subscribe(task.id, &wish.webhook, wish.event)
-                .await?
-        }
-        false => {
-            app.0
-                .store
-                .unsubscribe(task.id, &wish.webhook, wish.event)
-                .await?;
-        }
+    let store = &app.0.store;
+    if !wish.is_subscription {
+        store
+            .unsubscribe(task.id, &wish.webhook, wish.event)
+            .await?;
+    } else if !store.subscribe(task.id, &wish.webhook, wish.event).await? {
+        let problem = format!(
+            "The limit of {MAX_SUBSCRIPTIONS} subscriptions of a task is reached; unsubscribe others."
+        );
+        let errors = FieldErrors::from([("webhookHref".to_owned(), vec![problem])]);
+        return Err(ApiError::fields(Location::Json, errors));
     }
     Ok(Json(view(&task, &base)))
 }
@@ -105,7 +101,7 @@ impl Wish {
 /// Also hosts without a dot, as in networks of containers.
 fn is_webhook(url: &str) -> bool {
     let is_web = |url: Url| matches!(url.scheme(), "http" | "https") && url.has_host();
-    url.len() <= MAX_WEBHOOK && Url::parse(url).is_ok_and(is_web)
+    url.len() <= MAX_WEBHOOK && parse_url(url).is_some_and(is_web)
 }
 
 #[cfg(test)]
@@ -128,6 +124,17 @@ mod tests {
             json!({"command": ["Must be one of: subscribe, unsubscribe."], "webhookHref": ["Not a valid URL."],
                    "event": ["Not a valid string."], "x": ["Unknown field."]})
         );
+        for href in [
+            "http://h/\r\nX: y",
+            "http://h\t/",
+            " http://h/",
+            "http://h/\u{0}",
+        ] {
+            assert_eq!(
+                read(json!({"command": "subscribe", "webhookHref": href})).unwrap_err(),
+                json!({"webhookHref": ["Not a valid URL."]})
+            );
+        }
         let wish = read(
             json!({"command": "unsubscribe", "webhookHref": "http://backend:9090/x", "event": null}),
         );

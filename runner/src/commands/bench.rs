@@ -1,0 +1,189 @@
+//! `runner bench`: how fast a runner is here, beside the reference and the limits.
+
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use runner_bench::{Report, Target, measure};
+
+/// Measures hello-world: closed loop, burst, latency, reads. Without --address it starts a runner of its own
+/// in a temporary folder, and also measures its start and its memory.
+#[derive(Debug, Args)]
+pub(crate) struct Bench {
+    /// Address of a runner to measure, such as 127.0.0.1:5005
+    #[arg(long)]
+    address: Option<String>,
+    /// Identifier of the plugin to run
+    #[arg(long, default_value = "hello-world@v0-2-1")]
+    plugin: String,
+    /// The form to submit, urlencoded
+    #[arg(long, default_value = "inputStr=my+input")]
+    form: String,
+    /// Clients at a time
+    #[arg(long, default_value_t = 8)]
+    clients: usize,
+    /// Seconds of each scenario
+    #[arg(long, default_value_t = 5.0)]
+    seconds: f64,
+    /// Tasks of the burst
+    #[arg(long, default_value_t = 500)]
+    burst: usize,
+    /// Plugin folders of the runner that is started
+    #[arg(long, default_value = "stable_plugins/demo")]
+    plugin_folders: String,
+    /// Prints JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Bench {
+    /// Measures and prints.
+    pub(crate) fn run(&self) -> anyhow::Result<()> {
+        if self.clients == 0 || self.burst == 0 {
+            bail!("--clients and --burst begin at 1");
+        }
+        let duration = Duration::try_from_secs_f64(self.seconds).context("--seconds")?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .context("cannot start the runtime")?;
+        let mut started = Report::default();
+        let (address, own) = match &self.address {
+            Some(address) => {
+                let resolved = address
+                    .to_socket_addrs()
+                    .with_context(|| format!("--address {address}"))?;
+                (
+                    resolved
+                        .into_iter()
+                        .next()
+                        .context("--address names no host")?,
+                    None,
+                )
+            }
+            None => {
+                let own = Own::start(&self.plugin_folders, &mut started)?;
+                (own.address, Some(own))
+            }
+        };
+        let target = Target {
+            address,
+            plugin: self.plugin.clone(),
+            form: self.form.clone(),
+            clients: self.clients,
+            duration,
+            burst: self.burst,
+        };
+        let report = runtime.block_on(measure(&target))?;
+        drop(own);
+        if self.json {
+            let both = [started.to_json(), report.to_json()];
+            let figures: Vec<_> = both
+                .iter()
+                .filter_map(|part| part.as_array())
+                .flatten()
+                .collect();
+            return crate::screen::print(&format!("{}\n", serde_json::json!(figures)));
+        }
+        crate::screen::print(&format!("{started}{report}"))
+    }
+}
+
+/// A runner of our own, in a folder that goes with it.
+struct Own {
+    child: Child,
+    address: SocketAddr,
+    _folder: tempfile::TempDir,
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Own {
+    /// Starts it twice: the second start finds the modules described.
+    fn start(plugin_folders: &str, report: &mut Report) -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
+        let instance = folder.path().join("instance");
+        let (mut child, _) = launch(&instance, plugin_folders)?;
+        let _ = child.kill();
+        let _ = child.wait();
+        let begin = Instant::now();
+        let (child, address) = launch(&instance, plugin_folders)?;
+        report.less_is_better(
+            "second start until ready",
+            begin.elapsed().as_secs_f64() * 1000.0,
+            "ms",
+            Some(1900.0),
+        );
+        let memory = resident(child.id());
+        report.less_is_better("memory, idle", memory / 1024.0 / 1024.0, "MiB", Some(478.0));
+        Ok(Self {
+            child,
+            address,
+            _folder: folder,
+        })
+    }
+}
+
+/// Starts `runner up` and waits for the line that says where it is.
+fn launch(instance: &PathBuf, plugin_folders: &str) -> anyhow::Result<(Child, SocketAddr)> {
+    let program = std::env::current_exe().context("cannot find the runner's own program")?;
+    let mut child = Command::new(program)
+        .args([
+            "up",
+            "--port",
+            "0",
+            "--log-level",
+            "error",
+            "--plugin-folders",
+            plugin_folders,
+        ])
+        .arg("--instance-folder")
+        .arg(instance)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot start a runner to measure")?;
+    let out = child
+        .stdout
+        .take()
+        .context("the runner has no standard output")?;
+    for line in BufReader::new(out).lines() {
+        let line = line.context("the runner cannot be read")?;
+        if let Some(url) = line.strip_prefix("runner is ready at http://") {
+            let address = url
+                .trim_end_matches('/')
+                .parse()
+                .context("the runner's address")?;
+            return Ok((child, address));
+        }
+    }
+    let _ = child.wait();
+    bail!("the runner to measure did not start")
+}
+
+/// Resident memory of a process and its children, in bytes. Pages that they share count for each.
+fn resident(pid: u32) -> f64 {
+    let children =
+        std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let below: f64 = children
+        .split_whitespace()
+        .filter_map(|pid| pid.parse().ok())
+        .map(resident)
+        .sum();
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib: f64 = line
+        .and_then(|line| line.split_whitespace().next()?.parse().ok())
+        .unwrap_or_default();
+    below + kib * 1024.0
+}
