@@ -95,9 +95,22 @@ impl GivenStep {
     }
 }
 
-/// The files that are named, so that `file://` URLs of these, and of no others, may be opened.
-pub(crate) fn files<'a>(given: impl IntoIterator<Item = &'a Given>) -> Vec<PathBuf> {
-    given.into_iter().filter_map(Given::path).collect()
+/// The files that are named where one of these forms takes a file, so that `file://` URLs of these, and of no
+/// others, may be opened.
+pub(crate) fn files<'a>(
+    forms: &[&Parameters],
+    given: impl IntoIterator<Item = &'a Given>,
+) -> Vec<PathBuf> {
+    let takes_file = |given: &&Given| {
+        let fields = forms.iter().flat_map(|form| form.fields());
+        let mut own = fields.filter(|field| field.key == given.key || field.id == given.key);
+        own.any(|field| is_file(&field.kind))
+    };
+    given
+        .into_iter()
+        .filter(takes_file)
+        .filter_map(Given::path)
+        .collect()
 }
 
 /// What a run gets.

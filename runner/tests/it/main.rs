@@ -1,5 +1,7 @@
 //! The command, as people and scripts use it: the built program, in folders of its own.
 
+#![expect(clippy::unwrap_used, reason = "a failure ends a test with its place")]
+
 mod bad_input;
 mod doctor;
 mod documentation;

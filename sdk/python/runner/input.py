@@ -18,7 +18,7 @@ class Input:
     content_type: Optional[str] = None
     #: What it means, such as `entity/list`; `None` if nobody said.
     data_type: Optional[str] = None
-    #: Where it comes from; `None` for an upload.
+    #: Where it comes from; `None` for an upload, and for a `data:` URL, which is its own content.
     url: Optional[str] = None
     #: In bytes.
     size: int = 0

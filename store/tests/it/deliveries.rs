@@ -1,5 +1,5 @@
 use runner_core::task::TaskEvent::{self, Details, Status, Steps};
-use runner_store::{Delivery, StoreError};
+use runner_store::{Delivery, MAX_SUBSCRIPTIONS, StoreError};
 
 use crate::{Fixture, run_write, succeeded};
 
@@ -92,4 +92,30 @@ async fn nobody_subscribes_to_a_task_that_is_not_there() {
     let error = fixture.store.subscribe(7, "http://h/", None).await;
     assert!(matches!(error, Err(StoreError::UnknownTask(7))));
     fixture.task().await;
+}
+
+#[tokio::test]
+async fn a_task_has_only_so_many_subscriptions() {
+    let fixture = Fixture::new().await;
+    let store = &fixture.store;
+    let (task, other) = (fixture.task().await.id, fixture.task().await.id);
+    let webhook = |number: u32| format!("http://h/{number}");
+    for number in 0..MAX_SUBSCRIPTIONS {
+        assert!(store.subscribe(task, &webhook(number), None).await.unwrap());
+    }
+    let next = webhook(MAX_SUBSCRIPTIONS);
+    assert!(!store.subscribe(task, &next, None).await.unwrap());
+    assert!(
+        !store
+            .subscribe(task, &webhook(0), Some(Status))
+            .await
+            .unwrap()
+    );
+    assert!(
+        store.subscribe(task, &webhook(0), None).await.unwrap(),
+        "it is one of them"
+    );
+    assert!(store.subscribe(other, &next, None).await.unwrap());
+    store.unsubscribe(task, &webhook(0), None).await.unwrap();
+    assert!(store.subscribe(task, &next, None).await.unwrap());
 }

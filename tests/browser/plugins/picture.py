@@ -1,13 +1,12 @@
 """The form on the picture in the README."""
 
-from runner import Boolean, Choice, Data, Integer, List, Output, Secret, plugin
+from runner import Boolean, Choice, Data, Integer, Output, plugin
 
 
 @plugin(
     version="v1.0.0",
     title="Pick rows",
     outputs=[Output("entity/list", "text/csv")],
-    example={"rows": 10},
 )
 def picture(
     task,
@@ -17,8 +16,6 @@ def picture(
     ),
     rows: Integer("Rows", "How many to keep.", minimum=1, messages={"minimum": "At least one."}) = 10,
     order: Choice({"first": "The first ones", "random": "Random ones"}, "Which ones") = "first",
-    columns: List(str, "Columns") = (),
-    token: Secret("Access token", "Is kept to itself.") = "",
     header: Boolean("With a header") = True,
 ):
-    """Keeps some rows of a table. This text is the plugin's docstring, as *Markdown*."""
+    """Keeps some rows of a table. This is its docstring, as *Markdown*."""

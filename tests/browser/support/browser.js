@@ -26,8 +26,8 @@ const ARGS = [
 const PATIENCE = 15_000;
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
-export function launch() {
-  return chromium.launch({ executablePath: process.env.CHROMIUM, args: ARGS });
+export function launch(more = []) {
+  return chromium.launch({ executablePath: process.env.CHROMIUM, args: [...ARGS, ...more] });
 }
 
 /** Starts what the tests of a file share; filled before the first of them. */

@@ -66,6 +66,7 @@ describe("in development mode", () => {
     await page.keyboard.press("Escape");
 
     await form.getByRole("button", { name: "select plugin for Helper" }).click();
+    await dialog.getByRole("heading", { name: "Plugin for helper" }).waitFor();
     assert.deepEqual(await dialog.getByLabel("Known here").locator("option").allTextContents(), ["hello-world-python v0.2.1"]);
     await dialog.getByLabel("URL").fill("https://plugin.example/");
     await dialog.getByLabel("Name").fill("typed");

@@ -5,3 +5,5 @@ mod disk;
 mod escapes;
 mod loading;
 mod running;
+mod uploads;
+mod values;

@@ -322,6 +322,19 @@ fn inputs_beyond_the_limit_are_refused_while_they_come() {
 }
 
 #[test]
+fn a_plugin_is_told_where_its_input_comes_from_unless_that_is_the_input_itself() {
+    let runner = runner();
+    let server = HookServer::serving("text/plain", "x");
+    let url = server.url("/x.txt");
+    assert_eq!(seen(runner, &url)["url"], url);
+    for url in ["data:text/plain,x", "DATA:text/plain,x"] {
+        let seen = seen(runner, url);
+        assert_eq!(seen["content"], "x");
+        assert_eq!(seen["url"], Value::Null);
+    }
+}
+
+#[test]
 fn a_slow_input_holds_up_its_task_alone() {
     let runner = runner();
     let gate = Gate::new();

@@ -12,7 +12,8 @@ pub(crate) const STABLE: [&str; 4] = [
     "stable_plugins/conversion",
     "stable_plugins/file_utils",
 ];
-/// Plugins that only these tests need: gate, pace, inspect, twins, family.
+/// Plugins that only these tests need: gate, pace, inspect, inbox, twins,
+/// family.
 pub(crate) const HARNESS: &str = "tests/fixtures/e2e";
 /// The identifiers most used.
 pub(crate) const HELLO: &str = "hello-world@v0-2-1";

@@ -325,8 +325,7 @@ fn example(form: &FormDescription) -> Example {
 fn broken_promises(plugin: &Plugin, outputs: &[File]) -> Vec<String> {
     let fits = |data_type: &str, content_types: &[String], file: &File| {
         (data_type == "*" || data_type == file.data_type)
-            && (content_types.is_empty()
-                || content_types.iter().any(|one| *one == file.content_type))
+            && (content_types.is_empty() || content_types.contains(&file.content_type))
     };
     let mut problems = Vec::new();
     for promise in plugin.data_output.iter().filter(|promise| promise.required) {

@@ -91,11 +91,21 @@ impl Run {
         steps: &[GivenStep],
     ) -> anyhow::Result<(Provided, Trial<'a>)> {
         let provided = scratch.find(&self.plugin, self.name.as_deref()).await?;
-        let roots = files(
-            given
-                .iter()
-                .chain(steps.iter().flat_map(|step| &step.values)),
-        );
+        let mut roots = files(&[&provided.plugin.form.parameters], given);
+        // A step may be that of a plugin that is called.
+        let table = scratch.modules.table();
+        let forms: Vec<_> = table
+            .plugins()
+            .iter()
+            .flat_map(|provided| {
+                provided
+                    .plugin
+                    .steps
+                    .iter()
+                    .map(|(_, form)| &form.parameters)
+            })
+            .collect();
+        roots.extend(files(&forms, steps.iter().flat_map(|step| &step.values)));
         let trial = Trial::start(scratch, provided.clone(), roots, None).await?;
         Ok((provided, trial))
     }

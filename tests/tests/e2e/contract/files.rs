@@ -89,7 +89,8 @@ fn parts_of_files_are_sent() {
         );
     }
     for range in ["bytes=9-", "bytes=100-200", "bytes=-0"] {
-        get(&[("Range", range)]).expect(416);
+        let answer = get(&[("Range", range)]).expect(416);
+        assert_eq!(answer.header("Content-Range"), Some("bytes */9"), "{range}");
     }
     for range in ["bytes=abc", "bytes=3-1", "lines=0-1", "bytes"] {
         assert_eq!(

@@ -109,6 +109,10 @@ fn nonsense_is_told_field_by_field() {
             json!({"command": "subscribe", "webhookHref": 5}),
             "webhookHref",
         ),
+        (
+            json!({"command": "subscribe", "webhookHref": "http://h/\r\nX-Y: z"}),
+            "webhookHref",
+        ),
         (json!({"command": null, "webhookHref": href}), "command"),
     ] {
         let answer = command(runner, task, &body).expect(422).json();
@@ -216,4 +220,33 @@ fn a_webhook_that_never_answers_holds_up_nobody() {
     runner.successful(runner.finished(held.task));
     assert_eq!(calls(&server, 2), ["/ details", "/ status"]);
     gate.open();
+}
+
+#[test]
+fn a_task_has_a_hundred_subscriptions_at_most() {
+    let runner = runner();
+    let held = Held::start(runner);
+    let href = |number: usize| format!("http://127.0.0.1:1/{number}");
+    for number in 0..100 {
+        runner.subscribe(held.task, &href(number), None).expect(200);
+    }
+    runner.subscribe(held.task, &href(7), None).expect(200);
+    let answer = runner
+        .subscribe(held.task, &href(100), None)
+        .expect(422)
+        .json();
+    let problem = answer["errors"]["json"]["webhookHref"][0].as_str();
+    assert!(
+        problem.is_some_and(|text| text.contains("limit of 100")),
+        "{answer}"
+    );
+    let unsubscribe = json!({"command": "unsubscribe", "webhookHref": href(0)});
+    command(runner, held.task, &unsubscribe).expect(200);
+    runner.subscribe(held.task, &href(100), None).expect(200);
+    // Nobody listens there, and failing deliveries are tried again for a while.
+    for number in 0..=100 {
+        let unsubscribe = json!({"command": "unsubscribe", "webhookHref": href(number)});
+        command(runner, held.task, &unsubscribe).expect(200);
+    }
+    held.open();
 }
