@@ -105,6 +105,13 @@ impl Visit {
             self.host.changed.notify_one();
         }
     }
+
+    /// The connection was closed without an answer: very likely the web host is dying, even if that is not
+    /// known yet. It gets no more requests.
+    pub fn cut(&self) {
+        self.host.visits().is_spent = true;
+        self.host.changed.notify_one();
+    }
 }
 
 impl Drop for Visit {

@@ -24,9 +24,9 @@ fn list_shows_plugins_and_what_could_not_be_loaded() {
         "{said:#?}"
     );
     let document = desk.run(["plugin", "list", "--json"]).ok().json();
-    let plugin = &document["plugins"][4];
+    let plugin = &document["plugins"][5];
     assert_eq!(plugin["identifier"], "sleep@1-0-0");
-    assert_eq!(document["plugins"][3]["tags"], json!(["test"]));
+    assert_eq!(document["plugins"][4]["tags"], json!(["test"]));
     assert_eq!(document["modules"][0]["state"], "EXITED");
     assert!(desk.leftovers().is_empty());
     std::fs::remove_dir_all(desk.path("plugins")).unwrap();
@@ -48,7 +48,7 @@ fn list_and_show_can_ask_a_server() {
         .ok()
         .json();
     assert_eq!(
-        document["plugins"][3]["apiRoot"],
+        document["plugins"][4]["apiRoot"],
         format!("{}/plugins/shout@1-0-0/", server.url)
     );
     let said = desk
@@ -97,11 +97,11 @@ fn show_has_all_that_is_needed_to_run_it() {
     desk.run(["plugin", "show", "nothing"])
         .failed(1, "`runner plugin list` shows all");
     desk.run(["plugin", "show", "./plugins/things.py"])
-        .failed(1, "has 6 plugins; choose one with --plugin");
+        .failed(1, "has 7 plugins; choose one with --plugin");
     desk.run(["plugin", "show", "./plugins/things.py", "--plugin", "ask"])
         .ok();
     desk.run(["plugin", "show", "./plugins/things.py", "--plugin", "x"])
-        .failed(1, "it has: ask@1.0.0, count@1.0.0");
+        .failed(1, "it has: ask@1.0.0, chain@1.0.0");
 }
 
 #[test]
@@ -310,6 +310,26 @@ fn steps_are_submitted_or_refused() {
         said.err.contains("did not ask for the steps more"),
         "{said:#?}"
     );
+}
+
+#[test]
+fn plugins_can_call_others_and_pass_their_steps_on() {
+    let desk = desk();
+    let run = |step: &[&str]| {
+        let arguments = [
+            "plugin",
+            "run",
+            "./plugins/things.py",
+            "--plugin",
+            "chain",
+            "--json",
+        ];
+        desk.run(arguments.iter().chain(step))
+    };
+    let said = run(&[]).failed(1, "ask@1.0.0 waits for the step");
+    assert_eq!(said.json()["state"], "waiting");
+    let said = run(&["--step", "greeting", "times=2"]).ok();
+    assert_eq!(said.json()["log"], "called: hellohello you");
 }
 
 #[test]

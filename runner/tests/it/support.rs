@@ -258,6 +258,11 @@ def steal(task, path: str):
 
 
 @plugin(version="1.0.0")
+def chain(task):
+    return "called: " + task.call("ask", name="you").log
+
+
+@plugin(version="1.0.0")
 def ask(task, name: str):
     task.data["name"] = name
     task.step("greeting", word="hello")

@@ -25,7 +25,9 @@ fn tasks_are_listed_shown_and_deleted() {
         server.start("shout@1-0-0", &json!({"text": "a", "_label": "mine"}));
     }
     let failing = server.start("fail@1-0-0", &json!({}));
-    desk.run(["task", "wait", "3"]).ok();
+    for task in ["1", "2", "3"] {
+        desk.run(["task", "wait", task]).ok();
+    }
     desk.run(["task", "wait", &failing.to_string()])
         .failed(1, "on purpose");
     let said = desk.run(["task", "list"]).ok();

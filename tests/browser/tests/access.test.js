@@ -33,7 +33,7 @@ for (const colorScheme of ["light", "dark"]) {
       `/plugins/${FORM}/ui/?data=nothing&count=0`,
       `/plugins/${FORM}/ui/`,
       "/plugins/markup@v0-0-1/ui/",
-      "/plugins/hello-world@v0-2-1/ui/",
+      "/plugins/hello-world-python@v0-2-1/ui/",
       "/debug/",
       "/debug/routes",
       "/debug/frontend-debugger",

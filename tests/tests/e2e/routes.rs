@@ -318,6 +318,14 @@ fn bodies_have_a_limit() {
     .header("Transfer-Encoding", "chunked")
     .body("", chunked);
     runner.send(&request).expect(413);
+    let request = Request::post(&format!("{PAGES}/digest"));
+    let request = Request {
+        headers: Vec::new(),
+        ..request
+    }
+    .header("Transfer-Encoding", "chunked")
+    .body("", "no chunk\r\n");
+    runner.send(&request).expect(400);
 }
 
 #[test]

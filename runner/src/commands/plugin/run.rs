@@ -21,7 +21,7 @@ use crate::scratch::{INTERRUPTED, Scratch, interrupted};
 use crate::screen::{self, BAD, Exit, GOOD, Table, WARN, WEAK, line, note, paint};
 use crate::settings::Flags;
 use crate::trial::{Ended, Trial};
-use crate::values::{Given, GivenStep, errors_json, files, shown_errors, usage};
+use crate::values::{Filled, Given, GivenStep, errors_json, files, shown_errors, usage};
 
 /// Arguments of `runner plugin run`.
 #[derive(Debug, Args)]
@@ -80,7 +80,7 @@ impl Run {
                 prepared = self.prepare(scratch, &given, &steps) => prepared?,
                 () = interrupted() => return Err(Exit(INTERRUPTED).into()),
             };
-            self.perform(prepared, given, steps).await
+            self.perform(prepared, steps).await
         })
     }
 
@@ -89,7 +89,7 @@ impl Run {
         scratch: &'a Scratch,
         given: &[Given],
         steps: &[GivenStep],
-    ) -> anyhow::Result<(Provided, Trial<'a>)> {
+    ) -> anyhow::Result<Prepared<'a>> {
         let provided = scratch.find(&self.plugin, self.name.as_deref()).await?;
         let mut roots = files(&[&provided.plugin.form.parameters], given);
         // A step may be that of a plugin that is called.
@@ -107,17 +107,22 @@ impl Run {
             .collect();
         roots.extend(files(&forms, steps.iter().flat_map(|step| &step.values)));
         let trial = Trial::start(scratch, provided.clone(), roots, None).await?;
-        Ok((provided, trial))
+        let filled = trial.fill(given).await;
+        Ok(Prepared {
+            provided,
+            trial,
+            filled,
+        })
     }
 
-    async fn perform(
-        &self,
-        (provided, trial): (Provided, Trial<'_>),
-        given: Vec<Given>,
-        steps: Vec<GivenStep>,
-    ) -> anyhow::Result<()> {
+    async fn perform(&self, prepared: Prepared<'_>, steps: Vec<GivenStep>) -> anyhow::Result<()> {
+        let Prepared {
+            provided,
+            trial,
+            filled,
+        } = prepared;
         let plugin = &provided.plugin;
-        let filled = match trial.fill(&given).await {
+        let filled = match filled {
             Ok(filled) => filled,
             Err(errors) => {
                 trial.stop().await?;
@@ -211,6 +216,13 @@ impl Run {
         }
         Err(Exit(1).into())
     }
+}
+
+/// All that is needed for the run.
+struct Prepared<'a> {
+    provided: Provided,
+    trial: Trial<'a>,
+    filled: Result<Filled, FieldErrors>,
 }
 
 /// Where outputs go.

@@ -20,7 +20,7 @@ use percent_encoding::percent_decode_str;
 use runner_host::{HostError, Provided, WebConnection};
 use tokio_util::task::AbortOnDropHandle;
 
-use self::bodies::{Received, Sent, Transfer, Turn};
+use self::bodies::{Problem, Received, Sent, Transfer, Turn};
 use super::{find, path_of, steps};
 use crate::app::App;
 use crate::base_url::BaseUrl;
@@ -142,6 +142,8 @@ enum Failure {
     SlowClient(f64),
     /// The body is larger than this.
     TooLarge(u64),
+    /// The body ended in the middle, or was none.
+    BrokenBody,
     /// What was answered is no answer to a client.
     Answer(StatusCode),
 }
@@ -186,8 +188,16 @@ impl Exchange<'_> {
         };
         let answer = match answer {
             Ok(answer) => answer,
-            Err(_) if transfer.is_too_large() => return Err(Failure::TooLarge(self.limit)),
-            Err(error) => return Err(Failure::Cut(error)),
+            Err(error) => {
+                return Err(match transfer.problem() {
+                    Some(Problem::TooLarge) => Failure::TooLarge(self.limit),
+                    Some(Problem::Broken) => Failure::BrokenBody,
+                    None => {
+                        visit.cut();
+                        Failure::Cut(error)
+                    }
+                });
+            }
         };
         visit.answered();
         if answer.status().is_informational() {
@@ -240,6 +250,7 @@ impl Failure {
                 format!("No more of the body came within {seconds} s."),
             ),
             Self::TooLarge(limit) => ApiError::too_large("body", limit),
+            Self::BrokenBody => ApiError::bad_request("The body of the request is not whole."),
         }
     }
 }

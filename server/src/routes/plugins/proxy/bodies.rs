@@ -30,7 +30,16 @@ pub(super) struct Transfer(Arc<Mutex<State>>);
 struct State {
     turn: Turn,
     since: Instant,
-    is_too_large: bool,
+    problem: Option<Problem>,
+}
+
+/// What is wrong with the body of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Problem {
+    /// It is larger than its limit.
+    TooLarge,
+    /// It ended in the middle, or was no body.
+    Broken,
 }
 
 impl Default for Transfer {
@@ -38,7 +47,7 @@ impl Default for Transfer {
         let state = State {
             turn: Turn::Plugin,
             since: Instant::now(),
-            is_too_large: false,
+            problem: None,
         };
         Self(Arc::new(Mutex::new(state)))
     }
@@ -54,9 +63,9 @@ impl Transfer {
         (state.turn, state.since) = (turn, Instant::now());
     }
 
-    /// Whether the body was larger than its limit.
-    pub(super) fn is_too_large(&self) -> bool {
-        self.state().is_too_large
+    /// Why the body did not reach the plugin.
+    pub(super) fn problem(&self) -> Option<Problem> {
+        self.state().problem
     }
 
     /// Waits until somebody has done nothing for so long, and says who.
@@ -108,7 +117,11 @@ impl http_body::Body for Sent {
         this.transfer.is_turn_of(Turn::Plugin);
         let size = match &frame {
             Some(Ok(frame)) => frame.data_ref().map_or(0, Bytes::len),
-            _ => 0,
+            Some(Err(_)) => {
+                this.transfer.state().problem = Some(Problem::Broken);
+                0
+            }
+            None => 0,
         };
         match this.left.checked_sub(size as u64) {
             Some(left) => {
@@ -116,7 +129,7 @@ impl http_body::Body for Sent {
                 Poll::Ready(frame)
             }
             None => {
-                this.transfer.state().is_too_large = true;
+                this.transfer.state().problem = Some(Problem::TooLarge);
                 let problem = std::io::Error::other("the body is larger than its limit");
                 Poll::Ready(Some(Err(axum::Error::new(problem))))
             }
@@ -196,10 +209,10 @@ mod tests {
         let mut sent =
             Body::new(Sent::new(Body::from("1234"), 4, transfer.clone())).into_data_stream();
         assert_eq!(sent.next().await.unwrap().unwrap(), "1234");
-        assert!(!transfer.is_too_large());
+        assert_eq!(transfer.problem(), None);
         let mut sent =
             Body::new(Sent::new(Body::from("12345"), 4, transfer.clone())).into_data_stream();
         assert!(sent.next().await.unwrap().is_err());
-        assert!(transfer.is_too_large());
+        assert_eq!(transfer.problem(), Some(Problem::TooLarge));
     }
 }
