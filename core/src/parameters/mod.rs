@@ -113,18 +113,16 @@ impl Parameters {
             .collect()
     }
 
-    /// The form that would send these values.
-    pub fn form_of(&self, values: &Map<String, Value>) -> Form {
-        let mut form = Form::default();
+    /// The texts of a form that would send these values, each with its key.
+    pub fn texts(&self, values: &Map<String, Value>) -> Vec<(String, String)> {
+        let mut texts = Vec::new();
         for field in &self.fields {
-            let Some(value) = values.get(&field.key) else {
-                continue;
-            };
-            for text in field.kind.to_texts(value) {
-                form.push(field.key.clone(), FormValue::Text(text));
+            if let Some(value) = values.get(&field.key) {
+                let of_field = field.kind.to_texts(value).into_iter();
+                texts.extend(of_field.map(|text| (field.key.clone(), text)));
             }
         }
-        form
+        texts
     }
 
     /// Checks what a form sent. Keys that no field has are ignored.

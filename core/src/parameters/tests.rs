@@ -439,13 +439,16 @@ mod properties {
                 &[],
             );
             let values = json!({"texts": texts, "choices": texts, "any": any, "anys": [any, any]});
-            let form: Form = parameters
-                .fields()
-                .iter()
+            let values = object(values);
+            let one_text_each = parameters.fields().iter();
+            let one_text_each: Form = one_text_each
                 .map(|field| (field.key.clone(), field.kind.to_text(&values[&field.key])))
                 .collect();
-            let read = parameters.check_form(&form).into_result();
-            prop_assert_eq!(read, Ok(object(values)));
+            let texts: Form = parameters.texts(&values).into_iter().collect();
+            for form in [one_text_each, texts] {
+                let read = parameters.check_form(&form).into_result();
+                prop_assert_eq!(read.as_ref(), Ok(&values));
+            }
         }
     }
 }

@@ -80,7 +80,7 @@ impl Pages {
                 valid => page.is_valid,
                 process => page.process.as_str(),
                 help_text => markdown(&page.form.help),
-                example_values => example(&page.page, &page.form.example),
+                example_values => example(&page.page, page.form),
             },
         )
     }
@@ -123,14 +123,13 @@ impl Pages {
 }
 
 /// The link that fills in the example values.
-fn example(page: &str, example: &Map<String, serde_json::Value>) -> Option<String> {
-    if example.is_empty() {
+fn example(page: &str, form: &FormDescription) -> Option<String> {
+    let texts = form.parameters.texts(&form.example);
+    if texts.is_empty() {
         return None;
     }
     let mut query = form_urlencoded::Serializer::new(String::new());
-    for (key, value) in example {
-        query.append_pair(key, &runner_core::parameters::field::as_text(value));
-    }
+    query.extend_pairs(texts);
     Some(format!("{page}?{}", query.finish()))
 }
 

@@ -96,6 +96,9 @@ mod tests {
     async fn what_was_not_committed_is_not_announced() {
         let commit = async { Err::<(), _>(ApiError::not_found()) };
         let outcome = commit_then_announce(commit, |()| panic!("announced")).await;
-        assert_eq!(outcome.unwrap_err().to_string(), ApiError::not_found().to_string());
+        assert_eq!(
+            outcome.unwrap_err().to_string(),
+            ApiError::not_found().to_string()
+        );
     }
 }

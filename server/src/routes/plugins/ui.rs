@@ -74,7 +74,7 @@ pub(super) async fn sent(
     let errors = sent.check(parameters).errors;
     let values = match sent.into_content() {
         Content::Form(form) => form,
-        Content::Json(object) => parameters.form_of(&object),
+        Content::Json(object) => parameters.texts(&object).into_iter().collect(),
     };
     Ok((values, errors))
 }
