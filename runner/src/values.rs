@@ -149,7 +149,9 @@ impl Desk<'_> {
         for field in parameters.fields().iter().filter(|field| !is_given(field)) {
             let prefilled = prefill.get(&field.key).or_else(|| prefill.get(&field.id));
             if let Some(value) = prefilled.filter(|value| !value.is_null()) {
-                form.push(field.key.clone(), FormValue::Text(as_text(value)));
+                for text in field.kind.to_texts(value) {
+                    form.push(field.key.clone(), FormValue::Text(text));
+                }
             }
         }
         for one in given {

@@ -9,7 +9,6 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, bail};
 use clap::Args;
 use runner_core::identity::url_segment;
-use runner_core::parameters::field::as_text;
 use runner_fetch::{FetchConfig, Fetcher, Proxies};
 use runner_host::host::Patience;
 use runner_host::{Launcher, Modules, ModulesConfig};
@@ -257,13 +256,11 @@ fn greet(address: &SocketAddr, modules: &Modules, token: &str) {
     let hello = table.newest("hello-world").or(table.plugins().first());
     if let Some(provided) = hello {
         let plugin = &provided.plugin;
-        let fields = plugin.form.example.iter();
+        let fields = plugin.form.parameters.texts(&plugin.form.example);
         let data: String = fields
-            .map(|(key, value)| {
-                format!(
-                    " --data-urlencode '{key}={}'",
-                    as_text(value).replace('\'', "'\\''")
-                )
+            .iter()
+            .map(|(key, text)| {
+                format!(" --data-urlencode '{key}={}'", text.replace('\'', "'\\''"))
             })
             .collect();
         let data = if data.is_empty() {

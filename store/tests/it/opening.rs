@@ -106,5 +106,5 @@ async fn the_database_is_set_up_as_documented() {
     .fetch_all(&mut connection)
     .await
     .unwrap();
-    assert!(plan[0].3.contains("tasks_dispatched"), "{plan:?}");
+    assert!(plan[0].3.contains("tasks_state"), "{plan:?}");
 }
