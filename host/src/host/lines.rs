@@ -49,15 +49,17 @@ impl Lines {
         }
     }
 
-    /// A line that can be had without waiting.
+    /// A line that can be had without waiting. The pipe itself is asked, not the runtime, which may not have
+    /// heard yet of what is in it.
     pub(super) fn try_next(&mut self, limit: usize) -> Option<Vec<u8>> {
+        let mut chunk = [0; 8 * 1024];
         loop {
             if let Some(line) = self.take(limit) {
                 return Some(line);
             }
-            self.buffer.reserve(8 * 1024);
-            match self.pipe.try_read_buf(&mut self.buffer) {
-                Ok(size) if size > 0 => {}
+            match nix::unistd::read(&self.pipe, &mut chunk) {
+                Ok(size) if size > 0 => self.buffer.extend_from_slice(&chunk[..size]),
+                Err(nix::errno::Errno::EINTR) => {}
                 _ => return self.rest(),
             }
         }
@@ -76,9 +78,9 @@ impl Lines {
             .iter()
             .position(|byte| *byte == b'\n');
         let (end, skip) = match found {
-            Some(at) => (self.searched + at, 1),
-            None if self.buffer.len() > limit => (limit, 0),
-            None => {
+            Some(at) if self.searched + at <= limit => (self.searched + at, 1),
+            _ if self.buffer.len() > limit => (limit, 0),
+            _ => {
                 self.searched = self.buffer.len();
                 return None;
             }
@@ -88,5 +90,28 @@ impl Lines {
         let mut line = std::mem::replace(&mut self.buffer, rest);
         line.truncate(end);
         Some(line)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    #[tokio::test]
+    async fn what_lies_in_the_pipe_is_had_at_once() {
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        let mut lines = Lines::new(pipe::Receiver::from_owned_fd(reader.into()).unwrap());
+        writer.write_all(b"one\ntwo").unwrap();
+        assert_eq!(lines.try_next(100).unwrap(), b"one");
+        assert_eq!(lines.try_next(100).unwrap(), b"two");
+        assert_eq!(lines.try_next(100), None);
+        writer.write_all(b"0123456789\nend").unwrap();
+        drop(writer);
+        assert_eq!(lines.next(4).await.unwrap().unwrap(), b"0123");
+        assert_eq!(lines.next(4).await.unwrap().unwrap(), b"4567");
+        assert_eq!(lines.next(4).await.unwrap().unwrap(), b"89");
+        assert_eq!(lines.next(4).await.unwrap().unwrap(), b"end");
+        assert_eq!(lines.next(4).await.unwrap(), None);
     }
 }
