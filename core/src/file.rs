@@ -90,6 +90,21 @@ fn shortened(name: &str) -> String {
     }
 }
 
+/// What tells, without reading a file, whether it is as it was when its digest was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FileStat {
+    /// The file system.
+    pub device: u64,
+    /// Its number there.
+    pub inode: u64,
+    /// Bytes.
+    pub size: u64,
+    /// When its content changed, in nanoseconds since 1970.
+    pub modified_ns: i64,
+    /// When its inode changed, in nanoseconds since 1970.
+    pub changed_ns: i64,
+}
+
 /// Makes a plain, portable ASCII file name of anything a client or plugin calls a file: accents are
 /// dropped, path separators become spaces, runs of white space one `_`, and what is then not a letter,
 /// a digit, `.`, `_` or `-` is left out. This gives the names that the reference runner shows.

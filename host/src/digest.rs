@@ -8,6 +8,7 @@ use std::io::Read;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use runner_core::file::FileStat;
 use sha2::{Digest, Sha256};
 
 use crate::HostError;
@@ -30,31 +31,13 @@ pub struct ModuleFile {
     pub stat: FileStat,
 }
 
-/// What tells, without reading it, whether a file changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct FileStat {
-    /// Device.
-    pub device: u64,
-    /// Inode.
-    pub inode: u64,
-    /// Bytes.
-    pub size: u64,
-    /// Time of the last change of its content, in nanoseconds since 1970.
-    pub modified_ns: i64,
-    /// Time of the last change of its inode, in nanoseconds since 1970.
-    pub changed_ns: i64,
-}
-
-impl FileStat {
-    /// From what the system says of a file.
-    pub fn of(metadata: &Metadata) -> Self {
-        Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.size(),
-            modified_ns: metadata.mtime() * 1_000_000_000 + metadata.mtime_nsec(),
-            changed_ns: metadata.ctime() * 1_000_000_000 + metadata.ctime_nsec(),
-        }
+fn stat(metadata: &Metadata) -> FileStat {
+    FileStat {
+        device: metadata.dev(),
+        inode: metadata.ino(),
+        size: metadata.size(),
+        modified_ns: metadata.mtime() * 1_000_000_000 + metadata.mtime_nsec(),
+        changed_ns: metadata.ctime() * 1_000_000_000 + metadata.ctime_nsec(),
     }
 }
 
@@ -76,7 +59,7 @@ impl ModuleFile {
             path,
             size: metadata.len(),
             is_executable: metadata.permissions().mode() & 0o111 != 0,
-            stat: FileStat::of(&metadata),
+            stat: stat(&metadata),
         })
     }
 }

@@ -10,11 +10,12 @@ use futures::stream::StreamExt;
 use serde_json::json;
 use tokio::sync::watch;
 
+use runner_core::file::FileStat;
 use runner_core::identity::Identity;
 use runner_core::module::{ModuleState, ModuleStatus};
 use runner_core::plugin::{Description, MAX_PLUGINS, Plugin};
 
-use crate::digest::{self, FileStat, ModuleFile};
+use crate::digest::{self, ModuleFile};
 use crate::discovery::{self, Candidate, Found};
 use crate::host::Patience;
 use crate::launcher::Launcher;

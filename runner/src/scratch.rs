@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use futures::future::BoxFuture;
-use runner_host::digest::FileStat;
+use runner_core::file::FileStat;
 use runner_host::host::Patience;
 use runner_host::modules::Table;
 use runner_host::{DescriptionCache, Launcher, Modules, ModulesConfig, Provided};

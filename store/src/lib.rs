@@ -44,7 +44,6 @@ pub use deliveries::{Delivery, MAX_SUBSCRIPTIONS};
 pub use error::StoreError;
 pub use file_store::{FileStore, FileWriter, StoredFile};
 pub use lists::{TaskFilter, TaskSummary};
-pub use modules::FileStat;
 pub use recover::Recovered;
 pub use runs::{NewFile, PageWrite, RunWrite};
 

@@ -2,24 +2,11 @@
 
 use sqlx::sqlite::SqliteConnection;
 
+use runner_core::file::FileStat;
+
 use crate::sqlite::Write;
 use crate::tasks::to_json;
 use crate::{Store, StoreError, now_ms};
-
-/// What tells whether a file is as it was when its digest was taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct FileStat {
-    /// The file system.
-    pub device: u64,
-    /// Its number there.
-    pub inode: u64,
-    /// Bytes.
-    pub size: u64,
-    /// When its content changed, in nanoseconds since 1970.
-    pub modified_ns: i64,
-    /// When its inode changed, in nanoseconds since 1970.
-    pub changed_ns: i64,
-}
 
 impl Store {
     /// What a module answered to `describe`, as JSON; `key` is a digest of all that it depends on.

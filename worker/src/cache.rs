@@ -1,6 +1,6 @@
 use futures::future::BoxFuture;
+use runner_core::file::FileStat;
 use runner_host::DescriptionCache;
-use runner_host::digest::FileStat;
 use runner_store::{Store, StoreError};
 
 /// Keeps what is known of modules in SQL. An error is logged and counts as "not known".
@@ -14,16 +14,6 @@ fn known<T: Default>(result: Result<T, StoreError>) -> T {
     })
 }
 
-fn stat(stat: &FileStat) -> runner_store::FileStat {
-    runner_store::FileStat {
-        device: stat.device,
-        inode: stat.inode,
-        size: stat.size,
-        modified_ns: stat.modified_ns,
-        changed_ns: stat.changed_ns,
-    }
-}
-
 impl DescriptionCache for StoreCache {
     fn description<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Option<String>> {
         Box::pin(async move { known(self.0.description(key).await) })
@@ -34,14 +24,10 @@ impl DescriptionCache for StoreCache {
     }
 
     fn file_digest<'a>(&'a self, file: &'a FileStat) -> BoxFuture<'a, Option<String>> {
-        Box::pin(async move { known(self.0.file_digest(&stat(file)).await) })
+        Box::pin(async move { known(self.0.file_digest(file).await) })
     }
 
     fn put_file_digests<'a>(&'a self, digests: &'a [(FileStat, String)]) -> BoxFuture<'a, ()> {
-        let digests: Vec<_> = digests
-            .iter()
-            .map(|(file, digest)| (stat(file), digest.clone()))
-            .collect();
-        Box::pin(async move { known(self.0.put_file_digests(&digests).await) })
+        Box::pin(async move { known(self.0.put_file_digests(digests).await) })
     }
 }

@@ -259,9 +259,7 @@ fn greet(address: &SocketAddr, modules: &Modules, token: &str) {
         let fields = plugin.form.parameters.texts(&plugin.form.example);
         let data: String = fields
             .iter()
-            .map(|(key, text)| {
-                format!(" --data-urlencode '{key}={}'", text.replace('\'', "'\\''"))
-            })
+            .map(|(key, text)| format!(" --data-urlencode '{key}={}'", text.replace('\'', "'\\''")))
             .collect();
         let data = if data.is_empty() {
             " --data ''".to_owned()

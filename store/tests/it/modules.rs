@@ -1,4 +1,4 @@
-use runner_store::FileStat;
+use runner_core::file::FileStat;
 
 use crate::Fixture;
 
