@@ -328,15 +328,19 @@ impl Lease {
     ///
     /// # Errors
     /// They cannot be made.
-    pub fn folder(&mut self, task: i64, run: i64) -> Result<RunFolder, HostError> {
+    pub fn folder(&mut self) -> Result<RunFolder, HostError> {
         let host = self.host()?.folder();
         let folder = RunFolder {
             all_inputs: host.join("in"),
             all_work: host.join("work"),
-            name: format!("{task}-{run}"),
         };
         let work = folder.work();
-        fs::create_dir(&work).map_err(HostError::file("make", work))?;
+        match fs::create_dir(&work) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                clear(&folder.all_work).map_err(HostError::file("empty", work))?;
+            }
+            made => made.map_err(HostError::file("make", work))?,
+        }
         Ok(folder)
     }
 
@@ -396,20 +400,22 @@ impl RunHandler for Yielding<'_> {
     }
 }
 
-/// The folders of one run; removed when dropped.
+/// The name of the folder of the run in progress, in a host's `in/` and `work/`.
+const RUN: &str = "run";
+
+/// The folders of one run; emptied when dropped.
 #[derive(Debug)]
 pub struct RunFolder {
     /// The host's `in/`, which it cannot change.
     all_inputs: PathBuf,
     /// The host's `work/`, which it cannot replace: only what is below it.
     all_work: PathBuf,
-    /// The run's folder in both.
-    name: String,
 }
 
 impl Drop for RunFolder {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(self.work());
+        // What stays is removed before the next run, or with the host.
+        let _ = clear(&self.all_work);
         let _ = fs::remove_dir_all(self.inputs_path());
     }
 }
@@ -417,12 +423,12 @@ impl Drop for RunFolder {
 impl RunFolder {
     /// Where the plugin may write.
     pub fn work(&self) -> PathBuf {
-        self.all_work.join(&self.name)
+        self.all_work.join(RUN)
     }
 
     /// Where its inputs lie, once there are any.
     pub fn inputs_path(&self) -> PathBuf {
-        self.all_inputs.join(&self.name)
+        self.all_inputs.join(RUN)
     }
 
     /// Where its inputs lie; the plugin may only read there. Made when first asked for.
@@ -458,7 +464,7 @@ impl RunFolder {
         if !is_plain {
             return Err(outside());
         }
-        let file = open_beneath(&self.all_work, &Path::new(&self.name).join(relative))
+        let file = open_beneath(&self.all_work, &Path::new(RUN).join(relative))
             .map_err(HostError::file("open the output", relative))?;
         let metadata = file
             .metadata()
@@ -470,6 +476,59 @@ impl RunFolder {
         }
         Ok(file)
     }
+}
+
+/// Empties the run's folder. The folder itself stays, since making one costs more than all else that a short
+/// run does to the file system; what is not simply files in a folder is removed and made anew.
+fn clear(all_work: &Path) -> std::io::Result<()> {
+    if remove_files(all_work).unwrap_or(false) {
+        return Ok(());
+    }
+    let run = all_work.join(RUN);
+    // A link is removed, not what it leads to.
+    match fs::symlink_metadata(&run) {
+        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(&run)?,
+        Ok(_) => fs::remove_file(&run)?,
+        Err(_) => {}
+    }
+    fs::create_dir(run)
+}
+
+/// Removes the files of the run's folder. `false`: it holds other things, or is no folder.
+#[cfg(target_os = "linux")]
+fn remove_files(all_work: &Path) -> std::io::Result<bool> {
+    use nix::dir::{Dir, Type};
+    use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+    use nix::unistd::{UnlinkatFlags, unlinkat};
+    let all_work = File::open(all_work)?;
+    let how = OpenHow::new()
+        .flags(OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
+        .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
+    let mut folder = Dir::from_fd(openat2(&all_work, RUN, how)?)?;
+    let mut names = Vec::new();
+    for entry in folder.iter() {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name == c"." || name == c".." {
+            continue;
+        }
+        if !matches!(
+            entry.file_type(),
+            Some(Type::File | Type::Symlink | Type::Fifo)
+        ) {
+            return Ok(false);
+        }
+        names.push(name.to_owned());
+    }
+    for name in names {
+        unlinkat(&folder, name.as_c_str(), UnlinkatFlags::NoRemoveDir)?;
+    }
+    Ok(true)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn remove_files(_: &Path) -> std::io::Result<bool> {
+    Ok(false)
 }
 
 #[cfg(target_os = "linux")]
@@ -503,7 +562,6 @@ mod tests {
         let folder = RunFolder {
             all_inputs: root.path().join("in"),
             all_work: root.path().join("work"),
-            name: "1-1".to_owned(),
         };
         let work = folder.work();
         fs::create_dir_all(work.join("sub")).unwrap();
@@ -537,6 +595,11 @@ mod tests {
             root.path().join("secret").exists(),
             "what the link led to is not removed"
         );
-        assert!(!work.exists());
+        let metadata = fs::symlink_metadata(&work).unwrap();
+        assert!(metadata.is_dir(), "there is a folder again");
+        assert_eq!(fs::read_dir(&work).unwrap().count(), 0);
+        fs::write(work.join("b"), "x").unwrap();
+        clear(&root.path().join("work")).unwrap();
+        assert_eq!(fs::read_dir(&work).unwrap().count(), 0);
     }
 }

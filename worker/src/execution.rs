@@ -70,7 +70,7 @@ impl Execution<'_> {
             Ok(lease) => lease,
             Err(error) => return Some(Outcome::Failed(error.to_string())),
         };
-        let folder = match lease.folder(self.task.id, self.task.run) {
+        let folder = match lease.folder() {
             Ok(folder) => Arc::new(folder),
             Err(error) => return Some(Outcome::Failed(error.to_string())),
         };

@@ -182,9 +182,7 @@ class Task:
     def _new_path(self) -> Path:
         # Not the output's own name: that is for people and may be anything.
         self._outputs += 1
-        folder = self.directory / ".outputs"
-        folder.mkdir(exist_ok=True)
-        return folder / str(self._outputs)
+        return self.directory / f".output-{self._outputs}"
 
     def _announce(self, path: Path, name: str, data_type: str, content_type: Optional[str]) -> None:
         guess = {} if content_type is None else {"contentType": content_type}

@@ -11,8 +11,8 @@ use serde_json::json;
 use crate::Failure;
 use crate::connection::Connection;
 
-/// Folder in the run's directory for files whose place the plugin did not choose.
-const FOLDER: &str = ".outputs";
+/// What files in the run's directory are called whose name the plugin did not choose.
+const PREFIX: &str = ".output-";
 
 /// An output that is being written.
 ///
@@ -87,12 +87,10 @@ impl Outputs {
     ) -> Result<Output, Failure> {
         let mut open = outputs.open();
         let number = open.last + 1;
-        let path = Path::new(FOLDER).join(number.to_string());
-        let file = std::fs::create_dir_all(outputs.directory.join(FOLDER))
-            .and_then(|()| File::create_new(outputs.directory.join(&path)))
-            .map_err(|error| {
-                Failure::from(error).context(format_args!("cannot create the output `{name}`"))
-            })?;
+        let path = PathBuf::from(format!("{PREFIX}{number}"));
+        let file = File::create_new(outputs.directory.join(&path)).map_err(|error| {
+            Failure::from(error).context(format_args!("cannot create the output `{name}`"))
+        })?;
         open.last = number;
         open.unfinished.insert(number, name.to_owned());
         drop(open);
