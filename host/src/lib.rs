@@ -6,6 +6,7 @@
 //! - [`loader`]: which kinds of module there are, and how each is hosted.
 //! - [`manifest`], [`discovery`], [`digest`]: what lies in the plugin folders, and its frozen copy.
 //! - [`host`]: one living host and the runs on it. [`pool`]: the living hosts of a module.
+//! - [`RunFolder`]: where a run reads and writes.
 //! - [`web`]: the host that answers requests to the own routes of plugins.
 //! - [`modules`]: what is loaded, and the plugins it provides.
 //! - [`native`]: the host process of shared objects.
@@ -26,6 +27,7 @@ pub mod modules;
 pub mod native;
 pub mod pool;
 pub mod protocol;
+mod run_folder;
 mod sdk;
 pub mod web;
 
@@ -33,6 +35,7 @@ pub use error::HostError;
 pub use host::{RunEnd, RunHandler};
 pub use launcher::{Launcher, launcher_main};
 pub use modules::{DescriptionCache, Module, Modules, ModulesConfig, Provided};
-pub use pool::{Lease, RunFolder};
+pub use pool::Lease;
+pub use run_folder::RunFolder;
 pub use sdk::unpack as unpack_sdks;
 pub use web::{Visit, WebConnection};

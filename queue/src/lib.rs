@@ -113,14 +113,17 @@ impl Queue {
         self.0.deliveries.notified().await;
     }
 
-    /// Says that a task was ended in SQL, so that a worker that has it need not find out by itself.
-    pub fn task_ended(&self, task: i64) {
-        self.0
-            .ended
+    /// Says that tasks were ended in SQL, so that a worker that has one need not find out by itself; tells
+    /// who listens to them, and that webhooks may be due.
+    pub fn tasks_ended(&self, tasks: &[i64], events: &Events) {
+        let ended = &self.0.ended;
+        ended
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .push(task);
+            .extend(tasks);
         self.0.has_ended.notify_one();
+        tasks.iter().for_each(|task| events.changed(*task));
+        self.deliveries_due();
     }
 
     /// Waits for tasks that were ended in SQL. For one caller.

@@ -172,10 +172,8 @@ impl<'a> Trial<'a> {
     }
 
     async fn cancel(&self, id: i64) -> anyhow::Result<()> {
-        for task in self.store.cancel_task(id).await?.unwrap_or_default() {
-            self.queue.task_ended(task);
-            self.events.changed(task);
-        }
+        let ended = self.store.cancel_task(id).await?.unwrap_or_default();
+        self.queue.tasks_ended(&ended, &self.events);
         Ok(())
     }
 

@@ -190,13 +190,7 @@ impl Drop for Unfinished {
         let shared = Arc::clone(&self.shared);
         tokio::spawn(async move {
             match shared.tools.store.cancel_task(task).await {
-                Ok(Some(ended)) => {
-                    for task in ended {
-                        shared.tools.queue.task_ended(task);
-                        shared.tools.events.changed(task);
-                    }
-                    shared.tools.queue.deliveries_due();
-                }
+                Ok(Some(ended)) => shared.tools.queue.tasks_ended(&ended, &shared.tools.events),
                 Ok(None) => {}
                 Err(error) => tracing::error!(task, "a called task cannot be cancelled: {error}"),
             }

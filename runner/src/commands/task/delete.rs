@@ -1,11 +1,9 @@
 //! `runner task delete`.
 
 use clap::Args;
-use serde_json::json;
 
-use super::block_on;
+use super::each::each;
 use crate::client::At;
-use crate::screen::{self, Exit, note};
 
 /// Arguments of `runner task delete`.
 #[derive(Debug, Args)]
@@ -28,33 +26,8 @@ impl Delete {
     /// Deletes one after the other; one that is not there is an error, and no reason to stop.
     pub(crate) fn run(&self) -> anyhow::Result<()> {
         let server = self.at.server()?;
-        let mut outcomes = Vec::new();
-        let mut has_failed = false;
-        block_on(async {
-            for task in &self.tasks {
-                let outcome = server.delete(&format!("tasks/{task}/")).await;
-                has_failed |= outcome.is_err();
-                let message = match &outcome {
-                    Ok(_) => "deleted".to_owned(),
-                    Err(error) => format!("{error:#}"),
-                };
-                match (self.json, outcome.is_ok()) {
-                    (true, _) => {}
-                    (false, true) => screen::print(&format!("task {task}: {message}"))?,
-                    (false, false) => note(&format!("task {task}: {message}")),
-                }
-                outcomes
-                    .push(json!({ "id": task, "deleted": outcome.is_ok(), "message": message }));
-            }
-            Ok(())
-        })?;
-        if self.json {
-            screen::print_json(&json!({ "tasks": outcomes }))?;
-        }
-        if has_failed {
-            Err(Exit(1).into())
-        } else {
-            Ok(())
-        }
+        each(&self.tasks, "deleted", self.json, async |task| {
+            server.delete(&format!("tasks/{task}/")).await.map(drop)
+        })
     }
 }

@@ -2,6 +2,7 @@
 
 mod cancel;
 mod delete;
+mod each;
 mod list;
 mod show;
 mod wait;

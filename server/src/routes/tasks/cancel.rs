@@ -54,12 +54,6 @@ async fn end(app: &App, id: i64) -> Result<(), ApiError> {
         ended.ok_or_else(ApiError::task_not_found)
     };
     let app = app.clone();
-    let announce = move |ended: &Vec<i64>| {
-        for task in ended {
-            app.0.queue.task_ended(*task);
-            app.0.events.changed(*task);
-        }
-        app.0.queue.deliveries_due();
-    };
+    let announce = move |ended: &Vec<i64>| app.0.queue.tasks_ended(ended, &app.0.events);
     commit_then_announce(commit, announce).await.map(drop)
 }
