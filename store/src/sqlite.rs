@@ -8,7 +8,7 @@
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
@@ -17,6 +17,7 @@ use sqlx::sqlite::{
 use sqlx::{ConnectOptions, Connection};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::error::{code, sqlite_code};
 use crate::{Durability, StoreConfig, StoreError, migrations};
 
 /// The most writes that share a transaction.
@@ -27,6 +28,8 @@ const MAX_WAITING: usize = 1024;
 const READERS: u32 = 3;
 /// How long another process may hold the database.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
+/// Between two attempts where SQLite itself does not wait.
+const BUSY_PAUSE: Duration = Duration::from_millis(10);
 /// Page caches in KiB, negative as SQLite wants it.
 const WRITER_CACHE: &str = "-4096";
 const READER_CACHE: &str = "-1024";
@@ -59,21 +62,33 @@ impl Database {
             .disable_statement_logging()
     }
 
+    /// Opens the connection that writes. The change to WAL does not wait for others that make it at the same
+    /// moment, as all else does: SQLite calls no busy handler there. So it is tried again, as long as anything
+    /// else would wait.
     async fn connect(&self) -> Result<SqliteConnection, StoreError> {
-        self.options()
+        let options = self
+            .options()
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(self.synchronous)
             .pragma("cache_size", WRITER_CACHE)
-            .pragma("journal_size_limit", JOURNAL_LIMIT)
-            .connect()
-            .await
-            .map_err(|source| {
-                StoreError::sql(
-                    format!("opening the database {}", self.path.display()),
-                    source,
-                )
-            })
+            .pragma("journal_size_limit", JOURNAL_LIMIT);
+        let begin = Instant::now();
+        loop {
+            match options.clone().connect().await {
+                Err(source) if is_busy(&source) && begin.elapsed() < BUSY_TIMEOUT => {
+                    tokio::time::sleep(BUSY_PAUSE).await;
+                }
+                connected => return connected.map_err(|source| self.opening(source)),
+            }
+        }
+    }
+
+    fn opening(&self, source: sqlx::Error) -> StoreError {
+        StoreError::sql(
+            format!("opening the database {}", self.path.display()),
+            source,
+        )
     }
 
     /// The connections that read. They are opened for writing, because a reader must be able to repair
@@ -90,13 +105,13 @@ impl Database {
             .max_lifetime(None)
             .connect_with(options)
             .await
-            .map_err(|source| {
-                StoreError::sql(
-                    format!("opening the database {}", self.path.display()),
-                    source,
-                )
-            })
+            .map_err(|source| self.opening(source))
     }
+}
+
+/// Whether another connection holds the database for a moment.
+fn is_busy(error: &sqlx::Error) -> bool {
+    sqlite_code(error).is_some_and(|code| code & 0xff == code::BUSY)
 }
 
 /// A change of SQL. It may be applied more than once: what an earlier time did was rolled back.
