@@ -94,6 +94,11 @@ impl RunState {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The task as it is now.
+    pub(crate) fn task(&self) -> Task {
+        self.inner().task.clone()
+    }
+
     pub(crate) fn log(&self, text: &str) {
         let mut inner = self.inner();
         inner.log.entry(text);

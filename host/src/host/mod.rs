@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::net::unix::pipe;
@@ -16,7 +17,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::HostError;
-use crate::launcher::{HostCommand, Launcher, Process};
+use crate::launcher::{Exit, HostCommand, Launcher, Process};
 use crate::protocol::{
     CANCELLED, CallRequest, Incoming, MAX_LINE, PROTOCOL, RpcError, RunAnswer, RunEvent,
     RunRequest, UNKNOWN_METHOD, parse,
@@ -339,13 +340,8 @@ impl Host {
                         }
                     },
                     Ok(None) => {
-                        let how = self.end(talk.handler).await;
-                        return match ending {
-                            Some(ending) => Ok(ending.into()),
-                            None => Err(HostError::Lost(format!(
-                                "the plugin's process ended during {} ({how})", talk.what
-                            ))),
-                        };
+                        let error = self.end(talk).await;
+                        return ending.map_or(Err(error), |ending| Ok(ending.into()));
                     }
                     Err(error) => return Err(HostError::Lost(error)),
                 },
@@ -357,11 +353,7 @@ impl Host {
                             Ok(Ended::Answered(result))
                         }
                         (Some(ending), _) => Ok(ending.into()),
-                        (None, _) => Err(HostError::Lost(format!(
-                            "the plugin's process ended during {} ({})",
-                            talk.what,
-                            self.process.exited().await
-                        ))),
+                        (None, _) => Err(ended_during(talk.what, self.process.exited().await)),
                     };
                 }
                 line = self.errors.next(MAX_LOG_LINE) => if let Ok(Some(line)) = line {
@@ -458,17 +450,38 @@ impl Host {
     }
 
     /// The host closed its output: ends it, reads what it left, says how it ended.
-    async fn end(&mut self, handler: &dyn RunHandler) -> String {
+    async fn end(&mut self, talk: Talk<'_>) -> HostError {
         let exit = tokio::time::timeout(EXIT_GRACE, self.process.exited()).await;
-        let how = match exit {
-            Ok(exit) => exit.to_string(),
+        let error = match exit {
+            Ok(exit) => ended_during(talk.what, exit),
             Err(_) => {
                 self.process.kill();
-                format!("it closed its output; {}", self.process.exited().await)
+                HostError::Lost(format!(
+                    "the plugin's process ended during {} (it closed its output; {})",
+                    talk.what,
+                    self.process.exited().await
+                ))
             }
         };
-        self.drain_errors(handler);
-        how
+        self.drain_errors(talk.handler);
+        error
+    }
+}
+
+/// Signals that others send: the system when memory is short, an administrator, the end of a machine.
+const FROM_OUTSIDE: [Signal; 4] = [
+    Signal::SIGKILL,
+    Signal::SIGTERM,
+    Signal::SIGINT,
+    Signal::SIGHUP,
+];
+
+fn ended_during(what: &str, exit: Exit) -> HostError {
+    let text = format!("the plugin's process ended during {what} ({exit})");
+    let is_from_outside = |number: i32| FROM_OUTSIDE.iter().any(|signal| *signal as i32 == number);
+    match exit {
+        Exit::Signal(number) if is_from_outside(number) => HostError::Killed(text),
+        _ => HostError::Lost(text),
     }
 }
 
