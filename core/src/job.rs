@@ -20,7 +20,8 @@ pub struct Offer {
     pub priority: Priority,
     /// Who asked for it. Those who ask at the same priority take turns.
     pub submitter: String,
-    /// Not before this moment, in milliseconds since 1970 (UTC).
+    /// Not given out before this moment, in milliseconds since 1970 (UTC) by the clock of this machine. What
+    /// travels is the time that is left, so that the clocks of machines may differ.
     pub not_before: Option<i64>,
 }
 

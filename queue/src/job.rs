@@ -1,31 +1,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use runner_core::job::Job;
 use runner_core::task::Priority;
 use tokio::sync::Semaphore;
-
-/// A note that a worker should look at a task.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Job {
-    /// Number of the task.
-    pub task: i64,
-    /// The run that is to be done: a job whose run is not the task's current one is dropped.
-    pub run: i64,
-}
-
-/// A job that is offered to workers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Offer {
-    /// What is to be looked at.
-    pub job: Job,
-    /// Which of two jobs is taken first.
-    pub priority: Priority,
-    /// Who asked for it. Those who ask at the same priority take turns.
-    pub submitter: String,
-    /// Not given out before this time, in milliseconds since 1970 UTC by the clock of this machine. What
-    /// travels is the time that is left, so that the clocks of machines may differ.
-    pub not_before: Option<i64>,
-}
 
 /// Who takes jobs.
 #[derive(Debug, Clone)]
@@ -62,6 +40,20 @@ pub struct Depth {
     pub parked: u64,
     /// Entries that could not be read. At most the last thousand are kept.
     pub dead: u64,
+}
+
+impl Depth {
+    /// Whether the queue knows of no job at all.
+    pub fn is_empty(&self) -> bool {
+        let Self {
+            ready,
+            delayed,
+            taken,
+            parked,
+            dead: _,
+        } = self;
+        ready + delayed + taken + parked == 0
+    }
 }
 
 /// A job as a backend keeps it.

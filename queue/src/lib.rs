@@ -30,8 +30,9 @@ use std::sync::Arc;
 pub use broker::RedisConfig;
 pub use error::QueueError;
 pub use events::{Events, Watch};
-pub use job::{Consumer, Depth, Job, MIN_LEASE, Offer};
+pub use job::{Consumer, Depth, MIN_LEASE};
 pub use jobs::Jobs;
+pub use runner_core::job::{Job, Offer};
 pub use taken::Taken;
 
 use broker::Broker;
