@@ -49,7 +49,9 @@ pub(crate) async fn deliver(shared: Arc<Shared>) {
 async fn deliver_due(shared: &Shared) -> Result<Option<Duration>, StoreError> {
     let store = &shared.tools.store;
     loop {
-        let due = store.due_deliveries(BATCH, shared.config.lease).await?;
+        let due = store
+            .due_deliveries(BATCH, shared.config.upkeep.lease)
+            .await?;
         if due.is_empty() {
             return store.next_delivery_at().await;
         }

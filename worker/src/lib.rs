@@ -30,13 +30,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use apalis::prelude::{Data, ParallelizeExt, WorkerBuilder};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use runner_fetch::Fetcher;
 use runner_host::Modules;
 use runner_queue::{Consumer, Events, Jobs, Queue, Taken};
-use runner_store::{Store, StoreError, WorkerRow};
+use runner_store::{Store, StoreError};
 use slots::Slots;
 use upkeep::Runs;
 
@@ -61,14 +62,14 @@ pub struct Tools {
 /// Settings of a worker.
 #[derive(Debug, Clone)]
 pub struct WorkerConfig {
-    /// This worker, as others see it. Its name is another one for each start.
-    pub row: WorkerRow,
+    /// Name of this worker; another one for each start.
+    pub name: String,
+    /// Name of the queue.
+    pub queue: String,
     /// Runs at a time.
     pub concurrency: usize,
-    /// How long a worker may be silent before others take over its work.
-    pub lease: Duration,
-    /// Runs that may be lost before a task is given up.
-    pub max_attempts: i64,
+    /// What others see of it, and when they take over.
+    pub upkeep: UpkeepConfig,
     /// How long a run may take, unless its module says otherwise.
     pub run_timeout: Duration,
     /// How long a webhook may take to answer.
@@ -112,20 +113,16 @@ impl Worker {
             running: Mutex::default(),
         });
         let Tools { store, queue, .. } = &shared.tools;
-        let upkeep = UpkeepConfig {
-            row: shared.config.row.clone(),
-            lease: shared.config.lease,
-            max_attempts: shared.config.max_attempts,
-        };
+        let upkeep = shared.config.upkeep.clone();
         let runs: Arc<dyn Runs> = shared.clone();
         let upkeep = Upkeep::start_with(store, queue, upkeep, Some(runs)).await?;
         let jobs = queue.jobs(Consumer {
-            name: shared.config.row.id.clone(),
-            lease: shared.config.lease,
+            name: shared.config.name.clone(),
+            lease: shared.config.upkeep.lease,
             slots: shared.slots.semaphore(),
         });
         let tasks = TaskTracker::new();
-        tasks.spawn(take_jobs(Arc::clone(&shared), jobs, tasks.clone()));
+        tasks.spawn(take_jobs(Arc::clone(&shared), jobs));
         tokio::spawn(deliveries::deliver(Arc::clone(&shared)));
         tokio::spawn(cancel_ended(Arc::clone(&shared)));
         tasks.close();
@@ -193,13 +190,20 @@ impl Runs for Shared {
     }
 }
 
-async fn take_jobs(shared: Arc<Shared>, mut jobs: Jobs, tasks: TaskTracker) {
-    while let Some(taken) = jobs.next().await {
-        tasks.spawn(take_job(Arc::clone(&shared), taken));
+async fn take_jobs(shared: Arc<Shared>, jobs: Jobs) {
+    // Each job on its own, so that one that works does not hold up the others.
+    let worker = WorkerBuilder::new(shared.config.name.as_str())
+        .backend(jobs)
+        .data(shared)
+        .parallelize(tokio::spawn)
+        .build(take_job);
+    if let Err(error) = worker.run().await {
+        tracing::error!("no more jobs are taken: {error}");
     }
 }
 
-async fn take_job(shared: Arc<Shared>, taken: Taken) {
+async fn take_job(taken: Taken, shared: Data<Arc<Shared>>) {
+    let shared = Arc::clone(&shared);
     let job = taken.job();
     // A task of its own, so that a panic is noticed and told.
     let run = tokio::spawn(run::perform(Arc::clone(&shared), taken));

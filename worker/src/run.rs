@@ -106,7 +106,7 @@ async fn begin_again(shared: &Shared, job: Job) {
     let tools = &shared.tools;
     let mut pause = RETRY.0;
     loop {
-        let max_attempts = shared.config.max_attempts;
+        let max_attempts = shared.config.upkeep.max_attempts;
         match tools
             .store
             .lost_run(job.task, job.run, max_attempts, why)
@@ -203,13 +203,15 @@ async fn find(shared: &Shared, task: &Task) -> Found {
         Err(_) => return Found::Elsewhere,
     };
     let has_it = |worker: &WorkerInfo| {
-        worker.is_alive(shared.config.lease) && worker.plugins.contains(&task.plugin)
+        worker.queue == shared.config.queue
+            && worker.is_alive(shared.config.upkeep.lease)
+            && worker.plugins.contains(&task.plugin)
     };
     match others.iter().any(has_it) {
         true => Found::Elsewhere,
         false => Found::Nowhere(Outcome::Failed(format!(
             "no worker of the queue {} has the plugin {}",
-            shared.config.row.queue, task.plugin
+            shared.config.queue, task.plugin
         ))),
     }
 }
@@ -229,7 +231,7 @@ fn change(
     };
     match failed {
         Failed::Lost => {
-            let most = shared.config.max_attempts;
+            let most = shared.config.upkeep.max_attempts;
             if !rules.repeatable {
                 state.log("It is not run again, since its plugin is not repeatable.");
                 return Change::Failed;

@@ -8,10 +8,10 @@ use utoipa::openapi::tag::TagBuilder;
 
 use super::Parts;
 use super::forms::Forms;
-use super::parts::{answers, json, number, operation, optional, page, redirect, segment};
+use super::parts::{answers, json, number, operation, optional, page, redirect, segment, string};
 
 /// What `process` can answer beside its redirect.
-pub(super) const PROCESS_ERRORS: [u16; 6] = [404, 413, 415, 422, 503, 507];
+pub(super) const PROCESS_ERRORS: [u16; 7] = [400, 404, 413, 415, 422, 503, 507];
 /// What submitting a step can answer beside its redirect.
 pub(super) const STEP_ERRORS: [u16; 7] = [404, 409, 413, 415, 422, 503, 507];
 /// What checking a form can answer beside its page.
@@ -67,6 +67,12 @@ pub(super) fn add(parts: &mut Parts, plugin: &Plugin) {
     parts.add(&ui, HttpMethod::Post, check);
     let process = operation(tag, &format!("{name}.process"), &format!("Run {title}"))
         .description(some(help))
+        .parameter(optional(
+            ParameterIn::Header,
+            "Idempotency-Key",
+            "Chosen by the client: the same request that comes again with it makes no second task.",
+            string(),
+        ))
         .request_body(Some(forms.body(&plugin.form.example, false)))
         .responses(answers(
             [(303, redirect("The task that was made."))],

@@ -4,11 +4,13 @@ pub(crate) mod cancel;
 pub(crate) mod events;
 pub(crate) mod list;
 mod subscribe;
+pub(crate) mod webhooks;
 
 use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{RawQuery, State};
+use jiff::Timestamp;
 use runner_core::identity::url_segment;
 use runner_core::parameters::{FieldErrors, Form};
 use runner_core::task::{Progress, Step, Task};
@@ -112,7 +114,14 @@ fn view(task: &Task, base: &BaseUrl) -> Value {
         "state": task.state,
         "version": task.version,
         "labels": task.labels,
+        "priority": task.dispatch.priority,
+        "attempts": task.attempts + task.failures,
     });
+    if let Some(run_at) = task.dispatch.run_at
+        && let Ok(run_at) = Timestamp::from_millisecond(run_at)
+    {
+        shown["runAt"] = json!(run_at.to_string());
+    }
     if let Some(progress) = &task.progress {
         shown["progress"] = progress_view(progress);
     }
