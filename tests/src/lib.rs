@@ -1,7 +1,9 @@
 //! End-to-end tests against the built binary: the harness.
 //!
 //! # Layout
-//! - [`runner`]: a started `runner up`: where it is, what it printed, how it is ended.
+//! - [`runner`]: a started `runner up` or `runner server`: where it is, what it printed, how it is ended.
+//! - [`worker`]: a started `runner worker`. [`process`]: what these and the services have in common.
+//! - [`services`]: Redis, PostgreSQL and MariaDB of the tests' own, and networks that can be cut.
 //! - [`api`]: what clients do with it: submit, poll, download.
 //! - [`http`]: requests sent byte for byte as written, and their responses.
 //! - [`hook`]: a small server for webhooks, inputs, redirects and bodies that wait for a test.
@@ -19,14 +21,18 @@ pub mod hook;
 pub mod http;
 pub mod page;
 pub mod proc;
+pub mod process;
 pub mod runner;
 pub mod scratch;
+pub mod services;
 pub mod wait;
+pub mod worker;
 
 pub use hook::{Gate, HookServer, Reply};
 pub use http::{Request, Response};
 pub use runner::Runner;
 pub use wait::eventually;
+pub use worker::Worker;
 
 use std::path::{Path, PathBuf};
 
