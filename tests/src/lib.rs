@@ -10,13 +10,14 @@
 //! - [`page`]: the structure of a form's page.
 //! - [`diff`]: what differs between two JSON values, and where.
 //! - [`proc`]: what the system knows about processes.
-//! - [`scratch`]: folders that are gone when the tests are.
+//! - [`scratch`]: folders that are gone when the tests are. [`disk`]: one that can be full.
 //! - [`wait`]: waiting for a condition, with a deadline.
 //!
 //! Nothing in here links against the crates of the workspace: the tests know what a user knows.
 
 pub mod api;
 pub mod diff;
+pub mod disk;
 pub mod hook;
 pub mod http;
 pub mod page;

@@ -175,11 +175,7 @@ impl Process {
     #[track_caller]
     pub fn fail(&self, problem: &str) -> ! {
         let said = self.stderr();
-        panic!(
-            "{problem}\n--- stderr of {}:\n{}",
-            self.name,
-            end_of(&said)
-        )
+        panic!("{problem}\n--- stderr of {}:\n{}", self.name, end_of(&said))
     }
 }
 

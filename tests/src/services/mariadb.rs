@@ -142,7 +142,10 @@ fn user() -> String {
 
 fn whoami() -> String {
     let user = nix::unistd::User::from_uid(nix::unistd::geteuid());
-    user.ok().flatten().map(|user| user.name).unwrap_or_default()
+    user.ok()
+        .flatten()
+        .map(|user| user.name)
+        .unwrap_or_default()
 }
 
 fn begin(port: u16, folder: &Scratch) -> Process {

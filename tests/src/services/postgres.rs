@@ -97,7 +97,16 @@ impl PostgresServer {
     fn psql(&self, database: &str) -> Command {
         let mut command = Command::new(program("psql", &folders()));
         command
-            .args(["-X", "-q", "-A", "-t", "-F", "\x1f", "-v", "ON_ERROR_STOP=1"])
+            .args([
+                "-X",
+                "-q",
+                "-A",
+                "-t",
+                "-F",
+                "\x1f",
+                "-v",
+                "ON_ERROR_STOP=1",
+            ])
             .args(["-h", "127.0.0.1", "-U", USER, "-d", database])
             .args(["-p", &self.port.to_string()]);
         command
@@ -176,9 +185,7 @@ fn make_role(mut single: Command) {
     let mut child = single.spawn().expect("postgres can be started");
     let sql = format!("CREATE ROLE {LOCKED} LOGIN SUPERUSER PASSWORD 'right'\n");
     let stdin = child.stdin.take();
-    let told = stdin
-        .expect("it is piped")
-        .write_all(sql.as_bytes());
+    let told = stdin.expect("it is piped").write_all(sql.as_bytes());
     told.expect("postgres reads what it is to do");
     let ended = wait::poll(Duration::from_secs(20), || child.try_wait().ok().flatten());
     assert!(ended.is_some_and(|status| status.success()), "no role");

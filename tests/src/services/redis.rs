@@ -117,11 +117,13 @@ impl RedisServer {
     }
 
     fn wait_until_up(&self) {
-        eventually("Redis", START, || match self.try_command(&["PING"]).ok()? {
-            // A password may be wanted.
-            Reply::Text(_) => Some(()),
-            Reply::Error(text) if text.starts_with("NOAUTH") => Some(()),
-            _ => None,
+        eventually("Redis", START, || {
+            match self.try_command(&["PING"]).ok()? {
+                // A password may be wanted.
+                Reply::Text(_) => Some(()),
+                Reply::Error(text) if text.starts_with("NOAUTH") => Some(()),
+                _ => None,
+            }
         });
     }
 }

@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
-use runner_tests::services::Reply;
-use runner_tests::{Runner, Worker, eventually, proc};
+use runner_tests::{Runner, Worker, proc};
 use sha2::{Digest, Sha256};
 
 use crate::load::{Load, Work};
@@ -133,20 +132,27 @@ fn states(site: &Site) -> BTreeMap<u64, String> {
 /// No task is left that anybody would have to do something for.
 #[track_caller]
 pub(crate) fn nothing_is_stuck(site: &Site) {
-    let open = site
-        .database
-        .rows("SELECT id, state FROM tasks WHERE state NOT IN ('succeeded', 'failed', 'cancelled')");
+    let open = site.database.rows(
+        "SELECT id, state FROM tasks WHERE state NOT IN ('succeeded', 'failed', 'cancelled')",
+    );
     assert!(open.is_empty(), "{open:?}");
 }
 
 /// Files in the store that no row names.
-pub(crate) fn strays(site: &Site) -> Vec<String> {
+fn strays(site: &Site) -> Vec<String> {
     let rows = site.database.rows("SELECT file_key FROM files");
     let keys: BTreeSet<String> = rows.into_iter().flatten().collect();
     let mut found = Vec::new();
     walk(site.files(), &mut found);
     found.retain(|name| !keys.contains(name));
     found
+}
+
+/// As many runs were killed at most while they stored their outputs: of each such run one file may be left.
+#[track_caller]
+pub(crate) fn strays_at_most(site: &Site, killed: u32) {
+    let strays = strays(site);
+    assert!(strays.len() <= killed as usize, "{strays:?}");
 }
 
 fn walk(folder: &Path, found: &mut Vec<String>) {
@@ -191,7 +197,9 @@ pub(crate) fn queue_is_empty(site: &Site) {
 
 /// The processes below these, to be looked for when they have ended.
 pub(crate) fn below(pids: &[u32]) -> Vec<u32> {
-    pids.iter().flat_map(|pid| proc::descendants(*pid)).collect()
+    pids.iter()
+        .flat_map(|pid| proc::descendants(*pid))
+        .collect()
 }
 
 /// None of these processes is left.
@@ -218,11 +226,4 @@ pub(crate) fn end(mut server: Runner, workers: Vec<Worker>) {
         server.fail(&format!("it ended with {status}"));
     }
     gone(&pids);
-}
-
-/// What Redis says of one of its connections is enough to know that it answers.
-pub(crate) fn redis_answers(site: &Site) {
-    eventually("Redis", GRACE, || {
-        matches!(site.redis.try_command(&["PING"]).ok()?, Reply::Text(_)).then_some(())
-    });
 }

@@ -47,10 +47,9 @@ impl Work {
             Self::Hello(marker) => to(HELLO).form(&[("inputStr", &format!("input {marker}"))]),
             Self::Steps(marker) => to(MULTI_STEP).form(&[("inputStr", marker)]),
             Self::Caller(marker) => to("caller@1-0-0").form(&[("marker", marker)]),
-            Self::Pause(marker, millis) => to(PAUSE).form(&[
-                ("marker", marker),
-                ("millis", &millis.to_string()),
-            ]),
+            Self::Pause(marker, millis) => {
+                to(PAUSE).form(&[("marker", marker), ("millis", &millis.to_string())])
+            }
         }
     }
 
@@ -60,7 +59,10 @@ impl Work {
             Self::Hello(marker) => vec![("out.txt", format!("output {marker}"))],
             Self::Pause(marker, _) => vec![("pause.txt", format!("{marker} of task {task}"))],
             Self::Caller(marker) => {
-                vec![("caller.txt", format!("task {task} called: {marker} of task "))]
+                vec![(
+                    "caller.txt",
+                    format!("task {task} called: {marker} of task "),
+                )]
             }
             Self::Steps(marker) => vec![
                 (
@@ -146,6 +148,15 @@ impl Load {
         self.lock().len()
     }
 
+    /// How many of them call another.
+    pub(crate) fn callers(&self) -> usize {
+        let accepted = self.lock();
+        let callers = accepted
+            .values()
+            .filter(|work| matches!(work, Work::Caller(_)));
+        callers.count()
+    }
+
     /// What was accepted.
     pub(crate) fn accepted(&self) -> BTreeMap<u64, Work> {
         self.lock().clone()
@@ -175,7 +186,9 @@ impl Load {
             left.is_empty().then_some(())
         });
         if settled.is_none() {
-            let first = left.first().map(|task| runner.task(task["id"].as_u64().unwrap_or(0)));
+            let first = left
+                .first()
+                .map(|task| runner.task(task["id"].as_u64().unwrap_or(0)));
             runner.fail(&format!(
                 "{} of {} tasks do not end, such as {:#}",
                 left.len(),

@@ -2,7 +2,8 @@
 //!
 //! # Layout
 //! - `site`: an installation: its Redis, its database, its processes. `load`: hundreds of tasks and what
-//!   they must put out. `audit`: what must hold after every disaster.
+//!   they must put out. `audit`: what must hold after every disaster. `held`: tasks that
+//!   run until the test lets them end. `manifests`: plugins with rules of their own.
 //! - `workers`: killed, halted, stopped in order. `servers`: killed; two of them. `brokers`, `databases`:
 //!   killed, emptied. `network`: cut and stalled. `disk`: full.
 //! - `dispatch`: retries, moments, priorities, time limits, keys, manifests, turns. `apart`: workers with
@@ -16,6 +17,7 @@ mod databases;
 mod db;
 mod disk;
 mod dispatch;
+mod held;
 mod live;
 mod load;
 mod manifests;

@@ -10,7 +10,10 @@ use runner_tests::services::{Cut, MariadbServer, PostgresServer, RedisServer, Re
 fn a_redis_forgets_or_remembers_as_it_was_started() {
     for (server, kept) in [
         (RedisServer::start(), Reply::Nothing),
-        (RedisServer::start_with_aof(), Reply::Text("here".to_owned())),
+        (
+            RedisServer::start_with_aof(),
+            Reply::Text("here".to_owned()),
+        ),
     ] {
         server.command(&["SET", "key", "here"]);
         server.kill9();

@@ -151,3 +151,27 @@ impl Site {
         self.process_via(&self.redis.url(), &self.database.url_via(cut.port()))
     }
 }
+
+/// Makes a test on each database of a function that takes a site.
+macro_rules! on_all_databases {
+    ($name:ident) => {
+        mod $name {
+            #[test]
+            fn on_sqlite() {
+                super::$name(&crate::site::Site::sqlite());
+            }
+
+            #[test]
+            fn on_postgres() {
+                super::$name(&crate::site::Site::postgres());
+            }
+
+            #[test]
+            fn on_mariadb() {
+                super::$name(&crate::site::Site::mariadb());
+            }
+        }
+    };
+}
+
+pub(crate) use on_all_databases;
