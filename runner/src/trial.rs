@@ -155,7 +155,7 @@ impl<'a> Trial<'a> {
                 idempotency: None,
             })
             .await?
-            .task();
+            .id();
         self.queue.push(Offer {
             job: Job { task: id, run: 1 },
             priority: Priority::Normal,
