@@ -117,10 +117,12 @@ impl Fetcher {
     async fn run(self) {
         let mut backoff = Backoff::default();
         let mut kept = None;
-        while let Some(free) = self.free_slots().await {
+        let mut is_rung = false;
+        while let Some(free) = self.free_slots(std::mem::take(&mut is_rung)).await {
             match self.step(kept.take(), free).await {
-                Ok(connection) => {
+                Ok((connection, rung)) => {
                     kept = Some(connection);
+                    is_rung = rung;
                     self.health.fine();
                     backoff = Backoff::default();
                 }
@@ -132,20 +134,27 @@ impl Fetcher {
         }
     }
 
-    /// Waits for a free slot without holding one. `None` when this is to end.
-    async fn free_slots(&self) -> Option<usize> {
+    /// Waits for a free slot without holding one. Lets the bell ring for another meanwhile, if it rang for
+    /// this. `None` when this is to end.
+    async fn free_slots(&self, is_rung: bool) -> Option<usize> {
         let slots = &self.consumer.slots;
+        if is_rung && (self.stop.is_cancelled() || slots.available_permits() == 0) {
+            let mut pipe = redis::pipe();
+            pipe.cmd("RPUSH").arg(&self.bell_key).arg("1").ignore();
+            // When it fails, all sleepers are woken by the failure of their connections too.
+            let _ = self.broker.shared.link.pipe::<()>(&pipe).await;
+        }
         let free = self.stop.run_until_cancelled(slots.acquire()).await?.ok()?;
         drop(free);
         Some(slots.available_permits().clamp(1, MAX_TAKE))
     }
 
-    /// Takes jobs, or sleeps until there may be one.
+    /// Takes jobs, or sleeps until there may be one. Whether the bell rang for this.
     async fn step(
         &self,
         connection: Option<MultiplexedConnection>,
         free: usize,
-    ) -> RedisResult<MultiplexedConnection> {
+    ) -> RedisResult<(MultiplexedConnection, bool)> {
         let link = &self.broker.shared.link;
         let mut connection = match connection {
             Some(connection) => connection,
@@ -157,16 +166,17 @@ impl Fetcher {
         let entries = timeout(ANSWER_TIMEOUT, taking)
             .await
             .unwrap_or_else(|_| Err(silent()))?;
+        let mut is_rung = false;
         if entries.is_empty() {
-            self.sleep(&mut connection).await?;
+            is_rung = self.sleep(&mut connection).await?;
         } else {
             self.give(entries).await;
         }
-        Ok(connection)
+        Ok((connection, is_rung))
     }
 
-    /// Sleeps until the bell rings.
-    async fn sleep(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
+    /// Sleeps. Whether the bell rang.
+    async fn sleep(&self, connection: &mut MultiplexedConnection) -> RedisResult<bool> {
         let mut command = redis::cmd("BLPOP");
         command
             .arg(&self.stop_key)
@@ -189,12 +199,7 @@ impl Fetcher {
             }
         };
         let rung = rung.unwrap_or_else(|_| Err(silent()))?;
-        if rung.is_some_and(|(key, _)| key == self.bell_key) && self.stop.is_cancelled() {
-            let mut pipe = redis::pipe();
-            pipe.cmd("RPUSH").arg(&self.bell_key).arg("1").ignore();
-            self.broker.shared.link.pipe::<()>(&pipe).await?;
-        }
-        Ok(())
+        Ok(rung.is_some_and(|(key, _)| key == self.bell_key))
     }
 
     /// Gives out jobs, each with a slot.
