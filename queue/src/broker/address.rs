@@ -54,10 +54,8 @@ pub(super) fn client(url: &str) -> Result<Client, QueueError> {
 
 /// Connects, and checks that a Redis answers that is not too old.
 pub(super) async fn check_server(link: &Link, url: &str) -> Result<(), QueueError> {
-    let mut pipe = redis::pipe();
-    pipe.cmd("INFO").arg("server");
-    let (text,): (String,) = link
-        .pipe(&pipe)
+    let text: String = link
+        .command(redis::cmd("INFO").arg("server"))
         .await
         .map_err(|source| connect_error(url, source))?;
     let version = info(&text, "redis_version").unwrap_or("unknown");

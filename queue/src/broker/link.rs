@@ -41,6 +41,13 @@ impl Link {
         self.after(number, answer).await
     }
 
+    /// Sends a command, once.
+    pub(super) async fn command<T: FromRedisValue>(&self, command: &redis::Cmd) -> RedisResult<T> {
+        let (number, mut connection) = self.connection().await?;
+        let answer = command.query_async(&mut connection).await;
+        self.after(number, answer).await
+    }
+
     /// Sends commands, once.
     pub(super) async fn pipe<T: FromRedisValue>(&self, pipe: &Pipeline) -> RedisResult<T> {
         let (number, mut connection) = self.connection().await?;
@@ -59,9 +66,7 @@ impl Link {
             if let Ok(answer) = self.script(call).await {
                 return Some(answer);
             }
-            if gone.run_until_cancelled(backoff.pause()).await.is_none() {
-                return None;
-            }
+            gone.run_until_cancelled(backoff.pause()).await?;
         }
     }
 

@@ -26,8 +26,11 @@ async fn answering(answer: &'static str) -> String {
         while let Ok((mut stream, _)) = listener.accept().await {
             tokio::spawn(async move {
                 let mut buffer = [0; 4096];
-                while stream.read(&mut buffer).await.is_ok_and(|count| count > 0) {
-                    if stream.write_all(answer.as_bytes()).await.is_err() {
+                while let Ok(1..) = stream.read(&mut buffer).await {
+                    let commands = buffer.iter().filter(|byte| **byte == b'*').count();
+                    buffer.fill(0);
+                    let answers = answer.repeat(commands);
+                    if stream.write_all(answers.as_bytes()).await.is_err() {
                         return;
                     }
                 }

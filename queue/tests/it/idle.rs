@@ -22,7 +22,7 @@ async fn waits_for_jobs() {
 async fn an_idle_process_uses_no_processor() {
     let place = Place::in_redis(&crate::server::SHARED);
     let mut process = Process::start("idle::waits_for_jobs", &place, Duration::from_secs(2));
-    process.says("waits");
+    process.until("waits");
     let ticks = || {
         let path = format!("/proc/{}/stat", process.child.id());
         let stat = std::fs::read_to_string(path).unwrap();

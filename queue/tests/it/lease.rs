@@ -77,7 +77,7 @@ async fn jobs_of_a_killed_process_go_to_another_and_have_one_delivery_more() {
     queue.push_all((0..50).map(offer));
     let mut process = Process::start("lease::holds_jobs", &place, LEASE);
     for task in 0..50 {
-        process.says(&format!("holds {task}"));
+        process.until(&format!("holds {task}"));
     }
     let mut jobs = queue.jobs(consumer(8, LEASE));
     nothing_comes(&mut jobs).await;
@@ -101,7 +101,9 @@ async fn jobs_of_a_process_that_stands_still_go_to_another_and_stay_there() {
     let queue = place.queue().await;
     queue.push_all((0..3).map(offer));
     let mut process = Process::start("lease::holds_jobs", &place, LEASE);
-    (0..3).for_each(|task| process.says(&format!("holds {task}")));
+    for task in 0..3 {
+        process.until(&format!("holds {task}"));
+    }
     process.signal(Signal::SIGSTOP);
     let mut jobs = queue.jobs(consumer(3, LEASE));
     let mut held = Vec::new();
@@ -131,7 +133,7 @@ async fn a_lease_ends_for_a_worker_with_a_longer_one_too() {
     let busy = slots.acquire_many(3).await.unwrap();
     let mut process = Process::start("lease::holds_jobs", &place, LEASE);
     queue.push(offer(7));
-    process.says("holds 7");
+    process.until("holds 7");
     process.signal(Signal::SIGKILL);
     drop(busy);
     let start = Instant::now();

@@ -45,7 +45,7 @@ impl Redis {
     /// Starts it again, with the files that it left.
     pub(crate) fn up(&mut self) {
         let script = "command -v redis-server >/dev/null || exit 9; \
-             redis-server \"$@\" >log 2>&1 & echo $!; read end; kill -9 $!";
+             redis-server \"$@\" >log 2>&1 & echo $!; read end; kill -9 $! 2>/dev/null";
         let mut shell = Command::new("sh")
             .args(["-c", script, "sh", "--port", "0", "--unixsocket"])
             .arg(self.socket())

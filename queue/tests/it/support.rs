@@ -177,13 +177,16 @@ impl Process {
         Self { child, lines }
     }
 
-    /// Waits for what the process says next. Ends with the process at the latest.
-    pub(crate) fn says(&mut self, wanted: &str) {
-        let found = self
-            .lines
-            .by_ref()
-            .any(|line| line.unwrap().contains(wanted));
-        assert!(found, "the process has ended without saying {wanted}");
+    /// Waits until the process says this; ends with the process at the latest. What it has said up to and including that.
+    pub(crate) fn until(&mut self, wanted: &str) -> Vec<String> {
+        let mut said = Vec::new();
+        for line in self.lines.by_ref() {
+            said.push(line.unwrap());
+            if said.last().is_some_and(|line| line.contains(wanted)) {
+                return said;
+            }
+        }
+        panic!("the process has ended without saying {wanted}: {said:#?}");
     }
 
     pub(crate) fn signal(&self, signal: nix::sys::signal::Signal) {
