@@ -122,10 +122,14 @@ impl Backend for Jobs {
     fn poll_next(
         &mut self,
         cx: &mut Context<'_>,
-        _worker: &WorkerContext,
+        worker: &WorkerContext,
     ) -> Poll<Option<Result<Self::Task, Infallible>>> {
-        self.poll_taken(cx)
-            .map(|taken| taken.map(|taken| Ok(Task::new(taken))))
+        let taken = ready!(self.poll_taken(cx));
+        if taken.is_none() {
+            // A worker does not end because its backend has. It runs, so this cannot fail.
+            let _ = worker.stop();
+        }
+        Poll::Ready(taken.map(|taken| Ok(Task::new(taken))))
     }
 
     fn poll_close(

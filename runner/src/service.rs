@@ -12,7 +12,7 @@ use runner_core::identity::url_segment;
 use runner_fetch::{FetchConfig, Fetcher, Proxies};
 use runner_host::host::Patience;
 use runner_host::{Launcher, Modules, ModulesConfig};
-use runner_queue::{Queue, RedisConfig};
+use runner_queue::{Offer, Queue, RedisConfig};
 use runner_server::{App, ServerConfig};
 use runner_store::{Store, StoreConfig, WorkerKind, WorkerRow};
 use runner_worker::{StoreCache, Tools, Upkeep, UpkeepConfig, Worker, WorkerConfig};
@@ -334,7 +334,7 @@ impl Process {
         if !recovered.jobs.is_empty() {
             tracing::info!("{} tasks go on that had not ended", recovered.jobs.len());
         }
-        queue.push_all(recovered.jobs);
+        queue.push_all(recovered.jobs.into_iter().map(Offer::from));
         Ok(queue)
     }
 
@@ -434,9 +434,9 @@ impl Process {
             row: WorkerRow {
                 kind: self.role.kind(),
                 host: host_name(),
-                pid: i64::from(std::process::id()),
+                pid: std::process::id(),
                 concurrency: match self.role.works() {
-                    true => i64::try_from(self.settings.concurrency).unwrap_or(i64::MAX),
+                    true => u32::try_from(self.settings.concurrency).unwrap_or(u32::MAX),
                     false => 0,
                 },
                 plugins: plugins.collect(),

@@ -91,7 +91,7 @@ impl<'a> Trial<'a> {
                     row: WorkerRow {
                         kind: WorkerKind::Both,
                         host: String::new(),
-                        pid: i64::from(std::process::id()),
+                        pid: std::process::id(),
                         concurrency: 0,
                         plugins: Vec::new(),
                     },
@@ -155,7 +155,7 @@ impl<'a> Trial<'a> {
                 idempotency: None,
             })
             .await?
-            .task();
+            .id();
         self.queue.push(Offer {
             job: Job { task: id, run: 1 },
             priority: Priority::Normal,

@@ -72,7 +72,7 @@ impl Caller {
             })
             .await
             .map_err(|error| error.to_string())?
-            .task();
+            .id();
         let unfinished = Unfinished {
             shared: Arc::clone(&self.shared),
             task: Some(called),

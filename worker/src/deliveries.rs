@@ -67,17 +67,19 @@ async fn deliver_due(shared: &Shared) -> Result<Option<Duration>, StoreError> {
 async fn deliver_one(shared: &Shared, delivery: Delivery) -> Result<(), StoreError> {
     let store = &shared.tools.store;
     let Err(reason) = send(shared, &delivery).await else {
-        return store.delivery_done(delivery.id).await;
+        return store.delivery_done(delivery.id).await.map(drop);
     };
     if delivery.attempts + 1 >= MAX_ATTEMPTS {
         tracing::warn!(task = delivery.task, "a webhook is given up: {reason}");
-        return store.delivery_given_up(delivery.id, &reason).await;
+        let given_up = store.delivery_given_up(delivery.id, &reason).await;
+        return given_up.map(drop);
     }
     let doubled = 2_u32.saturating_pow(u32::try_from(delivery.attempts).unwrap_or(30));
     let pause = Duration::from_secs(1)
         .saturating_mul(doubled)
         .min(MAX_PAUSE);
-    store.delivery_failed(delivery.id, pause, &reason).await
+    let failed = store.delivery_failed(delivery.id, pause, &reason).await;
+    failed.map(drop)
 }
 
 /// An answer of any status counts as delivered.

@@ -8,7 +8,7 @@ use runner_host::Provided;
 use runner_host::manifest::RunRules;
 use runner_host::protocol::RunAnswer;
 use runner_queue::{Job, Offer, Taken};
-use runner_store::{LostRun, NewFile, RunWrite, StoreError, WorkerInfo};
+use runner_store::{LostRun, NewFile, RunWrite, StoreError, WorkerInfo, WorkerKind};
 use tokio_util::sync::CancellationToken;
 
 use crate::execution::Execution;
@@ -112,7 +112,7 @@ async fn begin_again(shared: &Shared, job: Job) {
             .lost_run(job.task, job.run, max_attempts, why)
             .await
         {
-            Ok(LostRun::Again(offer)) => tools.queue.push(offer),
+            Ok(LostRun::Again(job)) => tools.queue.push(job.into()),
             Ok(LostRun::Failed) => tools.queue.deliveries_due(),
             Ok(LostRun::Overtaken) => return,
             Err(error) => {
@@ -202,10 +202,13 @@ async fn find(shared: &Shared, task: &Task) -> Found {
         // Then it cannot be written either that nobody has it.
         Err(_) => return Found::Elsewhere,
     };
+    let lease = shared.config.upkeep.lease;
     let has_it = |worker: &WorkerInfo| {
-        worker.queue == shared.config.queue
-            && worker.is_alive(shared.config.upkeep.lease)
-            && worker.plugins.contains(&task.plugin)
+        let is_alive = worker.stopped_at.is_none() && worker.silent_for < lease;
+        is_alive
+            && worker.queue == shared.config.queue
+            && worker.row.kind != WorkerKind::Server
+            && worker.row.plugins.contains(&task.plugin)
     };
     match others.iter().any(has_it) {
         true => Found::Elsewhere,

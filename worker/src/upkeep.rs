@@ -6,8 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use runner_queue::{Offer, Queue, QueueError};
-use runner_store::{Recovered, Store, StoreError, WorkerRow};
+use runner_queue::{Queue, QueueError};
+use runner_store::{QueuedJob, Store, StoreError, WorkerRow};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -64,7 +64,7 @@ impl Upkeep {
         config: UpkeepConfig,
         runs: Option<Arc<dyn Runs>>,
     ) -> Result<Self, StoreError> {
-        store.join(&config.row).await?;
+        store.join(config.row.clone()).await?;
         let stop = CancellationToken::new();
         let keeper = Keeper {
             store: store.clone(),
@@ -136,8 +136,8 @@ impl Keeper {
     }
 
     async fn round(&mut self) -> Result<(), HeldUp> {
-        if !self.store.beat().await? {
-            self.store.join(&self.config.row).await?;
+        if !self.store.beat().await?.known {
+            self.store.join(self.config.row.clone()).await?;
         }
         self.end_overtaken().await?;
         self.take_over().await?;
@@ -151,7 +151,7 @@ impl Keeper {
         };
         let in_progress = runs.in_progress();
         if !in_progress.is_empty() {
-            let overtaken = self.store.overtaken_runs(&in_progress).await?;
+            let overtaken = self.store.current_runs(&in_progress).await?;
             runs.end(&overtaken);
         }
         Ok(())
@@ -159,19 +159,21 @@ impl Keeper {
 
     /// Queues again what processes held that give no sign of life.
     async fn take_over(&self) -> Result<(), StoreError> {
-        let Recovered { jobs, failed } = self
-            .store
-            .sweep(self.config.lease, self.config.max_attempts)
-            .await?;
-        if !jobs.is_empty() {
-            tracing::warn!(
-                "{} tasks of processes that are gone are queued again",
-                jobs.len()
-            );
+        let lease = self.config.lease;
+        loop {
+            let swept = self.store.sweep(lease, self.config.max_attempts).await?;
+            if !swept.jobs.is_empty() {
+                tracing::warn!(
+                    "{} tasks of processes that are gone are queued again",
+                    swept.jobs.len()
+                );
+            }
+            self.offer(swept.jobs);
+            self.queue.tasks_ended(&swept.failed, &self.queue.events());
+            if !swept.has_more {
+                return Ok(());
+            }
         }
-        self.offer(jobs);
-        self.queue.tasks_ended(&failed, &self.queue.events());
-        Ok(())
     }
 
     async fn look_at_queue(&mut self) -> Result<(), HeldUp> {
@@ -196,7 +198,7 @@ impl Keeper {
         loop {
             let jobs = self.store.requeue_queued(older_than, after, BATCH).await?;
             let Some(last) = jobs.last() else { break };
-            after = last.job.task;
+            after = last.task;
             count += jobs.len();
             self.offer(jobs);
         }
@@ -206,12 +208,11 @@ impl Keeper {
         Ok(())
     }
 
-    fn offer(&self, jobs: Vec<Offer>) {
+    fn offer(&self, jobs: Vec<QueuedJob>) {
         let events = self.queue.events();
-        for offer in jobs {
-            let task = offer.job.task;
-            self.queue.push(offer);
-            events.changed(task);
+        for job in jobs {
+            events.changed(job.task);
+            self.queue.push(job.into());
         }
     }
 }

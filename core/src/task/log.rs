@@ -1,6 +1,8 @@
 //! The log of a task: entries separated by line breaks, bounded.
 
-/// Bytes of the log that stand in the task's row; the rest is kept in chunks.
+use std::borrow::Cow;
+
+/// Bytes of the log that may stand in the task's row; the rest is kept in chunks.
 pub const INLINE_LOG: usize = 16 * 1024;
 /// Bytes kept from the beginning of a long log.
 const HEAD: u64 = 9 * 1024 * 1024;
@@ -28,7 +30,7 @@ impl LogWriter {
 
     /// Adds an entry. Line breaks at its end are dropped; an empty one is none.
     pub fn entry(&mut self, text: &str) {
-        let text = text.trim_end_matches(['\n', '\r']);
+        let text = &*without_nul(text.trim_end_matches(['\n', '\r']));
         if text.is_empty() {
             return;
         }
@@ -81,14 +83,12 @@ impl LogWriter {
     }
 }
 
-/// Splits text that is added to a log of `length` bytes into what still fits into the row and the rest.
-pub fn split_log(length: u64, text: &str) -> (&str, &str) {
-    let room = (INLINE_LOG as u64).saturating_sub(length);
-    let mut at = usize::try_from(room).unwrap_or(INLINE_LOG).min(text.len());
-    while !text.is_char_boundary(at) {
-        at -= 1;
+/// Text with U+FFFD in the place of NUL, which not every database keeps.
+pub fn without_nul(text: &str) -> Cow<'_, str> {
+    match text.contains('\0') {
+        false => Cow::Borrowed(text),
+        true => Cow::Owned(text.replace('\0', "\u{fffd}")),
     }
-    text.split_at(at)
 }
 
 #[cfg(test)]
@@ -137,10 +137,12 @@ mod tests {
     }
 
     #[test]
-    fn the_row_takes_the_first_part() {
-        assert_eq!(split_log(0, "abc"), ("abc", ""));
-        assert_eq!(split_log(INLINE_LOG as u64 - 1, "abc"), ("a", "bc"));
-        assert_eq!(split_log(INLINE_LOG as u64 - 1, "ä"), ("", "ä"));
-        assert_eq!(split_log(1 << 40, "abc"), ("", "abc"));
+    fn lengths_are_those_without_nul() {
+        let mut log = LogWriter::new(0);
+        log.entry("a\0b");
+        log.entry("\0");
+        let text = log.finish();
+        assert_eq!(text, "a\u{fffd}b\n\u{fffd}");
+        assert_eq!(log.length, text.len() as u64);
     }
 }

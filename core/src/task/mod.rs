@@ -21,7 +21,7 @@ use crate::plugin::Link;
 
 pub use change::{Change, Refused, TaskEvent};
 pub use dispatch::{Dispatch, Idempotency, MAX_RETRIES, Priority, retry_pause};
-pub use log::{INLINE_LOG, LogWriter, split_log};
+pub use log::{INLINE_LOG, LogWriter, without_nul};
 
 /// The most outputs that a task may have.
 pub const MAX_OUTPUTS: usize = 1_000;
@@ -174,7 +174,7 @@ pub struct Task {
     pub step: Option<StepRun>,
     /// What the plugin keeps between its steps.
     pub data: Value,
-    /// The log; only its first [`INLINE_LOG`] bytes where a run begins.
+    /// The log; where a run begins only its first part, at most [`INLINE_LOG`] bytes.
     pub log: String,
     /// Bytes of the whole log.
     pub log_length: u64,

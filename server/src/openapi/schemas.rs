@@ -278,6 +278,7 @@ fn delivery_list() -> Value {
         "attempts": {"type": "integer", "minimum": 0},
         "lastError": {"type": ["string", "null"]},
         "givenUp": {"type": "boolean"},
+        "dueAt": {"type": ["string", "null"], "format": "date-time"},
     }));
     closed(json!({"deliveries": {"type": "array", "items": delivery}}))
 }

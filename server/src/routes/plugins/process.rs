@@ -72,7 +72,7 @@ pub(crate) async fn start(
             app.0.queue.push(offer(*task));
         }
     };
-    let task = commit_then_announce(commit, announce).await?.task();
+    let task = commit_then_announce(commit, announce).await?.id();
     Ok(redirect(
         StatusCode::SEE_OTHER,
         &base.path(&format!("/tasks/{task}/")),

@@ -117,10 +117,8 @@ fn view(task: &Task, base: &BaseUrl) -> Value {
         "priority": task.dispatch.priority,
         "attempts": task.attempts + task.failures,
     });
-    if let Some(run_at) = task.dispatch.run_at
-        && let Ok(run_at) = Timestamp::from_millisecond(run_at)
-    {
-        shown["runAt"] = json!(run_at.to_string());
+    if let Some(run_at) = task.dispatch.run_at.and_then(moment) {
+        shown["runAt"] = json!(run_at);
     }
     if let Some(progress) = &task.progress {
         shown["progress"] = progress_view(progress);
@@ -129,6 +127,12 @@ fn view(task: &Task, base: &BaseUrl) -> Value {
         shown["steps"] = task.steps.iter().map(step_view).collect();
     }
     shown
+}
+
+/// Milliseconds since 1970 as RFC 3339 has them.
+fn moment(milliseconds: i64) -> Option<String> {
+    let moment = Timestamp::from_millisecond(milliseconds).ok()?;
+    Some(moment.to_string())
 }
 
 fn output_view(file: &runner_core::file::File, base: &BaseUrl) -> Value {

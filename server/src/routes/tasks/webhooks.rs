@@ -18,10 +18,11 @@ pub(crate) async fn list(State(app): State<App>, Id(id): Id) -> Result<Json<Valu
         .map(|delivery| {
             json!({
                 "webhook": delivery.webhook,
-                "event": delivery.event,
+                "event": delivery.event.as_str(),
                 "attempts": delivery.attempts,
                 "lastError": delivery.last_error,
                 "givenUp": delivery.gave_up_at.is_some(),
+                "dueAt": delivery.due_at.and_then(super::moment),
             })
         })
         .collect();

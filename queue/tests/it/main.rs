@@ -1,0 +1,16 @@
+//! The queue at its door: what holds for both backends is tested with both, and Redis is a real one.
+
+mod close;
+mod connect;
+mod delay;
+mod failures;
+mod groups;
+mod hints;
+mod idle;
+mod lease;
+mod once;
+mod order;
+mod server;
+mod slots;
+mod support;
+mod worker;
