@@ -1,5 +1,6 @@
 //! Making and reading tasks.
 
+use runner_core::job::{Job, Offer};
 use runner_core::task::{Dispatch, NewTask, Priority, Task, TaskState};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -41,6 +42,20 @@ pub struct QueuedJob {
     pub submitter: String,
     /// Not before this moment, in milliseconds since 1970 (UTC).
     pub run_at: Option<i64>,
+}
+
+impl From<QueuedJob> for Offer {
+    fn from(queued: QueuedJob) -> Self {
+        Self {
+            job: Job {
+                task: queued.task,
+                run: queued.run,
+            },
+            priority: queued.priority,
+            submitter: queued.submitter,
+            not_before: queued.run_at,
+        }
+    }
 }
 
 impl QueuedJob {
