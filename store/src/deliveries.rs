@@ -216,16 +216,6 @@ static CAN_BE_CLAIMED: Statement = Statement::new(
      ORDER BY d.id LIMIT ?1",
 );
 
-static CLAIM: Statement = Statement::new(
-    "UPDATE deliveries SET holder = ?1, leased_until = {now} + ?2 \
-     WHERE id IN (SELECT id FROM {ids ?3} j) AND due_at <= {now} \
-     AND (leased_until IS NULL OR leased_until <= {now})",
-)
-.mysql(
-    "UPDATE deliveries d JOIN {ids ?3} j ON j.id = d.id SET d.holder = ?1, d.leased_until = {now} + ?2 \
-     WHERE d.due_at <= {now} AND (d.leased_until IS NULL OR d.leased_until <= {now})",
-);
-
 static CLAIMED: Statement = Statement::new(
     "SELECT d.id, d.task, d.webhook, d.event, d.attempts, t.base_url \
      FROM deliveries d JOIN tasks t ON t.id = d.task \
@@ -317,11 +307,17 @@ impl Write for Claim {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
+        // The numbers stand in the text: not all of the three use an index for a list in an update.
+        let numbers: Vec<_> = ids.iter().map(i64::to_string).collect();
+        let claim = Statement::once(format!(
+            "UPDATE deliveries SET holder = ?1, leased_until = {{now}} + ?2 \
+             WHERE id IN ({}) AND due_at <= {{now}} \
+             AND (leased_until IS NULL OR leased_until <= {{now}})",
+            numbers.join(", ")
+        ));
+        let args = args![&self.process, self.lease_ms];
+        connection.execute(&claim, args).await.map_err(failed)?;
         let ids = json_rows(ids.into_iter().map(|id| json!(id)).collect());
-        let claim = connection
-            .execute(&CLAIM, args![&self.process, self.lease_ms, &ids])
-            .await;
-        claim.map_err(failed)?;
         let rows = connection.rows(&CLAIMED, args![&self.process, &ids]).await;
         rows.map_err(failed)?.iter().map(delivery).collect()
     }

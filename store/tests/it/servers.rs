@@ -20,6 +20,12 @@ pub(crate) fn with_database(server: &str, database: &str) -> String {
     }
 }
 
+/// The same database of PostgreSQL with its tables in another schema.
+pub(crate) fn with_schema(server: &str, schema: &str) -> String {
+    let separator = if server.contains('?') { '&' } else { '?' };
+    format!("{server}{separator}options=-c%20search_path%3D{schema}")
+}
+
 /// The URL of a superuser of PostgreSQL.
 pub(crate) async fn postgres() -> String {
     static SERVER: OnceCell<String> = OnceCell::const_new();
