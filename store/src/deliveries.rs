@@ -222,11 +222,16 @@ static CLAIMED: Statement = Statement::new(
      WHERE d.id IN (SELECT id FROM {ids ?2} j) AND d.holder = ?1 ORDER BY d.id",
 );
 
+// The first that nobody has, by the index; and the first whose lease ends, among those that were due.
 static NEXT: Statement = Statement::new(
-    "SELECT min(CASE WHEN d.leased_until > d.due_at THEN d.leased_until ELSE d.due_at END) - {now} \
-     FROM deliveries d WHERE d.gave_up_at IS NULL \
+    "SELECT min(n.at) - {now} FROM ( \
+     SELECT * FROM (SELECT d.due_at AS at FROM deliveries d \
+     WHERE d.leased_until IS NULL AND d.gave_up_at IS NULL \
      AND NOT EXISTS (SELECT 1 FROM deliveries e WHERE e.task = d.task \
-     AND e.webhook_digest = d.webhook_digest AND e.id < d.id AND e.gave_up_at IS NULL)",
+     AND e.webhook_digest = d.webhook_digest AND e.id < d.id AND e.gave_up_at IS NULL) \
+     ORDER BY d.due_at LIMIT 1) f \
+     UNION ALL SELECT min(l.leased_until) AS at FROM deliveries l \
+     WHERE l.due_at <= {now} AND l.leased_until IS NOT NULL) n",
 );
 
 static OF_TASK: Statement = Statement::new(
