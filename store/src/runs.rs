@@ -201,7 +201,8 @@ fn harmless(text: String) -> String {
 
 /// A number by which a write is known that may have been committed.
 pub(crate) fn token() -> i64 {
-    i64::from_le_bytes(file_store::random()).max(1)
+    // 63 bits: it is not negative, and not the zero of rows that nobody changed.
+    (i64::from_le_bytes(file_store::random()) & i64::MAX).max(1)
 }
 
 /// What subscribers are told, as SQL takes it apart.
@@ -595,5 +596,19 @@ impl Write for PreparedPage {
         }
         finish(connection, columns, &hit, &self.events).await?;
         Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::token;
+
+    #[test]
+    fn writes_are_told_apart_by_their_numbers() {
+        let tokens: HashSet<_> = (0..1_000).map(|_| token()).collect();
+        assert_eq!(tokens.len(), 1_000);
+        assert!(tokens.iter().all(|token| *token > 0));
     }
 }
