@@ -247,6 +247,9 @@ fn hit(rows: Vec<sqlx::sqlite::SqliteRow>) -> Result<Option<Hit>, sqlx::Error> {
     }))
 }
 
+/// Bytes of a chunk of a log, at most: it is read as a whole.
+const MAX_CHUNK: usize = 64 * 1024;
+
 /// Keeps what was added to a log and did not fit into the row. `length` is that of the log with it.
 async fn add_to_chunks(
     connection: &mut SqliteConnection,
@@ -262,8 +265,15 @@ async fn add_to_chunks(
     if !inline.is_empty() {
         extend_inline_log(connection, id, inline).await?;
     }
-    let from_byte = before + inline.len() as u64;
-    insert_chunk(connection, id, from_byte, rest).await
+    let mut from_byte = before + inline.len() as u64;
+    let mut rest = rest;
+    while !rest.is_empty() {
+        let (chunk, others) = rest.split_at(rest.floor_char_boundary(MAX_CHUNK));
+        insert_chunk(connection, id, from_byte, chunk).await?;
+        from_byte += chunk.len() as u64;
+        rest = others;
+    }
+    Ok(())
 }
 
 async fn extend_inline_log(

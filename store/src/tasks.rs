@@ -51,11 +51,17 @@ impl Store {
         Ok(Some(task))
     }
 
-    /// A task with its outputs, and its log from byte `from` on. For those who follow it.
+    /// A task with its outputs, and its log from byte `from` on: about `most` bytes of it, so that who
+    /// follows a long one holds a piece at a time. There is more when `log_length` is beyond it.
     ///
     /// # Errors
     /// Why it could not be read.
-    pub async fn task_since(&self, id: i64, from: u64) -> Result<Option<Task>, StoreError> {
+    pub async fn task_since(
+        &self,
+        id: i64,
+        from: u64,
+        most: u64,
+    ) -> Result<Option<Task>, StoreError> {
         let mut reader = self.reader("reading a task's news").await?;
         let Some(TaskRow {
             mut task,
@@ -70,8 +76,9 @@ impl Store {
             let at = inline.floor_char_boundary(usize::try_from(from).unwrap_or(usize::MAX));
             task.log = inline[at..].to_owned();
         }
-        if task.log_length > inline_length {
-            for (start, text) in chunks_since(&mut reader, id, from, task.log_length).await? {
+        let until = task.log_length.min(from.saturating_add(most));
+        if until > inline_length {
+            for (start, text) in chunks_since(&mut reader, id, from, until).await? {
                 let skip = usize::try_from(from.saturating_sub(start)).unwrap_or(usize::MAX);
                 task.log
                     .push_str(&text[text.floor_char_boundary(skip.min(text.len()))..]);
@@ -200,12 +207,12 @@ async fn log_chunks(
     .map_err(|source| StoreError::sql(format!("reading the log of task {id}"), source))
 }
 
-/// Chunks of a log that end after byte `from`, with where they begin.
+/// Chunks of a log that end after byte `from` and begin before byte `until`, with where they begin.
 async fn chunks_since(
     connection: &mut SqliteConnection,
     id: i64,
     from: u64,
-    length: u64,
+    until: u64,
 ) -> Result<Vec<(u64, String)>, StoreError> {
     let rows: Vec<(i64, String)> = sqlx::query_as(
         "SELECT from_byte, text FROM task_log WHERE task = ?1 AND from_byte < ?3 \
@@ -215,7 +222,7 @@ async fn chunks_since(
     )
     .bind(id)
     .bind(from.cast_signed())
-    .bind(length.cast_signed())
+    .bind(until.cast_signed())
     .fetch_all(connection)
     .await
     .map_err(|source| StoreError::sql(format!("reading the log of task {id}"), source))?;
