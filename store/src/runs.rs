@@ -157,7 +157,8 @@ impl Columns {
     /// Arguments 1 to 20 of an update; `fence` is the run or the version. What does not fit into the row is not sent
     /// as if it did, unless the statement wants `all` of it.
     fn args(&self, fence: i64, output_count: i64, all: bool) -> Vec<Arg<'_>> {
-        let inline = match all || self.log.len() <= INLINE_LOG {
+        let most = if all { CHUNK } else { INLINE_LOG };
+        let inline = match self.log.len() <= most {
             true => self.log.as_str(),
             false => "",
         };
@@ -242,7 +243,7 @@ impl Write for PreparedRun {
     fn is_one_statement(&self, dialect: Dialect) -> bool {
         let is_alone =
             self.outputs.is_none() && self.events.json().is_none() && self.columns.log.is_empty();
-        is_alone || dialect == Dialect::Postgres
+        is_alone || dialect == Dialect::Postgres && self.columns.log.len() <= CHUNK
     }
 
     async fn apply(&self, connection: &mut Connection, is_again: bool) -> Result<bool, StoreError> {
@@ -357,7 +358,10 @@ async fn finish(
     events: &Events,
 ) -> Result<(), StoreError> {
     if connection.dialect() == Dialect::Postgres {
-        return Ok(());
+        return match columns.log.len() <= CHUNK {
+            true => Ok(()),
+            false => add_to_chunks(connection, columns, hit.log_length).await,
+        };
     }
     add_to_chunks(connection, columns, hit.log_length).await?;
     match events.json() {
@@ -437,7 +441,7 @@ macro_rules! for_postgres {
             $of,
             " RETURNING id, log_length), ",
             "chunks AS (INSERT INTO task_log (task, from_byte, text) \
-             SELECT id, log_length - ?10, ?12 FROM hit WHERE ?10 > 0 AND log_length > ?11), ",
+             SELECT id, log_length - ?10, ?12 FROM hit WHERE ?12 <> '' AND log_length > ?11), ",
             $files,
             "told AS (INSERT INTO deliveries (task, webhook_digest, event, attempts, due_at, webhook) \
              SELECT s.task, s.webhook_digest, e.value, 0, {now}, s.webhook \
@@ -506,8 +510,8 @@ async fn insert_outputs(
     })
 }
 
-/// Bytes of the log that go into one row: no server has to take more at once.
-const CHUNK: usize = 4 << 20;
+/// Bytes of the log that go into one row, which is read as a whole.
+const CHUNK: usize = 64 * 1024;
 
 static INSERT_CHUNK: Statement =
     Statement::new("INSERT INTO task_log (task, from_byte, text) VALUES (?1, ?2, ?3)");
@@ -572,7 +576,7 @@ impl Write for PreparedPage {
     fn is_one_statement(&self, dialect: Dialect) -> bool {
         let is_alone =
             self.uploads.is_none() && self.events.json().is_none() && self.columns.log.is_empty();
-        is_alone || dialect == Dialect::Postgres
+        is_alone || dialect == Dialect::Postgres && self.columns.log.len() <= CHUNK
     }
 
     async fn apply(&self, connection: &mut Connection, is_again: bool) -> Result<bool, StoreError> {

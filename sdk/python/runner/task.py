@@ -33,11 +33,18 @@ class FetchError(RequestError):
 
 
 class CallError(RequestError):
-    """A plugin could not be called, or its task did not end well. `called` is the task, if there is one."""
+    """A plugin could not be called, or its task did not end well.
+
+    `called` is the task, if there is one; `called.log` says more than the message, which has its last line.
+    """
 
     def __init__(self, message: str, called: Optional[Called] = None) -> None:
         super().__init__(message)
         self.called = called
+
+    def __repr__(self) -> str:
+        # It stands in the log of the caller, and in that of its caller: quotes in quotes would double.
+        return str(self)
 
 
 @dataclass(frozen=True)
@@ -232,7 +239,9 @@ class Task:
             outputs=[Input.from_wire(output) for output in answer["outputs"]],
         )
         if called.status != "SUCCESS":
-            raise CallError(f"the called task of {plugin} failed: {called.log}", called)
+            # Its cause alone: with the tracebacks of all callers a deep chain doubles at every level.
+            cause = (called.log.rstrip().splitlines() or ["no reason given"])[-1]
+            raise CallError(f"the called task of {plugin} failed: {cause}", called)
         return called
 
     def _end(self) -> None:
