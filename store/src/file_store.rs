@@ -72,6 +72,21 @@ impl FileStore {
         }
     }
 
+    /// Stores what is all there already.
+    ///
+    /// # Errors
+    /// [`StoreError::DiskFull`], or what failed. Nothing stays in the store.
+    pub fn put_bytes(&self, bytes: &[u8]) -> Result<StoredFile, StoreError> {
+        let mut writer = self.create()?;
+        writer.append(bytes)?;
+        writer.finish()
+    }
+
+    /// Whether storing waits until the disk has it.
+    pub fn waits_for_disk(&self) -> bool {
+        self.durability == Durability::Power
+    }
+
     /// Begins a file whose content comes bit by bit.
     ///
     /// # Errors
