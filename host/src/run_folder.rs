@@ -286,6 +286,25 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_that_stays_open_is_emptied_again_and_again() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("work")).unwrap();
+        let mut opened = None;
+        for count in [0, 1, 2000, 3, 2000, 0] {
+            let folder = RunFolder::new(root.path(), &mut opened).unwrap();
+            let work = folder.work();
+            assert_eq!(fs::read_dir(&work).unwrap().count(), 0);
+            for n in 0..count {
+                fs::write(work.join(format!("a-file-of-the-run-{n}")), "").unwrap();
+            }
+            drop(folder);
+            assert_eq!(fs::read_dir(&work).unwrap().count(), 0);
+            // Between two runs.
+            fs::write(work.join("late"), "").unwrap();
+        }
+    }
+
+    #[test]
     fn a_folder_that_the_host_puts_in_place_of_its_own_is_emptied_and_the_other_left_alone() {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir(root.path().join("work")).unwrap();
