@@ -334,7 +334,7 @@ impl Lease {
     /// # Errors
     /// They cannot be made.
     pub fn folder(&mut self) -> Result<RunFolder, HostError> {
-        RunFolder::new(self.host()?.folder())
+        self.host()?.run_folder()
     }
 
     /// Runs a task within `limit`.

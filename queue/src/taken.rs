@@ -83,7 +83,8 @@ impl Taken {
     }
 
     /// The job is for another worker: it goes before those of its priority that were never given out.
-    /// This delivery does not count. A worker that goes on to ask may get it again.
+    /// This delivery does not count. A worker that goes on to ask may get it again, or one of the others
+    /// while the job is on its way back to Redis.
     pub fn hand_back(mut self) {
         match self.ticket.take() {
             Some(Ticket::Memory(ticket)) => ticket.hand_back(),

@@ -459,7 +459,7 @@ struct Running {
 
 struct Server {
     stop: oneshot::Sender<()>,
-    task: JoinHandle<()>,
+    task: JoinHandle<std::io::Result<()>>,
 }
 
 impl Running {

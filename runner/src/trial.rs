@@ -217,7 +217,7 @@ impl<'a> Trial<'a> {
         loop {
             let task = self
                 .store
-                .task_since(id, log_length)
+                .task_since(id, log_length, u64::MAX)
                 .await?
                 .context("the task is gone")?;
             log_length += task.log.len() as u64;

@@ -3,6 +3,7 @@
 //! Whoever queues a task again gives it a new run, compared and set: of two who try, one does. What was changed so is
 //! found again by the number of the write, also when the answer to a commit was lost.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use runner_core::task::{Change, LogWriter, Task, TaskState};
@@ -15,7 +16,7 @@ use crate::tasks::{QueuedJob, READ_TO_CHANGE, TaskRow, priority_of, task_row};
 use crate::writer::Write;
 use crate::{Store, StoreError};
 
-/// The most tasks that one sweep looks at.
+/// The most tasks that one sweep looks at, and that get new runs at once.
 const SWEEP: i64 = 1_000;
 
 /// What is to be done after a start or a sweep.
@@ -87,7 +88,7 @@ impl Store {
     }
 
     /// Gives a new run to queued tasks of this queue that have been queued for so long, in the order of their numbers
-    /// beyond `after`: the queue has lost their jobs. With no answer there are no more.
+    /// beyond `after`, at most `limit` and 1,000: the queue has lost their jobs. With no answer there are no more.
     ///
     /// # Errors
     /// Why nothing was done.
@@ -300,20 +301,6 @@ static LOST_JOBS: Statement = Statement::new(
      ORDER BY id LIMIT ?3",
 );
 
-/// New runs, compared and set; attempts are counted in addition by argument 4.
-static DISPATCH: Statement = Statement::new(
-    "UPDATE tasks SET attempts = attempts + ?4, run = tasks.run + 1, state = 'queued', holder = NULL, \
-     origin = ?2, queued_at = {now}, version = version + 1, last_write = ?3 \
-     FROM {pairs ?1} j \
-     WHERE tasks.id = j.id AND tasks.run = j.run AND tasks.state = ?5",
-)
-.mysql(
-    "UPDATE tasks JOIN {pairs ?1} j ON j.id = tasks.id AND j.run = tasks.run \
-     SET tasks.attempts = tasks.attempts + ?4, tasks.run = tasks.run + 1, tasks.state = 'queued', \
-     tasks.holder = NULL, tasks.origin = ?2, tasks.queued_at = {now}, tasks.version = tasks.version + 1, \
-     tasks.last_write = ?3 WHERE tasks.state = ?5",
-);
-
 /// A task that is to get a new run.
 struct Candidate {
     id: i64,
@@ -344,18 +331,34 @@ async fn dispatch(
     if found.is_empty() {
         return Ok(Vec::new());
     }
-    let pairs = json_rows(
-        found
-            .iter()
-            .map(|task| json!([task.id, task.run]))
-            .collect(),
-    );
     let attempts = i64::from(state == TaskState::Running);
-    let args = args![pairs, process, token, attempts, state.as_str()];
-    let done = connection.execute(&DISPATCH, args).await;
+    let args = args![process, token, attempts, state.as_str()];
+    let done = connection.execute(&new_runs(found), args).await;
     done.map_err(|source| StoreError::sql("queueing tasks again", source))?;
     let ids = json_rows(found.iter().map(|task| json!(task.id)).collect());
     jobs_of(connection, token, &ids).await
+}
+
+/// New runs, compared and set. The numbers stand in the text, since the three have no common way to update by a list
+/// of pairs.
+fn new_runs(found: &[Candidate]) -> Statement {
+    let mut by_run = BTreeMap::<i64, Vec<String>>::new();
+    for task in found {
+        by_run
+            .entry(task.run)
+            .or_default()
+            .push(task.id.to_string());
+    }
+    let those: Vec<_> = by_run
+        .iter()
+        .map(|(run, ids)| format!("run = {run} AND id IN ({})", ids.join(", ")))
+        .collect();
+    Statement::once(format!(
+        "UPDATE tasks SET attempts = attempts + ?3, run = run + 1, state = 'queued', holder = NULL, \
+         origin = ?1, queued_at = {{now}}, version = version + 1, last_write = ?2 \
+         WHERE state = ?4 AND ({})",
+        those.join(" OR ")
+    ))
 }
 
 impl Write for Sweep {
@@ -436,7 +439,8 @@ impl Write for Requeue {
         connection: &mut Connection,
         _is_again: bool,
     ) -> Result<Vec<QueuedJob>, StoreError> {
-        let args = args![&self.queue, self.after, self.older_than_ms, self.limit];
+        let limit = i64::from(self.limit).min(SWEEP);
+        let args = args![&self.queue, self.after, self.older_than_ms, limit];
         let found = candidates(connection.rows(&QUEUED, args).await)?;
         dispatch(
             connection,

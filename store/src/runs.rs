@@ -157,7 +157,8 @@ impl Columns {
     /// Arguments 1 to 20 of an update; `fence` is the run or the version. What does not fit into the row is not sent
     /// as if it did, unless the statement wants `all` of it.
     fn args(&self, fence: i64, output_count: i64, all: bool) -> Vec<Arg<'_>> {
-        let inline = match all || self.log.len() <= INLINE_LOG {
+        let most = if all { CHUNK } else { INLINE_LOG };
+        let inline = match self.log.len() <= most {
             true => self.log.as_str(),
             false => "",
         };
@@ -201,7 +202,8 @@ fn harmless(text: String) -> String {
 
 /// A number by which a write is known that may have been committed.
 pub(crate) fn token() -> i64 {
-    i64::from_le_bytes(file_store::random()).max(1)
+    // 63 bits: it is not negative, and not the zero of rows that nobody changed.
+    (i64::from_le_bytes(file_store::random()) & i64::MAX).max(1)
 }
 
 /// What subscribers are told, as SQL takes it apart.
@@ -241,7 +243,7 @@ impl Write for PreparedRun {
     fn is_one_statement(&self, dialect: Dialect) -> bool {
         let is_alone =
             self.outputs.is_none() && self.events.json().is_none() && self.columns.log.is_empty();
-        is_alone || dialect == Dialect::Postgres
+        is_alone || dialect == Dialect::Postgres && self.columns.log.len() <= CHUNK
     }
 
     async fn apply(&self, connection: &mut Connection, is_again: bool) -> Result<bool, StoreError> {
@@ -356,7 +358,10 @@ async fn finish(
     events: &Events,
 ) -> Result<(), StoreError> {
     if connection.dialect() == Dialect::Postgres {
-        return Ok(());
+        return match columns.log.len() <= CHUNK {
+            true => Ok(()),
+            false => add_to_chunks(connection, columns, hit.log_length).await,
+        };
     }
     add_to_chunks(connection, columns, hit.log_length).await?;
     match events.json() {
@@ -436,7 +441,7 @@ macro_rules! for_postgres {
             $of,
             " RETURNING id, log_length), ",
             "chunks AS (INSERT INTO task_log (task, from_byte, text) \
-             SELECT id, log_length - ?10, ?12 FROM hit WHERE ?10 > 0 AND log_length > ?11), ",
+             SELECT id, log_length - ?10, ?12 FROM hit WHERE ?12 <> '' AND log_length > ?11), ",
             $files,
             "told AS (INSERT INTO deliveries (task, webhook_digest, event, attempts, due_at, webhook) \
              SELECT s.task, s.webhook_digest, e.value, 0, {now}, s.webhook \
@@ -505,8 +510,8 @@ async fn insert_outputs(
     })
 }
 
-/// Bytes of the log that go into one row: no server has to take more at once.
-const CHUNK: usize = 4 << 20;
+/// Bytes of the log that go into one row, which is read as a whole.
+const CHUNK: usize = 64 * 1024;
 
 static INSERT_CHUNK: Statement =
     Statement::new("INSERT INTO task_log (task, from_byte, text) VALUES (?1, ?2, ?3)");
@@ -571,7 +576,7 @@ impl Write for PreparedPage {
     fn is_one_statement(&self, dialect: Dialect) -> bool {
         let is_alone =
             self.uploads.is_none() && self.events.json().is_none() && self.columns.log.is_empty();
-        is_alone || dialect == Dialect::Postgres
+        is_alone || dialect == Dialect::Postgres && self.columns.log.len() <= CHUNK
     }
 
     async fn apply(&self, connection: &mut Connection, is_again: bool) -> Result<bool, StoreError> {
@@ -595,5 +600,19 @@ impl Write for PreparedPage {
         }
         finish(connection, columns, &hit, &self.events).await?;
         Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::token;
+
+    #[test]
+    fn writes_are_told_apart_by_their_numbers() {
+        let tokens: HashSet<_> = (0..1_000).map(|_| token()).collect();
+        assert_eq!(tokens.len(), 1_000);
+        assert!(tokens.iter().all(|token| *token > 0));
     }
 }

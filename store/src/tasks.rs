@@ -1,5 +1,6 @@
 //! Making and reading tasks.
 
+use runner_core::job::{Job, Offer};
 use runner_core::task::{Dispatch, NewTask, Priority, Task, TaskState};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -41,6 +42,20 @@ pub struct QueuedJob {
     pub submitter: String,
     /// Not before this moment, in milliseconds since 1970 (UTC).
     pub run_at: Option<i64>,
+}
+
+impl From<QueuedJob> for Offer {
+    fn from(queued: QueuedJob) -> Self {
+        Self {
+            job: Job {
+                task: queued.task,
+                run: queued.run,
+            },
+            priority: queued.priority,
+            submitter: queued.submitter,
+            not_before: queued.run_at,
+        }
+    }
 }
 
 impl QueuedJob {
@@ -105,11 +120,17 @@ impl Store {
         Ok(Some(task))
     }
 
-    /// A task with its outputs, and its log from byte `from` on. For those who follow it.
+    /// A task with its outputs, and its log from byte `from` on: about `most` bytes of it, so that who
+    /// follows a long one holds a piece at a time. There is more when `log_length` is beyond it.
     ///
     /// # Errors
     /// Why it could not be read.
-    pub async fn task_since(&self, id: i64, from: u64) -> Result<Option<Task>, StoreError> {
+    pub async fn task_since(
+        &self,
+        id: i64,
+        from: u64,
+        most: u64,
+    ) -> Result<Option<Task>, StoreError> {
         let mut reader = self.reader("reading a task's news").await?;
         let Some(TaskRow {
             mut task,
@@ -125,8 +146,9 @@ impl Store {
             let at = inline.floor_char_boundary(usize::try_from(from).unwrap_or(usize::MAX));
             task.log = inline[at..].to_owned();
         }
-        if task.log_length > inline_length {
-            for (start, text) in chunks_since(&mut reader, id, from, task.log_length).await? {
+        let until = task.log_length.min(from.saturating_add(most));
+        if until > inline_length {
+            for (start, text) in chunks_since(&mut reader, id, from, until).await? {
                 let skip = usize::try_from(from.saturating_sub(start)).unwrap_or(usize::MAX);
                 task.log
                     .push_str(&text[text.floor_char_boundary(skip.min(text.len()))..]);
@@ -397,14 +419,14 @@ static CHUNKS_SINCE: Statement = Statement::new(
      ORDER BY from_byte",
 );
 
-/// Chunks of a log that end after byte `from`, with where they begin.
+/// Chunks of a log that end after byte `from` and begin before byte `until`, with where they begin.
 async fn chunks_since(
     connection: &mut impl Ask,
     id: i64,
     from: u64,
-    length: u64,
+    until: u64,
 ) -> Result<Vec<(u64, String)>, StoreError> {
-    let args = args![id, from.cast_signed(), length.cast_signed()];
+    let args = args![id, from.cast_signed(), until.cast_signed()];
     let failed = |source| StoreError::sql(format!("reading the log of task {id}"), source);
     let rows = connection.rows(&CHUNKS_SINCE, args).await.map_err(failed)?;
     rows.iter()

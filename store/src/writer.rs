@@ -292,13 +292,17 @@ impl WriterTask {
         let mut alone = [waiting];
         let mut attempts = 0;
         let error = loop {
+            // Those that waited behind others for a server that is away do not each try to reach it.
+            if let Some(error) = self.is_too_late(alone[0].since()) {
+                break error;
+            }
             let Err(failure) = self.attempt(&mut alone).await else {
                 let [waiting] = alone;
                 return waiting.committed();
             };
             attempts += 1;
             let [waiting] = &mut alone;
-            if failure.may_be_committed && self.database.dialect().is_server() {
+            if failure.may_be_committed {
                 waiting.may_be_committed();
                 if !waiting.is_repeatable() {
                     break unknown(&failure.error);
@@ -314,6 +318,16 @@ impl WriterTask {
         };
         let [waiting] = alone;
         waiting.failed(error);
+    }
+
+    fn is_too_late(&self, since: Instant) -> Option<StoreError> {
+        let waited = since.elapsed();
+        let is_away = self.database.dialect().is_server() && self.connection.is_none();
+        (is_away && waited > WAIT_FOR_SERVER).then(|| StoreError::Away {
+            attempt: "writing".to_owned(),
+            waited_seconds: waited.as_secs(),
+            source: timed_out(waited),
+        })
     }
 
     /// What the caller is told, unless it is tried again.
@@ -379,7 +393,8 @@ impl WriterTask {
         }
         Err(Failure {
             error,
-            may_be_committed: is_broken && is_committing,
+            // SQLite has no answers that can be lost.
+            may_be_committed: is_broken && is_committing && dialect.is_server(),
         })
     }
 

@@ -5,6 +5,7 @@
 //! - [`worker`]: a started `runner worker`. [`process`]: what these and the services have in common.
 //! - [`services`]: Redis, PostgreSQL and MariaDB of the tests' own, and networks that can be cut.
 //! - [`api`]: what clients do with it: submit, poll, download.
+//! - [`events`]: what a task tells as it happens.
 //! - [`http`]: requests sent byte for byte as written, and their responses.
 //! - [`hook`]: a small server for webhooks, inputs, redirects and bodies that wait for a test.
 //! - [`page`]: the structure of a form's page.
@@ -18,6 +19,7 @@
 pub mod api;
 pub mod diff;
 pub mod disk;
+pub mod events;
 pub mod hook;
 pub mod http;
 pub mod page;

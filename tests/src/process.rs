@@ -182,6 +182,16 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.kill9();
+        // Shown with the test that failed; of several processes any may know why.
+        if std::thread::panicking() {
+            let said = self.stderr();
+            println!(
+                "--- stderr of {} {}:\n{}",
+                self.name,
+                self.pid(),
+                end_of(&said)
+            );
+        }
     }
 }
 

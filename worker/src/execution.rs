@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use runner_core::plugin::FormDescription;
 use runner_core::task::Task;
-use runner_host::protocol::{FAILED, RpcError, RunRequest};
+use runner_host::protocol::{FAILED, OUTPUT_TEXT, RpcError, RunRequest};
 use runner_host::{HostError, Lease, Provided, RunEnd, RunFolder};
 use serde_json::{Map, Value};
 use tokio::time::MissedTickBehavior;
@@ -131,6 +131,7 @@ impl Execution<'_> {
             data: task.data.clone(),
             directory: folder.work().display().to_string(),
             base_url: task.base_url.clone(),
+            output_text: OUTPUT_TEXT,
         };
         Ok(lease
             .run(&request, self.limit(), &handler, self.broken)

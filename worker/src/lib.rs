@@ -30,7 +30,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use apalis::prelude::{Data, ParallelizeExt, WorkerBuilder};
+use apalis::prelude::{Data, WorkerBuilder};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -191,11 +191,9 @@ impl Runs for Shared {
 }
 
 async fn take_jobs(shared: Arc<Shared>, jobs: Jobs) {
-    // Each job on its own, so that one that works does not hold up the others.
     let worker = WorkerBuilder::new(shared.config.name.as_str())
         .backend(jobs)
         .data(shared)
-        .parallelize(tokio::spawn)
         .build(take_job);
     if let Err(error) = worker.run().await {
         tracing::error!("no more jobs are taken: {error}");
@@ -205,7 +203,7 @@ async fn take_jobs(shared: Arc<Shared>, jobs: Jobs) {
 async fn take_job(taken: Taken, shared: Data<Arc<Shared>>) {
     let shared = Arc::clone(&shared);
     let job = taken.job();
-    // A task of its own, so that a panic is noticed and told.
+    // A task of its own, so that a panic is noticed and told, and that what works does not hold up the others.
     let run = tokio::spawn(run::perform(Arc::clone(&shared), taken));
     if let Err(error) = run.await {
         tracing::error!(

@@ -126,7 +126,7 @@ impl Keeper {
                 outcome = self.round() => outcome,
                 () = stop.cancelled() => return,
             };
-            match outcome {
+            match &outcome {
                 Err(error) if !is_held_up => tracing::error!("upkeep is held up: {error}"),
                 Ok(()) if is_held_up => tracing::info!("upkeep goes on"),
                 _ => {}

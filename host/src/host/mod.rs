@@ -5,6 +5,7 @@ mod lines;
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -22,6 +23,7 @@ use crate::protocol::{
     CANCELLED, CallRequest, Incoming, MAX_LINE, PROTOCOL, RpcError, RunAnswer, RunEvent,
     RunRequest, UNKNOWN_METHOD, parse,
 };
+use crate::run_folder::{RunFolder, WorkFolder};
 use lines::Lines;
 
 /// The longest piece of standard error that becomes one entry of a log.
@@ -78,6 +80,8 @@ pub(crate) struct Host {
     process: Process,
     /// Its folder for life; below it `in/` and `work/`.
     folder: PathBuf,
+    /// Its `work/`, once a run has opened it.
+    work: Option<Arc<WorkFolder>>,
     input: pipe::Sender,
     output: Lines,
     errors: Lines,
@@ -143,6 +147,7 @@ impl Host {
         let mut host = Self {
             process,
             folder,
+            work: None,
             input: pipe::Sender::from_owned_fd(OwnedFd::from(input)).map_err(broken)?,
             output: Lines::new(pipe::Receiver::from_owned_fd(output.into()).map_err(broken)?),
             errors: Lines::new(pipe::Receiver::from_owned_fd(errors.into()).map_err(broken)?),
@@ -173,6 +178,11 @@ impl Host {
 
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// Makes the folders of a run.
+    pub(crate) fn run_folder(&mut self) -> Result<RunFolder, HostError> {
+        RunFolder::new(&self.folder, &mut self.work)
     }
 
     pub(crate) fn pid(&self) -> i32 {

@@ -1,3 +1,4 @@
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ const PIPELINE: usize = 64;
 pub(super) struct Link {
     pub(super) client: Client,
     current: tokio::sync::Mutex<Option<(u64, MultiplexedConnection)>>,
+    /// Before, a failure is the answer to who wants to connect, and not logged.
+    was_connected: AtomicBool,
     health: Health,
 }
 
@@ -27,6 +30,7 @@ impl Link {
         Self {
             client,
             current: tokio::sync::Mutex::new(None),
+            was_connected: AtomicBool::new(false),
             health: Health::new(part.to_owned()),
         }
     }
@@ -96,7 +100,7 @@ impl Link {
         let connection = match self.connect(Some(ANSWER_TIMEOUT)).await {
             Ok(connection) => connection,
             Err(error) => {
-                self.health.failed(&error);
+                self.failed(&error);
                 return Err(error);
             }
         };
@@ -105,11 +109,20 @@ impl Link {
         Ok((number, connection))
     }
 
+    fn failed(&self, error: &RedisError) {
+        if self.was_connected.load(Ordering::Relaxed) {
+            self.health.failed(error);
+        }
+    }
+
     async fn after<T>(&self, number: u64, answer: RedisResult<T>) -> RedisResult<T> {
         match &answer {
-            Ok(_) => self.health.fine(),
+            Ok(_) => {
+                self.was_connected.store(true, Ordering::Relaxed);
+                self.health.fine();
+            }
             Err(error) => {
-                self.health.failed(error);
+                self.failed(error);
                 let is_answer = matches!(
                     error.kind(),
                     ErrorKind::Server(ServerErrorKind::ResponseError) | ErrorKind::Extension

@@ -83,3 +83,60 @@ fn lane(priority: Priority) -> usize {
         Priority::Low => 3,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Job;
+    use proptest::prelude::*;
+
+    fn entry(task: i64, lane: usize, submitter: u8) -> Entry {
+        Entry {
+            job: Job { task, run: 1 },
+            deliveries: 0,
+            priority: Priority::ALL[lane],
+            submitter: Arc::from(submitter.to_string()),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn each_job_comes_once_by_priority_and_turn_and_age(
+            steps in prop::collection::vec(prop::option::weighted(0.6, (0..4_usize, 0..4_u8, prop::bool::weighted(0.1))), 1..200)
+        ) {
+            let mut order = Order::default();
+            // The same, thought of simply: all jobs that wait, and when each submitter had its last turn.
+            let mut waiting: Vec<(Entry, bool)> = Vec::new();
+            let mut turns: HashMap<(Priority, Arc<str>), usize> = HashMap::new();
+            for (now, step) in steps.into_iter().enumerate() {
+                if let Some((lane, submitter, is_front)) = step {
+                    let entry = entry(now as i64, lane, submitter);
+                    if is_front {
+                        order.push_front(entry.clone());
+                    } else {
+                        let has_more = waiting.iter().any(|(other, is_front)| {
+                            !is_front && (other.priority, &other.submitter) == (entry.priority, &entry.submitter)
+                        });
+                        if !has_more {
+                            turns.insert((entry.priority, Arc::clone(&entry.submitter)), now);
+                        }
+                        order.push(entry.clone());
+                    }
+                    waiting.push((entry, is_front));
+                } else {
+                    let first = waiting.iter().enumerate().min_by_key(|(age, (entry, is_front))| {
+                        let turn = turns.get(&(entry.priority, Arc::clone(&entry.submitter)));
+                        let turn = if *is_front { None } else { turn };
+                        (std::cmp::Reverse(entry.priority), !is_front, turn, *age)
+                    });
+                    let expected = first.map(|(at, _)| at).map(|at| waiting.remove(at));
+                    if let Some((entry, false)) = &expected {
+                        turns.insert((entry.priority, Arc::clone(&entry.submitter)), now);
+                    }
+                    prop_assert_eq!(order.pop(), expected.map(|(entry, _)| entry));
+                }
+                prop_assert_eq!(order.len(), waiting.len());
+            }
+        }
+    }
+}

@@ -125,24 +125,15 @@ async fn killed_connections_are_made_again() {
 async fn a_changed_password_is_survived_until_it_is_right_again() {
     let redis = Redis::start(&[]);
     let (queue, mut jobs) = fixture(&redis).await;
-    let mut admin = redis::Client::open(redis.url())
-        .unwrap()
-        .get_connection()
-        .unwrap();
-    let mut run = |command: &[&str]| {
-        redis::cmd(command[0])
-            .arg(&command[1..])
-            .query::<redis::Value>(&mut admin)
-            .unwrap();
-    };
-    run(&["CONFIG", "SET", "requirepass", "new"]);
-    run(&["AUTH", "new"]);
-    run(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
-    run(&["CLIENT", "KILL", "TYPE", "pubsub"]);
+    redis.command(&["CONFIG", "SET", "requirepass", "new"]);
+    let kill = ["CLIENT", "KILL", "SKIPME", "yes", "TYPE"];
+    for kind in ["normal", "pubsub"] {
+        redis.command_as("new", &[&kill[..], &[kind]].concat());
+    }
     queue.push(offer(1));
     nothing_comes(&mut jobs).await;
     assert!(queue.depth().await.is_err());
-    run(&["CONFIG", "SET", "requirepass", ""]);
+    redis.command_as("new", &["CONFIG", "SET", "requirepass", ""]);
     assert_eq!(next_done(&mut jobs).await, 1);
     works(&queue, &mut jobs, 2).await;
 }

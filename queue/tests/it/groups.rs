@@ -57,7 +57,7 @@ async fn a_job_that_finds_no_place_comes_when_another_leaves() {
 async fn dropping_and_handing_back_leave_the_group_too() {
     on_both(async |place| {
         let queue = place.queue().await;
-        let lease = Duration::from_millis(400);
+        let lease = Duration::from_millis(1_500);
         let mut jobs = queue.jobs(consumer(4, lease));
         queue.push_all([offer(1), offer(2)]);
         let (mut one, mut two) = (next(&mut jobs).await, next(&mut jobs).await);
@@ -158,7 +158,7 @@ async fn stays_in_a_group() {
 async fn a_killed_member_leaves_when_its_lease_ends() {
     let place = Place::in_redis(&crate::server::SHARED);
     let queue = place.queue().await;
-    let lease = Duration::from_millis(600);
+    let lease = Duration::from_millis(1_500);
     queue.push(offer(1));
     let mut process = Process::start("groups::stays_in_a_group", &place, lease);
     process.until("is in");

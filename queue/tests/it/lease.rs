@@ -9,7 +9,8 @@ use tokio::time::Instant;
 use crate::server::SHARED;
 use crate::support::*;
 
-const LEASE: Duration = Duration::from_millis(600);
+/// Long enough that a loaded machine prolongs it in time.
+const LEASE: Duration = Duration::from_millis(1_500);
 
 #[tokio::test]
 async fn a_dropped_job_comes_again_when_its_lease_ends() {
@@ -91,7 +92,7 @@ async fn jobs_of_a_killed_process_go_to_another_and_have_one_delivery_more() {
         taken.done();
     }
     assert_eq!(sum, (0..50).sum::<i64>());
-    assert!(start.elapsed() < LEASE * 2, "{:?}", start.elapsed());
+    assert!(start.elapsed() < LEASE * 4, "{:?}", start.elapsed());
     depth_becomes(&queue, EMPTY).await;
 }
 
@@ -124,7 +125,7 @@ async fn jobs_of_a_process_that_stands_still_go_to_another_and_stay_there() {
 async fn a_lease_ends_for_a_worker_with_a_longer_one_too() {
     let place = Place::in_redis(&SHARED);
     let queue = place.queue().await;
-    let longer = Duration::from_secs(2);
+    let longer = LEASE * 2;
     let watching = consumer(3, longer);
     let slots = std::sync::Arc::clone(&watching.slots);
     let mut jobs = queue.jobs(watching);
@@ -139,6 +140,10 @@ async fn a_lease_ends_for_a_worker_with_a_longer_one_too() {
     let start = Instant::now();
     let again = next(&mut jobs).await;
     assert_eq!((again.job().task, again.deliveries()), (7, 2));
-    assert!(start.elapsed() < longer + LEASE, "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() < longer + LEASE * 3,
+        "{:?}",
+        start.elapsed()
+    );
     again.done();
 }

@@ -1,4 +1,8 @@
 //! The queue at its door: what holds for both backends is tested with both, and Redis is a real one.
+#![expect(
+    clippy::unwrap_used,
+    reason = "what helpers of tests unwrap fails the test"
+)]
 
 mod close;
 mod connect;

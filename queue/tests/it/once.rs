@@ -1,6 +1,8 @@
 //! In quiet times each job is done once.
 
 use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use crate::support::*;
 
@@ -40,6 +42,58 @@ async fn each_job_goes_to_one_of_four_consumers_once() {
         }
         let distinct: HashSet<i64> = seen.iter().copied().collect();
         assert_eq!((seen.len(), distinct.len()), (JOBS as usize, JOBS as usize));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_workers_do_with_jobs_none_is_lost_and_each_is_done_once() {
+    on_both(async |place| {
+        let queue = place.queue().await;
+        let done = Arc::new(Mutex::new(Vec::new()));
+        let mut workers = Vec::new();
+        for number in 0..3_u64 {
+            let done = Arc::clone(&done);
+            let queue = place.queue().await;
+            let mut jobs = queue.jobs(consumer(5, Duration::from_millis(1_000)));
+            workers.push(tokio::spawn(async move {
+                let mut random = Random(number);
+                while let Some(mut taken) = jobs.next().await {
+                    match random.below(12) {
+                        0 => drop(taken),
+                        1 => taken.hand_back(),
+                        2 => taken.hand_back_later(Duration::from_millis(30)),
+                        3 => {
+                            let group = random.below(2).to_string();
+                            if taken.enter(&group, 1).await && random.below(2) == 0 {
+                                done.lock().unwrap().push(taken.job().task);
+                                taken.done();
+                            }
+                        }
+                        _ => {
+                            done.lock().unwrap().push(taken.job().task);
+                            taken.done();
+                        }
+                    }
+                }
+            }));
+        }
+        let mut random = Random(9);
+        for task in 0..400 {
+            let priority = runner_core::task::Priority::ALL[random.below(4) as usize];
+            let mut offer = offer_of(task, priority, &random.below(5).to_string());
+            if random.below(5) == 0 {
+                let delay = Duration::from_millis(random.below(200));
+                offer.not_before = offer_in(task, delay).not_before;
+            }
+            queue.push(offer);
+        }
+        soon(queue.flushed()).await;
+        depth_becomes(&queue, EMPTY).await;
+        workers.iter().for_each(|worker| worker.abort());
+        let mut done = done.lock().unwrap().clone();
+        done.sort_unstable();
+        assert_eq!(done, (0..400).collect::<Vec<i64>>());
     })
     .await;
 }

@@ -91,16 +91,22 @@ impl Redis {
         let _ = std::fs::remove_file(self.socket());
     }
 
-    /// Runs a command. Not under the password that is in force, if there is one.
+    /// Runs a command. Not under a password.
     pub(crate) fn command(&self, command: &[&str]) -> redis::Value {
-        self.try_command(command).unwrap()
+        self.run(&self.url(), command)
     }
 
-    pub(crate) fn try_command(&self, command: &[&str]) -> redis::RedisResult<redis::Value> {
-        let mut connection = redis::Client::open(self.url())?.get_connection()?;
+    /// Runs a command under a password.
+    pub(crate) fn command_as(&self, password: &str, command: &[&str]) -> redis::Value {
+        self.run(&format!("{}?pass={password}", self.url()), command)
+    }
+
+    fn run(&self, url: &str, command: &[&str]) -> redis::Value {
+        let client = redis::Client::open(url).unwrap();
         redis::cmd(command[0])
             .arg(&command[1..])
-            .query(&mut connection)
+            .query(&mut client.get_connection().unwrap())
+            .unwrap()
     }
 
     fn socket(&self) -> std::path::PathBuf {

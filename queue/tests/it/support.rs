@@ -146,6 +146,19 @@ pub(crate) async fn depth_becomes(queue: &Queue, wanted: Depth) {
     }
 }
 
+/// Numbers that are the same in each run, so that a failure can be seen again.
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % limit
+    }
+}
+
 pub(crate) const EMPTY: Depth = Depth {
     ready: 0,
     delayed: 0,

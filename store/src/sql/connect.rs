@@ -63,11 +63,6 @@ impl Database {
         self.url.dialect()
     }
 
-    /// Where it is, without the password.
-    pub(crate) fn url(&self) -> &DatabaseUrl {
-        &self.url
-    }
-
     /// Opens the first connection of a process, and makes SQLite's folder. A server may just be starting.
     pub(crate) async fn open(&self) -> Result<Connection, StoreError> {
         if let Server::Sqlite(path) = self.url.server()

@@ -145,8 +145,16 @@ impl Ask for Reader {
             };
             let may_help = !matches!(self.readers, Readers::Sqlite(_))
                 && matches!(trouble(&error), Trouble::Connection | Trouble::Again);
-            if !may_help || begin.elapsed() > WAIT_FOR_SERVER {
+            if !may_help {
                 return Err(error);
+            }
+            let waited = begin.elapsed();
+            if waited > WAIT_FOR_SERVER {
+                let seconds = waited.as_secs();
+                return Err(sqlx::Error::Io(std::io::Error::new(
+                    std::io::ErrorKind::TimedOut,
+                    format!("the database was away for {seconds} s; at last: {error}"),
+                )));
             }
             // One that broke while nobody used it says nothing of the others.
             if attempts > 0 {

@@ -46,9 +46,17 @@ impl Database {
             std::process::id(),
             COUNT.fetch_add(1, Ordering::Relaxed)
         );
-        let url = servers::with_database(&server, &name);
+        let url = match on {
+            // As much as a database to who uses it, and a hundred times faster to be had and removed.
+            On::Postgres => servers::with_schema(&server, &name),
+            _ => servers::with_database(&server, &name),
+        };
         let made = (on, server, name);
-        run(&made, |name| format!("CREATE DATABASE {name}")).await;
+        run(&made, |name| match on {
+            On::Postgres => format!("CREATE SCHEMA {name}"),
+            _ => format!("CREATE DATABASE {name}"),
+        })
+        .await;
         Self {
             url,
             made: Some(made),
@@ -85,7 +93,9 @@ impl Drop for Database {
                 .build()
                 .unwrap();
             runtime.block_on(run(&made, |name| match made.0 {
-                On::Postgres => format!("DROP DATABASE {name} WITH (FORCE)"),
+                On::Postgres => {
+                    format!("SET client_min_messages = warning; DROP SCHEMA {name} CASCADE")
+                }
                 _ => format!("DROP DATABASE {name}"),
             }));
         });

@@ -23,18 +23,23 @@ macro_rules! on_each_database {
     };
 }
 
+mod away;
 mod databases;
 mod deliveries;
 mod disk_full;
 mod files;
+mod inserts;
 mod kill;
 mod modules;
 mod opening;
 mod pages;
 mod recovery;
 mod runs;
+mod same;
+mod schema;
 mod servers;
 mod tasks;
+mod workers;
 
 use std::path::Path;
 
@@ -49,9 +54,9 @@ use databases::{Database, On};
 struct Fixture {
     store: Store,
     config: StoreConfig,
-    folder: TempDir,
+    _folder: TempDir,
     /// Removed at the end.
-    _database: Database,
+    database: Database,
 }
 
 impl Fixture {
@@ -66,8 +71,8 @@ impl Fixture {
         Self {
             store,
             config,
-            folder,
-            _database: database,
+            _folder: folder,
+            database,
         }
     }
 

@@ -11,9 +11,39 @@ on_each_database!(
     the_fence_stops_old_runs_other_holders_and_the_end,
     a_run_that_two_workers_finish_has_its_outputs_once,
     a_write_that_fails_writes_nothing_of_itself,
+    a_long_log_is_read_in_pieces,
     a_long_log_is_whole_after_many_writes,
     a_log_of_ten_megabytes_comes_in_one_write,
 );
+
+async fn a_long_log_is_read_in_pieces(on: On) {
+    let fixture = Fixture::new(on).await;
+    let mut task = fixture.task().await;
+    let mut write = run_write(&mut task, succeeded());
+    // No power of two, so that pieces end within a letter.
+    write.log = "täglich ".repeat(100_001);
+    let log = write.log.clone();
+    assert!(fixture.store.write_run(write).await.unwrap());
+    let most = 100_000;
+    let mut seen = String::new();
+    while seen.len() < log.len() {
+        let from = seen.len() as u64;
+        let piece = fixture.store.task_since(task.id, from, most).await.unwrap();
+        let piece = piece.unwrap();
+        assert_eq!(piece.log_length, log.len() as u64);
+        assert!(!piece.log.is_empty());
+        let slack = 2 * 64 * 1024;
+        assert!(
+            piece.log.len() as u64 <= most + slack,
+            "{}",
+            piece.log.len()
+        );
+        seen.push_str(&piece.log);
+    }
+    assert_eq!(seen, log);
+    let none = fixture.store.task_since(task.id, log.len() as u64, most);
+    assert_eq!(none.await.unwrap().unwrap().log, "");
+}
 
 async fn the_fence_stops_old_runs_other_holders_and_the_end(on: On) {
     let fixture = Fixture::new(on).await;

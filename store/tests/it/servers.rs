@@ -20,6 +20,12 @@ pub(crate) fn with_database(server: &str, database: &str) -> String {
     }
 }
 
+/// The same database of PostgreSQL with its tables in another schema.
+pub(crate) fn with_schema(server: &str, schema: &str) -> String {
+    let separator = if server.contains('?') { '&' } else { '?' };
+    format!("{server}{separator}options=-c%20search_path%3D{schema}")
+}
+
 /// The URL of a superuser of PostgreSQL.
 pub(crate) async fn postgres() -> String {
     static SERVER: OnceCell<String> = OnceCell::const_new();
@@ -60,6 +66,9 @@ fn keep(server: Server) -> String {
     url
 }
 
+/// That of a PostgreSQL of a test's own.
+const PASSWORD: &str = "of-the-tests";
+
 /// A server of a test's own.
 pub(crate) struct Server {
     pub(crate) url: String,
@@ -76,13 +85,13 @@ impl Server {
         let folder = folder();
         let data = folder.path().join("data");
         let mut initdb = Command::new(program.with_file_name("initdb"));
+        let password = folder.path().join("password");
+        std::fs::write(&password, PASSWORD).unwrap();
         initdb
-            .args([
-                "--auth=trust",
-                "--username=postgres",
-                "--encoding=UTF8",
-                "-D",
-            ])
+            .args(["--auth-local=trust", "--auth-host=scram-sha-256"])
+            .args(["--username=postgres", "--encoding=UTF8", "--pwfile"])
+            .arg(&password)
+            .arg("-D")
             .arg(&data);
         done(initdb, &folder);
         let port = free_port();
@@ -96,7 +105,7 @@ impl Server {
             "-k",
             &folder.path().display().to_string(),
         ];
-        let url = format!("postgres://postgres@127.0.0.1:{port}/postgres");
+        let url = format!("postgres://postgres:{PASSWORD}@127.0.0.1:{port}/postgres");
         Self::start(url, program, arguments.map(str::to_owned).to_vec(), folder).await
     }
 

@@ -81,13 +81,18 @@ fn an_entry_in_redis_that_nobody_can_read_harms_nobody() {
     let server = site.server();
     let worker = site.worker();
     let key = |name: &str| format!("runner:{{{}}}:{name}", site.queue);
-    for name in ["front:1", "front:2", "jobs:2:127.0.0.1", "ring:2"] {
-        site.redis
-            .command(&["LPUSH", &key(name), "no entry at all"]);
+    let ring = ["RPUSH", &key("ring:2"), "stranger"];
+    let jobs = ["RPUSH", &key("jobs:2:stranger"), "no entry at all"];
+    let front = ["RPUSH", &key("front:1"), "", "7 7 7 7 7 7 7"];
+    let delayed = ["ZADD", &key("delayed"), "1", "\u{0} no entry either"];
+    for words in [&ring[..], &jobs, &front, &delayed] {
+        site.redis.command(words);
     }
     let load = Load::default();
     load.submit(&server, 50);
     load.settle(&server);
+    let dead = site.redis.command(&["XLEN", &key("dead")]).number();
+    assert!(dead >= 3, "what cannot be read is kept for people: {dead}");
     site.redis.command(&["DEL", &key("dead")]);
     audit::load(&site, &server, &load);
     audit::end(server, vec![worker]);

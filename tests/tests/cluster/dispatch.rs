@@ -80,7 +80,7 @@ fn a_plugin_that_fails_is_run_again_as_often_as_request_or_manifest_say() {
     for (task, (plugin, retries, again)) in tasks.into_iter().zip(cases) {
         let task = server.finished(task);
         let log = server.failed(&task);
-        let runs = log.matches("it fails on purpose").count();
+        let runs = log.matches("Traceback").count();
         assert_eq!(runs, again + 1, "{plugin} {retries:?}: {log}");
         assert_eq!(task["attempts"], again, "{task:#}");
     }
@@ -95,8 +95,8 @@ fn a_task_is_run_at_its_moment_also_when_redis_forgot_it() {
     let site = Site::postgres().with_redis(runner_tests::services::RedisServer::start());
     let server = site.server();
     let worker = site.worker();
-    let held = Held::new();
     for forgets in [false, true] {
+        let held = Held::new();
         let begin = Instant::now();
         let date = Command::new("date")
             .args(["-u", "-d", "+2 seconds", "+%Y-%m-%dT%H:%M:%S.%3NZ"])
@@ -111,9 +111,9 @@ fn a_task_is_run_at_its_moment_also_when_redis_forgot_it() {
         held.arrived();
         let waited = begin.elapsed().as_secs_f64();
         assert!((1.99..3.5).contains(&waited), "it began after {waited} s");
+        held.open();
+        server.successful(server.finished(task));
     }
-    held.open();
-    crate::load::Load::default().settle(&server);
     audit::queue_is_empty(&site);
     audit::end(server, vec![worker]);
 }

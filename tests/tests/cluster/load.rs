@@ -14,6 +14,8 @@ pub(crate) const MULTI_STEP: &str = "hello-world-multi-step@v0-2-1";
 pub(crate) const PAUSE: &str = "pause@1-0-0";
 /// How long a load may take to end after the last disaster.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two tasks of one thread while a disaster happens.
+const PACE: Duration = Duration::from_millis(40);
 /// Threads that submit.
 const CLIENTS: usize = 4;
 
@@ -130,9 +132,9 @@ impl Load {
             for _ in 0..CLIENTS {
                 scope.spawn(|| {
                     while !stop.load(Ordering::Acquire) {
-                        if self.submit_one(runner).is_none() {
-                            std::thread::sleep(Duration::from_millis(20));
-                        }
+                        let _ = self.submit_one(runner);
+                        // So many that they are in flight, not so many that their end takes long.
+                        std::thread::sleep(PACE);
                     }
                 });
             }

@@ -180,7 +180,7 @@ impl Found {
             let message = "The task changed at the same moment; look at it before trying again.";
             Err(ApiError::with(StatusCode::CONFLICT, message))
         });
-        let app = app.clone();
+        let (app, number) = (app.clone(), offer.job.task);
         let announce = move |(): &()| {
             app.0.events.changed(offer.job.task);
             app.0.queue.push(offer.clone());
@@ -189,7 +189,7 @@ impl Found {
         commit_then_announce(commit, announce).await?;
         Ok(redirect(
             StatusCode::SEE_OTHER,
-            &base.path(&format!("/tasks/{}/", job.task)),
+            &base.path(&format!("/tasks/{number}/")),
         ))
     }
 
