@@ -8,7 +8,7 @@ use runner_tests::{Runner, Worker, proc};
 use sha2::{Digest, Sha256};
 
 use crate::load::{Load, Work};
-use crate::site::Site;
+use crate::site::{CONCURRENCY, Site};
 
 /// How long what is left may take to go.
 const GRACE: Duration = Duration::from_secs(10);
@@ -139,7 +139,7 @@ pub(crate) fn nothing_is_stuck(site: &Site) {
 }
 
 /// Files in the store that no row names.
-fn strays(site: &Site) -> Vec<String> {
+pub(crate) fn strays(site: &Site) -> Vec<String> {
     let rows = site.database.rows("SELECT file_key FROM files");
     let keys: BTreeSet<String> = rows.into_iter().flatten().collect();
     let mut found = Vec::new();
@@ -148,11 +148,13 @@ fn strays(site: &Site) -> Vec<String> {
     found
 }
 
-/// As many runs were killed at most while they stored their outputs: of each such run one file may be left.
+/// So many workers were killed. What each was about to record may be left in the store: the outputs of its runs,
+/// and of those that waited for their last write.
 #[track_caller]
-pub(crate) fn strays_at_most(site: &Site, killed: u32) {
+pub(crate) fn strays_of_killed(site: &Site, workers: u32) {
     let strays = strays(site);
-    assert!(strays.len() <= killed as usize, "{strays:?}");
+    let most = workers * CONCURRENCY * 4;
+    assert!(strays.len() <= most as usize, "{strays:?}");
 }
 
 fn walk(folder: &Path, found: &mut Vec<String>) {

@@ -27,7 +27,7 @@ fn survive(site: &Site, kill9: impl Fn(), restart: impl Fn()) {
     load.settle(&server);
     audit::load(site, &server, &load);
     // Runs that ended while nothing could be written keep their outputs until it can.
-    audit::strays_at_most(site, 0);
+    audit::strays_of_killed(site, 0);
     audit::end(server, workers);
 }
 

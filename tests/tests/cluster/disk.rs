@@ -40,12 +40,12 @@ fn a_full_store_harms_no_task_but_those_that_need_it_and_goes_on_when_there_is_r
         }
         status => assert_eq!(status, 507, "{}", answer.text()),
     }
-    audit::strays_at_most(&site, 0);
+    audit::strays_of_killed(&site, 0);
     fs::remove_file(filling).expect("it is there");
     load.submit(&server, 40);
     load.settle(&server);
     audit::load(&site, &server, &load);
-    audit::strays_at_most(&site, 0);
+    audit::strays_of_killed(&site, 0);
     audit::end(server, vec![worker]);
 }
 
@@ -79,6 +79,6 @@ fn a_disk_below_its_floor_refuses_tasks_at_the_server_and_ends_those_that_run() 
     assert!(failed <= 20, "{failed} failed");
     audit::nothing_is_stuck(&site);
     audit::queue_is_empty(&site);
-    audit::strays_at_most(&site, 0);
+    audit::strays_of_killed(&site, 0);
     audit::end(server, vec![worker]);
 }

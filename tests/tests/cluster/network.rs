@@ -28,7 +28,7 @@ fn survive(site: &Site, cut: &Cut, server: Runner, workers: Vec<Worker>) {
     load.settle(&server);
     audit::load(site, &server, &load);
     audit::end(server, workers);
-    audit::strays_at_most(site, 0);
+    audit::strays_of_killed(site, 0);
 }
 
 #[test]

@@ -39,6 +39,6 @@ fn a_server_is_killed_while_it_accepts_tasks(site: &Site) {
         others <= 3 * 4 + load.callers(),
         "{others} tasks nobody asked for"
     );
-    audit::strays_at_most(site, 0);
+    audit::strays_of_killed(site, 0);
     audit::end(server, vec![worker]);
 }

@@ -25,7 +25,7 @@ fn one_of_two_workers_is_killed(site: &Site) {
     load.submit(&server, 20);
     load.settle(&server);
     audit::load(site, &server, &load);
-    audit::strays_at_most(site, CONCURRENCY);
+    audit::strays_of_killed(site, 1);
     audit::end(server, vec![second]);
 }
 
@@ -42,41 +42,39 @@ fn all_workers_are_killed_and_new_ones_come(site: &Site) {
     workers.iter_mut().for_each(|worker| worker.restart());
     load.settle(&server);
     audit::load(site, &server, &load);
-    audit::strays_at_most(site, 2 * CONCURRENCY);
+    audit::strays_of_killed(site, 2);
     audit::end(server, workers.into());
 }
 
 #[test]
-fn what_killed_workers_left_in_the_store_is_swept_by_a_server_when_it_is_old() {
+fn what_killed_workers_left_in_the_store_is_swept_when_nobody_is_at_work_on_it() {
     let site = Site::postgres();
     let server = site.server();
     let worker = site.worker();
     let load = Load::default();
     load.submit(&server, 20);
     load.settle(&server);
-    let folder = site.files().join("0/0");
-    std::fs::create_dir_all(&folder).expect("it can be made");
-    let stray = folder.join("0123456789ab00000000000000000000");
-    for (age, is_left) in [("1 hour ago", true), ("3 days ago", false)] {
-        let touched = std::process::Command::new("touch")
-            .args(["-d", age])
-            .arg(&stray)
-            .status();
-        assert!(touched.is_ok_and(|status| status.success()), "touch");
-        let mut second = site.server();
-        if is_left {
-            // It has swept when it has ended in order, or will not any more.
-            second.terminate();
-            assert!(stray.exists(), "what may still be named is left alone");
-        } else {
-            eventually("the sweep", Duration::from_secs(10), || {
-                (!stray.exists()).then_some(())
-            });
-        }
+    let keys = [
+        "0/0/0123456789ab00000000000000000000",
+        "tmp/0123456789ab00000000000000000001",
+    ];
+    for key in keys {
+        let path = site.files().join(key);
+        std::fs::create_dir_all(path.parent().expect("it has one")).expect("it can be made");
+        std::fs::write(path, "x").expect("it can be written");
     }
+    assert_eq!(audit::strays(&site).len(), 2);
+    // Others may be about to name them.
+    let mut second = site.server();
+    second.terminate();
+    assert_eq!(audit::strays(&site).len(), 2);
     audit::load(&site, &server, &load);
-    audit::strays_at_most(&site, 0);
     audit::end(server, vec![worker]);
+    let alone = site.process().start();
+    eventually("the sweep", Duration::from_secs(10), || {
+        audit::strays(&site).is_empty().then_some(())
+    });
+    audit::load(&site, &alone, &load);
 }
 
 #[test]
@@ -122,7 +120,7 @@ fn late_writes_of_a_worker_that_was_halted_change_nothing() {
         assert!(now.contains(&row), "changed afterwards: {row:?}");
     }
     audit::load(&site, &server, &load);
-    audit::strays_at_most(&site, 0);
+    audit::strays_of_killed(&site, 0);
     if first.status().is_some() {
         first.fail("it did not survive");
     }
@@ -183,7 +181,7 @@ fn a_worker_that_is_told_to_stop_ends_what_is_short_and_hands_back_the_rest() {
     }
     audit::nothing_is_stuck(&site);
     audit::queue_is_empty(&site);
-    audit::strays_at_most(&site, 0);
+    audit::strays_of_killed(&site, 0);
     audit::end(server, vec![second]);
 }
 
