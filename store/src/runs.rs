@@ -59,7 +59,7 @@ pub struct PageWrite<'a> {
 
 impl Store {
     /// Writes what a run did. False: it is not the current run of the task any more, or another worker
-    /// has it, or the task has ended; nothing was written.
+    /// has it, or the task has ended; nothing was written, and its outputs may be discarded.
     ///
     /// # Errors
     /// Why it was not written.
@@ -262,7 +262,11 @@ impl Write for PreparedRun {
             events: &self.events,
         };
         let Some(hit) = update.apply(connection, columns).await? else {
-            return Ok(false);
+            // It may be asked for again by who was told that nobody knows. Its keys are its own.
+            return match &self.first_key {
+                Some(key) => files::has_row(connection, key).await,
+                None => Ok(false),
+            };
         };
         if let (Some(outputs), Dialect::Mysql) = (&self.outputs, connection.dialect()) {
             insert_outputs(connection, columns, outputs).await?;

@@ -73,6 +73,9 @@ async fn the_fence_stops_old_runs_other_holders_and_the_end(on: On) {
     assert!(store.write_run(ended.clone()).await.unwrap());
     let done = fixture.read(task.id).await;
     assert_eq!(done.state, TaskState::Succeeded);
+    // Its answer may have been lost: its outputs are recorded, and must not be discarded.
+    assert!(store.write_run(ended.clone()).await.unwrap());
+    ended.outputs = vec![fixture.output("later.csv")];
     assert!(!store.write_run(ended).await.unwrap());
     assert_eq!(fixture.read(task.id).await, done);
 }
