@@ -301,6 +301,7 @@ impl Process {
             process: self.name.clone(),
         })
         .await?;
+        store.check_file_store(&host_name()).await?;
         Ok(store)
     }
 

@@ -14,6 +14,7 @@
 //!   and pages; `recover`: tasks whose worker, host or job is gone.
 //! - `workers`: the processes that take or make tasks, and what they know of the queue.
 //! - `deliveries`: subscriptions of webhooks, and what is to be sent to them.
+//! - `marker`: which file store belongs to the database.
 //! - `files`: the rows of inputs and outputs; [`FileStore`]: their content.
 //! - `modules`: cached descriptions and digests.
 //!
@@ -32,6 +33,7 @@ mod error;
 mod file_store;
 mod files;
 mod lists;
+mod marker;
 mod migrations;
 mod modules;
 mod recover;

@@ -64,7 +64,7 @@ async fn odd_texts_are_read_back(on: On) {
         [&kept; 3]
     );
     let from = read.log_length - 1000;
-    let since = store.task_since(id, from).await.unwrap().unwrap();
+    let since = store.task_since(id, from, u64::MAX).await.unwrap().unwrap();
     assert!(since.log.len() >= 1000 && read.log.ends_with(&since.log));
     let due = store.deliveries_of(id).await.unwrap();
     assert_eq!(due.len(), 2);
