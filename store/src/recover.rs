@@ -1,4 +1,4 @@
-//! Tasks whose worker, host or job is gone, and tasks that are run once more.
+//! Tasks whose worker or job is gone: what a start and a sweep do with them.
 //!
 //! Whoever queues a task again gives it a new run, compared and set: of two who try, one does. What was changed so is
 //! found again by the number of the write, also when the answer to a commit was lost.
@@ -28,28 +28,6 @@ pub struct Recovered {
     pub failed: Vec<i64>,
     /// Whether a sweep left some for the next, which is to follow at once.
     pub has_more: bool,
-}
-
-/// What became of a run that was lost.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LostRun {
-    /// Its task is queued again.
-    Again(QueuedJob),
-    /// Its task was lost too often, and has failed.
-    Failed,
-    /// It was not the current run of the task any more, or the task has ended.
-    Overtaken,
-}
-
-/// What became of a task that is to be run once more.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Retried {
-    /// It is queued again.
-    Queued(QueuedJob),
-    /// It is in a state in which this cannot happen.
-    Refused(TaskState),
-    /// There is no such task.
-    Unknown,
 }
 
 impl Store {
@@ -109,48 +87,10 @@ impl Store {
             })
             .await
     }
-
-    /// A run was lost with its worker or host: its task gets another, as [`Change::Lost`] does, or fails with `why` in
-    /// its log when it was lost more than `max_attempts` times.
-    ///
-    /// # Errors
-    /// Why nothing was done.
-    pub async fn lost_run(
-        &self,
-        task: i64,
-        run: i64,
-        max_attempts: i64,
-        why: &str,
-    ) -> Result<LostRun, StoreError> {
-        self.writer()
-            .write(Lost {
-                task,
-                run,
-                max_attempts,
-                why: why.to_owned(),
-                process: self.process().to_owned(),
-                token: token(),
-            })
-            .await
-    }
-
-    /// Runs a task once more that failed or was cancelled, as [`Change::Retried`] does.
-    ///
-    /// # Errors
-    /// Why nothing was done.
-    pub async fn retry_task(&self, id: i64) -> Result<Retried, StoreError> {
-        self.writer()
-            .write(Retry {
-                id,
-                process: self.process().to_owned(),
-                token: token(),
-            })
-            .await
-    }
 }
 
 /// Fails a task that was lost too often. Answers whether it did.
-async fn give_up(
+pub(crate) async fn give_up(
     connection: &mut Connection,
     mut task: Task,
     why: &str,
@@ -450,102 +390,5 @@ impl Write for Requeue {
             self.token,
         )
         .await
-    }
-}
-
-struct Lost {
-    task: i64,
-    run: i64,
-    max_attempts: i64,
-    why: String,
-    process: String,
-    token: i64,
-}
-
-impl Write for Lost {
-    type Answer = LostRun;
-
-    async fn apply(
-        &self,
-        connection: &mut Connection,
-        is_again: bool,
-    ) -> Result<LostRun, StoreError> {
-        let row = task_row(connection, self.task, &READ_TO_CHANGE).await?;
-        let Some(TaskRow {
-            mut task,
-            last_write,
-            ..
-        }) = row
-        else {
-            return Ok(LostRun::Overtaken);
-        };
-        if is_again && last_write == self.token {
-            return Ok(match task.state {
-                TaskState::Failed => LostRun::Failed,
-                _ => LostRun::Again(QueuedJob::of(&task)),
-            });
-        }
-        let is_current = matches!(task.state, TaskState::Queued | TaskState::Running);
-        if task.run != self.run || !is_current {
-            return Ok(LostRun::Overtaken);
-        }
-        if task.attempts + 1 > self.max_attempts {
-            let done = give_up(connection, task, &self.why, &self.process, self.token).await?;
-            return Ok(if done {
-                LostRun::Failed
-            } else {
-                LostRun::Overtaken
-            });
-        }
-        let version = task.version;
-        if task.apply(Change::Lost).is_err() {
-            return Ok(LostRun::Overtaken);
-        }
-        let mut write = PreparedPage::new(&task, version, &self.process);
-        write.set_token(self.token);
-        Ok(match write.apply(connection, false).await? {
-            true => LostRun::Again(QueuedJob::of(&task)),
-            false => LostRun::Overtaken,
-        })
-    }
-}
-
-struct Retry {
-    id: i64,
-    process: String,
-    token: i64,
-}
-
-impl Write for Retry {
-    type Answer = Retried;
-
-    async fn apply(
-        &self,
-        connection: &mut Connection,
-        is_again: bool,
-    ) -> Result<Retried, StoreError> {
-        let row = task_row(connection, self.id, &READ_TO_CHANGE).await?;
-        let Some(TaskRow {
-            mut task,
-            last_write,
-            ..
-        }) = row
-        else {
-            return Ok(Retried::Unknown);
-        };
-        if is_again && last_write == self.token {
-            return Ok(Retried::Queued(QueuedJob::of(&task)));
-        }
-        let version = task.version;
-        let Ok(events) = task.apply(Change::Retried) else {
-            return Ok(Retried::Refused(task.state));
-        };
-        let mut write = PreparedPage::new(&task, version, &self.process);
-        write.events = Events::new(&events);
-        write.set_token(self.token);
-        Ok(match write.apply(connection, false).await? {
-            true => Retried::Queued(QueuedJob::of(&task)),
-            false => Retried::Refused(TaskState::Queued),
-        })
     }
 }
