@@ -12,7 +12,7 @@ use runner_core::identity::url_segment;
 use runner_fetch::{FetchConfig, Fetcher, Proxies};
 use runner_host::host::Patience;
 use runner_host::{Launcher, Modules, ModulesConfig};
-use runner_queue::{Offer, Queue, RedisConfig};
+use runner_queue::{Queue, RedisConfig};
 use runner_server::{App, ServerConfig};
 use runner_store::{Store, StoreConfig, WorkerKind, WorkerRow};
 use runner_worker::{StoreCache, Tools, Upkeep, UpkeepConfig, Worker, WorkerConfig};
@@ -228,9 +228,6 @@ impl Process {
             upkeep: None,
         };
         let address = listener.as_ref().map(|(_, address)| *address);
-        if let Some((listener, _)) = listener {
-            running.server = Some(self.start_server(listener, &store, &queue, &modules));
-        }
         match self.role {
             Role::Both => running.worker = Some(self.start_worker(&store, &queue, &modules).await?),
             Role::Server => {
@@ -238,6 +235,10 @@ impl Process {
                 running.upkeep = Some(upkeep);
             }
             Role::Worker => {}
+        }
+        // It joined before it makes tasks, or others would take them for those of a dead one.
+        if let Some((listener, _)) = listener {
+            running.server = Some(self.start_server(listener, &store, &queue, &modules));
         }
         let loading = async {
             modules.load().await?;
@@ -335,7 +336,7 @@ impl Process {
         if !recovered.jobs.is_empty() {
             tracing::info!("{} tasks go on that had not ended", recovered.jobs.len());
         }
-        queue.push_all(recovered.jobs.into_iter().map(Offer::from));
+        queue.push_all(recovered.jobs);
         Ok(queue)
     }
 

@@ -112,7 +112,7 @@ async fn begin_again(shared: &Shared, job: Job) {
             .lost_run(job.task, job.run, max_attempts, why)
             .await
         {
-            Ok(LostRun::Again(job)) => tools.queue.push(job.into()),
+            Ok(LostRun::Again(offer)) => tools.queue.push(offer),
             Ok(LostRun::Failed) => tools.queue.deliveries_due(),
             Ok(LostRun::Overtaken) => return,
             Err(error) => {
