@@ -54,7 +54,8 @@ for line in sys.stdin:
 fn runner() -> (Runner, Scratch) {
     let plugins = Scratch::new();
     let described = plugins.file("described", DESCRIBED);
-    std::fs::set_permissions(described, std::fs::Permissions::from_mode(0o755)).expect("it can be made executable");
+    std::fs::set_permissions(described, std::fs::Permissions::from_mode(0o755))
+        .expect("it can be made executable");
     let runner = Runner::builder()
         .plugins(STABLE)
         .plugins(["tests/fixtures/plugins", "tests/fixtures/routes", HARNESS])
