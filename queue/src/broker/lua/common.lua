@@ -4,6 +4,16 @@ local PRIORITIES = 3
 local MAX_TOKENS = 16
 local MAX_DEAD = 1000
 
+-- A script that fails half-way is not undone. So keys of another kind are found before anything is changed,
+-- and below, what is moved is put to its new place before it is taken from the old one.
+redis.call('ZCARD', P .. 'taken')
+redis.call('ZCARD', P .. 'delayed')
+redis.call('HLEN', P .. 'ready')
+redis.call('HLEN', P .. 'parked')
+redis.call('HLEN', P .. 'members')
+redis.call('LLEN', P .. 'bell')
+redis.call('XLEN', P .. 'dead')
+
 -- Milliseconds since 1970 by the clock of Redis, with a fraction.
 local function now()
   local time = redis.call('TIME')
@@ -54,19 +64,22 @@ end
 
 -- Lets one job in that is parked before a group. How many are ready by that.
 local function unpark(group)
-  local entry = redis.call('LPOP', P .. 'parked:' .. group)
+  local entry = redis.call('LINDEX', P .. 'parked:' .. group, 0)
   if not entry then return 0 end
+  local ready = push_front(entry, 'parked')
+  redis.call('LPOP', P .. 'parked:' .. group)
   if redis.call('HINCRBY', P .. 'parked', group, -1) <= 0 then
     redis.call('HDEL', P .. 'parked', group)
   end
-  return push_front(entry, 'parked')
+  return ready
 end
 
 -- The entry has no place in a group any more. How many are ready by that.
 local function leave(entry)
   local group = redis.call('HGET', P .. 'members', entry)
   if not group then return 0 end
-  redis.call('HDEL', P .. 'members', entry)
   redis.call('SREM', P .. 'group:' .. group, entry)
-  return unpark(group)
+  local ready = unpark(group)
+  redis.call('HDEL', P .. 'members', entry)
+  return ready
 end

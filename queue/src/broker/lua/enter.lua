@@ -6,8 +6,8 @@ if redis.call('HGET', P .. 'members', entry) == group then return 1 end
 local ready, members = leave(entry), P .. 'group:' .. group
 local count = redis.call('SCARD', members)
 if count >= max then
-  redis.call('ZREM', P .. 'taken', entry)
   redis.call('RPUSH', P .. 'parked:' .. group, ARGV[4])
+  redis.call('ZREM', P .. 'taken', entry)
   redis.call('HINCRBY', P .. 'parked', group, 1)
   ring(ready)
   return 0

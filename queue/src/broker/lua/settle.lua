@@ -8,7 +8,7 @@ for at = 1, #ARGV, 3 do
   local what, entry, argument = ARGV[at], ARGV[at + 1], ARGV[at + 2]
   if what == 'd' then
     done[#done + 1] = entry
-  elseif what ~= 'x' and redis.call('ZREM', P .. 'taken', entry) == 1 then
+  elseif what ~= 'x' and redis.call('ZSCORE', P .. 'taken', entry) then
     if what == 'b' then
       ready = ready + push_front(argument, 'taken')
     elseif what == 'l' then
@@ -19,6 +19,7 @@ for at = 1, #ARGV, 3 do
     else
       dead(entry, 'taken')
     end
+    redis.call('ZREM', P .. 'taken', entry)
   end
   if has_members then ready = ready + leave(entry) end
 end
