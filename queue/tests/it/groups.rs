@@ -54,6 +54,34 @@ async fn a_job_that_finds_no_place_comes_when_another_leaves() {
 }
 
 #[tokio::test]
+async fn a_job_that_was_let_in_and_does_not_enter_lets_the_next_one_in() {
+    on_both(async |place| {
+        let queue = place.queue().await;
+        let mut jobs = jobs(&queue, 4);
+        queue.push_all((0..5).map(offer));
+        let mut first = next(&mut jobs).await;
+        assert!(first.enter("g", 1).await);
+        for _ in 1..5 {
+            assert!(!next(&mut jobs).await.enter("g", 1).await);
+        }
+        first.done();
+        next(&mut jobs).await.done();
+        next(&mut jobs)
+            .await
+            .hand_back_later(Duration::from_millis(50));
+        let mut third = next(&mut jobs).await;
+        assert!(third.enter("other", 1).await);
+        let mut fourth = next(&mut jobs).await;
+        assert!(fourth.enter("g", 1).await);
+        third.done();
+        fourth.done();
+        assert_eq!(next_done(&mut jobs).await, 2);
+        depth_becomes(&queue, EMPTY).await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn dropping_and_handing_back_leave_the_group_too() {
     on_both(async |place| {
         let queue = place.queue().await;
