@@ -1,9 +1,11 @@
 //! Requests sent byte for byte as written, and their responses. One connection per request.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4, TcpStream};
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, socket};
 use serde_json::Value;
 use url::form_urlencoded;
 
@@ -134,6 +136,26 @@ impl Request {
     pub fn send(&self, address: SocketAddr) -> io::Result<Response> {
         exchange(address, self.to_bytes(address), self.method == "HEAD")
     }
+
+    /// As [`send`](Self::send), from this address of this machine.
+    ///
+    /// # Errors
+    /// If there is no connection, or no whole response.
+    pub fn send_from(&self, own: Ipv4Addr, address: SocketAddrV4) -> io::Result<Response> {
+        let socket = socket(
+            AddressFamily::Inet,
+            SockType::Stream,
+            SockFlag::empty(),
+            None,
+        )?;
+        bind(
+            socket.as_raw_fd(),
+            &SockaddrIn::from(SocketAddrV4::new(own, 0)),
+        )?;
+        connect(socket.as_raw_fd(), &SockaddrIn::from(address))?;
+        let request = self.to_bytes(address.into());
+        exchange_on(TcpStream::from(socket), request, self.method == "HEAD")
+    }
 }
 
 /// A part of a multipart body.
@@ -230,7 +252,10 @@ pub fn find<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'a str> 
 /// # Errors
 /// If there is no connection, or no whole response.
 pub fn exchange(address: SocketAddr, request: Vec<u8>, head: bool) -> io::Result<Response> {
-    let stream = TcpStream::connect(address)?;
+    exchange_on(TcpStream::connect(address)?, request, head)
+}
+
+fn exchange_on(stream: TcpStream, request: Vec<u8>, head: bool) -> io::Result<Response> {
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;

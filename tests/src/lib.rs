@@ -1,7 +1,9 @@
 //! End-to-end tests against the built binary: the harness.
 //!
 //! # Layout
-//! - [`runner`]: a started `runner up`: where it is, what it printed, how it is ended.
+//! - [`runner`]: a started `runner up` or `runner server`: where it is, what it printed, how it is ended.
+//! - [`worker`]: a started `runner worker`. [`process`]: what these and the services have in common.
+//! - [`services`]: Redis, PostgreSQL and MariaDB of the tests' own, and networks that can be cut.
 //! - [`api`]: what clients do with it: submit, poll, download.
 //! - [`events`]: what a task tells as it happens.
 //! - [`http`]: requests sent byte for byte as written, and their responses.
@@ -9,26 +11,31 @@
 //! - [`page`]: the structure of a form's page.
 //! - [`diff`]: what differs between two JSON values, and where.
 //! - [`proc`]: what the system knows about processes.
-//! - [`scratch`]: folders that are gone when the tests are.
+//! - [`scratch`]: folders that are gone when the tests are. [`disk`]: one that can be full.
 //! - [`wait`]: waiting for a condition, with a deadline.
 //!
 //! Nothing in here links against the crates of the workspace: the tests know what a user knows.
 
 pub mod api;
 pub mod diff;
+pub mod disk;
 pub mod events;
 pub mod hook;
 pub mod http;
 pub mod page;
 pub mod proc;
+pub mod process;
 pub mod runner;
 pub mod scratch;
+pub mod services;
 pub mod wait;
+pub mod worker;
 
 pub use hook::{Gate, HookServer, Reply};
 pub use http::{Request, Response};
 pub use runner::Runner;
 pub use wait::eventually;
+pub use worker::Worker;
 
 use std::path::{Path, PathBuf};
 

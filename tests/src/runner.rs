@@ -1,39 +1,38 @@
-//! A started `runner up`: where it is, what it printed, how it is ended.
+//! A started `runner up` or `runner server`: where it is, what it printed, how it is ended.
 
 use std::ffi::OsString;
-use std::fmt::Write as _;
-use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::Duration;
 
-use nix::sys::prctl::set_pdeathsig;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use regex::Regex;
 
 use crate::http::{Request, Response};
+use crate::process::{Failure, Process, START};
 use crate::scratch::Scratch;
 use crate::wait::poll;
+use crate::worker::Worker;
 
-/// How long a start may take.
-const START: Duration = Duration::from_secs(60);
-/// How long an end may take.
-const END: Duration = Duration::from_secs(30);
-/// How `runner up` begins the line with its address.
+pub use crate::process::binary;
+
+/// How it begins the line with its address.
 const READY: &str = "runner is ready at ";
-/// Bytes of the log that a failed test shows, from its end.
-const SHOWN: usize = 16 * 1024;
-/// Bytes of output that are kept.
-const KEPT: usize = 4 * 1024 * 1024;
+
+/// Which command is started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Role {
+    #[default]
+    Up,
+    Server,
+    Worker,
+}
 
 /// How a runner is started.
 #[derive(Debug, Clone, Default)]
 pub struct Builder {
+    role: Role,
     plugins: Vec<PathBuf>,
     env: Vec<(String, String)>,
     args: Vec<OsString>,
@@ -41,6 +40,18 @@ pub struct Builder {
 }
 
 impl Builder {
+    /// Starts `runner server` instead of `runner up`.
+    pub fn server(mut self) -> Self {
+        self.role = Role::Server;
+        self
+    }
+
+    /// Starts `runner worker` instead of `runner up`; see [`start_worker`](Self::start_worker).
+    pub fn worker(mut self) -> Self {
+        self.role = Role::Worker;
+        self
+    }
+
     /// Adds plugin folders: paths in the repository, or absolute ones.
     pub fn plugins<P: AsRef<Path>>(mut self, folders: impl IntoIterator<Item = P>) -> Self {
         let root = crate::repository("");
@@ -82,17 +93,23 @@ impl Builder {
     /// # Panics
     /// If it is not ready in time.
     pub fn start_only(self) -> Runner {
-        let home = Scratch::new();
-        let instance = self.instance.clone();
-        let instance = instance.unwrap_or_else(|| home.path().join("instance"));
-        let process = Process::start(self.command(home.path(), &instance));
-        let process = process.unwrap_or_else(|failure| panic!("{failure}"));
+        let (home, instance) = self.folders();
+        let started = Started::new(self.command(home.path(), &instance));
+        let started = started.unwrap_or_else(|failure| panic!("{failure}"));
         Runner {
             builder: self,
             home,
             instance,
-            process,
+            started,
         }
+    }
+
+    /// Starts `runner worker` and waits until it says that it is ready.
+    ///
+    /// # Panics
+    /// If it is not ready in time.
+    pub fn start_worker(self) -> Worker {
+        Worker::start(self.worker())
     }
 
     /// Starts it and expects it to end by itself soon.
@@ -100,11 +117,14 @@ impl Builder {
     /// # Panics
     /// If it becomes ready or does not end.
     pub fn expect_refusal(self) -> Refusal {
-        let home = Scratch::new();
-        let instance = self.instance.clone();
-        let instance = instance.unwrap_or_else(|| home.path().join("instance"));
-        match Process::start(self.command(home.path(), &instance)) {
-            Ok(_) => panic!("runner started where it had to refuse"),
+        let (home, instance) = self.folders();
+        let command = self.command(home.path(), &instance);
+        let started = match self.role {
+            Role::Worker => Worker::start_process(command).map(drop),
+            Role::Up | Role::Server => Started::new(command).map(drop),
+        };
+        match started {
+            Ok(()) => panic!("runner started where it had to refuse"),
             Err(failure) => Refusal {
                 status: failure.status.unwrap_or_else(|| panic!("{failure}")),
                 stderr: failure.stderr,
@@ -112,33 +132,51 @@ impl Builder {
         }
     }
 
-    fn command(&self, home: &Path, instance: &Path) -> Command {
-        let mut command = Command::new(binary());
-        command
-            .args(["up", "--port", "0", "--instance-folder"])
-            .arg(instance)
-            .current_dir(home)
-            .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .env("HOME", home);
+    /// A home of its own, and the instance folder, in it unless it was said.
+    pub(crate) fn folders(&self) -> (Scratch, PathBuf) {
+        let home = Scratch::new();
+        let instance = self.instance.clone();
+        let instance = instance.unwrap_or_else(|| home.path().join("instance"));
+        (home, instance)
+    }
+
+    pub(crate) fn command(&self, home: &Path, instance: &Path) -> Command {
+        let mut command = command(home);
+        match self.role {
+            Role::Up => command.args(["up", "--port", "0"]),
+            Role::Server => command.args(["server", "--port", "0"]),
+            Role::Worker => command.arg("worker"),
+        };
+        command.arg("--instance-folder").arg(instance);
         if !self.plugins.is_empty() {
             let folders: Vec<_> = self.plugins.iter().map(|path| path.as_os_str()).collect();
             command
                 .arg("--plugin-folders")
                 .arg(folders.join(":".as_ref()));
         }
-        // Without it the coverage of what the tests run is lost.
-        if let Some(profile) = std::env::var_os("LLVM_PROFILE_FILE") {
-            command.env("LLVM_PROFILE_FILE", profile);
-        }
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command.args(&self.args);
         command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        command
     }
+}
+
+/// The binary, with nothing in its environment but what it needs, and its output collected.
+pub fn command(home: &Path) -> Command {
+    let mut command = Command::new(binary());
+    command
+        .current_dir(home)
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("HOME", home);
+    // Without it the coverage of what the tests run is lost.
+    if let Some(profile) = std::env::var_os("LLVM_PROFILE_FILE") {
+        command.env("LLVM_PROFILE_FILE", profile);
+    }
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
 }
 
 /// A runner that would not start.
@@ -156,7 +194,7 @@ pub struct Runner {
     builder: Builder,
     home: Scratch,
     instance: PathBuf,
-    process: Process,
+    started: Started,
 }
 
 impl Runner {
@@ -172,22 +210,22 @@ impl Runner {
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
-        self.process.address
+        self.started.address
     }
 
     /// Its port.
     pub fn port(&self) -> u16 {
-        self.process.address.port()
+        self.started.address.port()
     }
 
     /// The token that it printed.
     pub fn token(&self) -> &str {
-        &self.process.token
+        &self.started.token
     }
 
     /// The process that was started.
     pub fn pid(&self) -> u32 {
-        self.process.child.id()
+        self.started.process.pid()
     }
 
     /// Its instance folder.
@@ -202,17 +240,17 @@ impl Runner {
 
     /// Time from its start to the line that says it is ready.
     pub fn start_time(&self) -> Duration {
-        self.process.start_time
+        self.started.start_time
     }
 
     /// What it wrote to standard error so far.
     pub fn stderr(&self) -> String {
-        self.process.stderr.get()
+        self.started.process.stderr()
     }
 
     /// What it wrote to standard output so far.
     pub fn stdout(&self) -> String {
-        self.process.stdout.get()
+        self.started.process.stdout()
     }
 
     /// Sends a request.
@@ -237,10 +275,14 @@ impl Runner {
         listed.unwrap_or_else(|| self.fail("no list of plugins"));
     }
 
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        self.started.process.signal(signal);
+    }
+
     /// Ends it with SIGKILL, as a crash would.
     pub fn kill9(&mut self) {
-        let _ = self.process.child.kill();
-        let _ = self.process.child.wait();
+        self.started.process.kill9();
     }
 
     /// Ends it with SIGTERM and waits for it.
@@ -248,10 +290,7 @@ impl Runner {
     /// # Panics
     /// If it does not end in time.
     pub fn terminate(&mut self) -> ExitStatus {
-        let pid = Pid::from_raw(self.pid().cast_signed());
-        let _ = kill(pid, Signal::SIGTERM);
-        let ended = poll(END, || self.process.child.try_wait().ok().flatten());
-        ended.unwrap_or_else(|| self.fail(&format!("it did not end within {END:?} of SIGTERM")))
+        self.started.process.terminate()
     }
 
     /// Starts it again on the same folder, after it was ended; its port is another one.
@@ -263,8 +302,8 @@ impl Runner {
     /// As [`restart`](Self::restart), not waiting for its plugins.
     pub fn restart_only(&mut self) {
         let command = self.builder.command(self.home.path(), &self.instance);
-        let process = Process::start(command);
-        self.process = process.unwrap_or_else(|failure| panic!("{failure}"));
+        let started = Started::new(command);
+        self.started = started.unwrap_or_else(|failure| panic!("{failure}"));
     }
 
     /// Fails the test and shows the log.
@@ -273,222 +312,40 @@ impl Runner {
     /// Always.
     #[track_caller]
     pub fn fail(&self, problem: &str) -> ! {
-        panic!(
-            "{problem}\n--- stderr of the runner:\n{}",
-            end_of(&self.stderr())
-        )
-    }
-}
-
-impl Drop for Runner {
-    fn drop(&mut self) {
-        self.kill9();
+        self.started.process.fail(problem)
     }
 }
 
 #[derive(Debug)]
-struct Process {
-    child: Child,
+struct Started {
+    process: Process,
     address: SocketAddr,
     token: String,
     start_time: Duration,
-    stdout: Output,
-    stderr: Output,
 }
 
-/// A process that did not become ready.
-struct Failure {
-    problem: String,
-    status: Option<ExitStatus>,
-    stderr: String,
-}
-
-impl std::fmt::Display for Failure {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let end = end_of(&self.stderr);
-        write!(f, "{}\n--- stderr of the runner:\n{end}", self.problem)
-    }
-}
-
-impl Process {
-    fn start(command: Command) -> Result<Self, Failure> {
-        let begin = Instant::now();
-        let mut child = spawn(command);
-        let (lines, heard) = channel();
-        let stdout = Output::collect(child.stdout.take(), Some(lines));
-        let stderr = Output::collect(child.stderr.take(), None);
-        match wait_until_ready(&heard) {
-            Ok((address, token, at)) => Ok(Self {
-                child,
-                address,
-                token,
-                start_time: at - begin,
-                stdout,
-                stderr,
-            }),
-            Err(mut problem) => {
-                let status = poll(Duration::from_secs(2), || child.try_wait().ok().flatten());
-                let _ = child.kill();
-                let _ = child.wait();
-                // What it said last may still be on its way.
-                poll(Duration::from_secs(1), || stderr.ended().then_some(()));
-                if let Some(status) = status {
-                    let _ = write!(problem, "; it ended with {status}");
-                }
-                Err(Failure {
-                    problem,
-                    status,
-                    stderr: stderr.get(),
-                })
+impl Started {
+    fn new(command: Command) -> Result<Self, Failure> {
+        let url = Regex::new(r"http://(127\.0\.0\.1:\d+)/").expect("a valid expression");
+        let token_url = Regex::new(r"/modules/\?token=(\S+)").expect("a valid expression");
+        let mut address: Option<SocketAddr> = None;
+        let listen = |line: &str| {
+            if line.starts_with(READY)
+                && let Some(found) = url.captures(line)
+            {
+                address = found[1].parse().ok();
             }
-        }
-    }
-}
-
-fn wait_until_ready(lines: &Receiver<String>) -> Result<(SocketAddr, String, Instant), String> {
-    let url = Regex::new(r"http://(127\.0\.0\.1:\d+)/").expect("a valid expression");
-    let token_url = Regex::new(r"/modules/\?token=(\S+)").expect("a valid expression");
-    let end = Instant::now() + START;
-    let (mut address, mut token) = (None, None);
-    loop {
-        if let (Some((address, at)), Some(token)) = (address, &token) {
-            return Ok((address, String::clone(token), at));
-        }
-        let left = end.saturating_duration_since(Instant::now());
-        let line = match lines.recv_timeout(left) {
-            Ok(line) => line,
-            Err(RecvTimeoutError::Timeout) => {
-                let missing = if address.is_none() {
-                    READY
-                } else {
-                    "/modules/?token="
-                };
-                return Err(format!("runner did not print {missing:?} within {START:?}"));
-            }
-            Err(RecvTimeoutError::Disconnected) => {
-                return Err("runner closed its output before it was ready".to_owned());
-            }
+            let token = token_url.captures(line)?[1].to_owned();
+            Some((address?, token))
         };
-        if address.is_none()
-            && line.starts_with(READY)
-            && let Some(found) = url.captures(&line)
-        {
-            let parsed = found[1].parse().map_err(|e| format!("{line:?}: {e}"))?;
-            address = Some((parsed, Instant::now()));
-        }
-        if let Some(found) = token_url.captures(&line) {
-            token = Some(found[1].to_owned());
-        }
+        let awaited = format!("{READY}…\" and \"/modules/?token=");
+        let (process, (address, token), start_time) =
+            Process::start_until(command, &awaited, listen)?;
+        Ok(Self {
+            process,
+            address,
+            token,
+            start_time,
+        })
     }
-}
-
-/// What a process writes, collected by a thread.
-#[derive(Debug, Clone, Default)]
-struct Output(Arc<Mutex<(String, bool)>>);
-
-impl Output {
-    fn collect(stream: Option<impl Read + Send + 'static>, lines: Option<Sender<String>>) -> Self {
-        let output = Self::default();
-        let Some(stream) = stream else {
-            return output;
-        };
-        let kept = output.clone();
-        std::thread::spawn(move || {
-            let mut reader = BufReader::new(stream);
-            let mut line = Vec::new();
-            while reader.read_until(b'\n', &mut line).is_ok_and(|n| n > 0) {
-                let text = String::from_utf8_lossy(&line).into_owned();
-                kept.push(&text);
-                if let Some(lines) = &lines {
-                    let _ = lines.send(text.trim_end().to_owned());
-                }
-                line.clear();
-            }
-            kept.0.lock().unwrap_or_else(PoisonError::into_inner).1 = true;
-        });
-        output
-    }
-
-    fn push(&self, line: &str) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.0.len() > KEPT {
-            kept.0 = end_of(&kept.0).to_owned();
-        }
-        kept.0.push_str(line);
-    }
-
-    fn get(&self) -> String {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .0
-            .clone()
-    }
-
-    fn ended(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).1
-    }
-}
-
-fn end_of(text: &str) -> &str {
-    let mut from = text.len().saturating_sub(SHOWN);
-    while !text.is_char_boundary(from) {
-        from += 1;
-    }
-    &text[from..]
-}
-
-/// Where the binary is: `RUNNER_BIN`, else beside the tests' own folder in the target directory.
-///
-/// # Panics
-/// If there is none.
-pub fn binary() -> &'static Path {
-    static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| {
-        let path = match std::env::var_os("RUNNER_BIN") {
-            Some(path) => PathBuf::from(path),
-            None => {
-                let test = std::env::current_exe().expect("a test knows its executable");
-                let profile = test.parent().and_then(Path::parent);
-                profile
-                    .expect("tests lie in target/<profile>/deps")
-                    .join("runner")
-            }
-        };
-        assert!(
-            path.is_file(),
-            "no runner at {}: build it with `cargo build --workspace` or set RUNNER_BIN",
-            path.display()
-        );
-        path
-    })
-}
-
-type Order = (Command, Sender<std::io::Result<Child>>);
-
-/// Starts a process that is killed when this one ends, however it ends.
-fn spawn(command: Command) -> Child {
-    // The signal comes when the *thread* that started the process ends. Threads of tests end with
-    // their test, but an instance may be shared, so one thread that never ends starts them all.
-    static SPAWNER: OnceLock<Sender<Order>> = OnceLock::new();
-    let spawner = SPAWNER.get_or_init(|| {
-        let (sender, orders) = channel::<Order>();
-        std::thread::spawn(move || {
-            for (mut command, answer) in orders {
-                // SAFETY: between fork and exec only prctl is called, which is async-signal-safe
-                // and touches no memory of the parent.
-                unsafe {
-                    command.pre_exec(|| set_pdeathsig(Signal::SIGKILL).map_err(Into::into));
-                }
-                let _ = answer.send(command.spawn());
-            }
-        });
-        sender
-    });
-    let (answer, child) = channel();
-    spawner
-        .send((command, answer))
-        .expect("the spawner never ends");
-    let child = child.recv().expect("the spawner always answers");
-    child.unwrap_or_else(|e| panic!("cannot start {}: {e}", binary().display()))
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use runner_core::file::plain_name;
 use runner_core::identity::url_segment;
-use runner_core::task::{Change, Dispatch, MAX_DEPTH, NewTask, Priority, Step, Task};
+use runner_core::task::{Change, Dispatch, Idempotency, MAX_DEPTH, NewTask, Priority, Step, Task};
 use runner_host::Provided;
 use runner_host::protocol::CallRequest;
 use runner_queue::{Job, Offer};
@@ -13,6 +13,7 @@ use runner_store::StoreError;
 use serde_json::{Value, json};
 
 use crate::Shared;
+use crate::run::RETRY;
 use crate::slots::Slot;
 use crate::state::RunState;
 
@@ -68,7 +69,8 @@ impl Caller {
                     submitter: self.submitter.clone(),
                     ..Dispatch::default()
                 },
-                idempotency: None,
+                // So that it can be tried again where nobody knows whether it was committed.
+                idempotency: Some(unique()?),
             })
             .await
             .map_err(|error| error.to_string())?
@@ -126,9 +128,20 @@ impl Caller {
     async fn wait(&self, called: i64) -> Result<Option<Task>, StoreError> {
         let tools = &self.shared.tools;
         let mut watch = tools.events.watch(called);
+        let mut pause = RETRY.0;
         loop {
-            let Some(task) = tools.store.task(called).await? else {
-                return Ok(None);
+            let task = match tools.store.task(called).await {
+                Ok(Some(task)) => task,
+                Ok(None) => return Ok(None),
+                Err(error) if error.is_permanent() || matches!(error, StoreError::Closed) => {
+                    return Err(error);
+                }
+                Err(error) => {
+                    tracing::error!(task = called, "a called task cannot be read: {error}");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(RETRY.1);
+                    continue;
+                }
             };
             for step in &task.steps {
                 let step_id = format!("{called}-{}", step.step_id);
@@ -170,6 +183,17 @@ impl Caller {
             "outputs": outputs,
         }))
     }
+}
+
+/// What no other call has.
+fn unique() -> Result<Idempotency, String> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|error| format!("there is no randomness: {error}"))?;
+    let key: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(Idempotency {
+        fingerprint: key.clone(),
+        key,
+    })
 }
 
 /// Makes a stored file readable for a run.

@@ -44,6 +44,9 @@ use upkeep::Runs;
 pub use cache::StoreCache;
 pub use upkeep::{Upkeep, UpkeepConfig};
 
+/// How long the queue may take to hear what a worker that stops gave back.
+const FLUSH: Duration = Duration::from_secs(5);
+
 /// What a worker works with.
 #[derive(Clone)]
 pub struct Tools {
@@ -145,7 +148,12 @@ impl Worker {
         }
         self.shared.abort.cancel();
         self.tasks.wait().await;
-        self.upkeep.stop().await;
+        let flushed = self.shared.tools.queue.flushed();
+        match tokio::time::timeout(FLUSH, flushed).await {
+            Ok(()) => self.upkeep.stop().await,
+            // Its signs of life end, so that others queue again what it could not.
+            Err(_) => tracing::warn!("the queue did not take all jobs; others find them in SQL"),
+        }
     }
 }
 
@@ -180,6 +188,15 @@ impl Runs for Shared {
             .iter()
             .map(|(task, held)| (*task, held.run))
             .collect()
+    }
+
+    fn end_runs(&self, runs: &[(i64, i64)]) {
+        let running = self.running();
+        for (task, run) in runs {
+            if let Some(held) = running.get(task).filter(|held| held.run == *run) {
+                held.cancel.cancel();
+            }
+        }
     }
 
     fn end(&self, tasks: &[i64]) {

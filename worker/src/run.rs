@@ -16,10 +16,17 @@ use crate::state::{Flush, RunState};
 use crate::{Shared, outputs};
 
 /// How long to wait before a write that failed is tried again: first, and at most.
-const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+pub(crate) const RETRY: (Duration, Duration) =
+    (Duration::from_millis(200), Duration::from_secs(10));
+
+/// How long giving a run back may take while the worker stops; then others find it by its lease.
+const HAND_BACK: Duration = Duration::from_secs(5);
 
 /// After this a job is offered again to workers that may have its plugin.
 const ELSEWHERE: Duration = Duration::from_secs(1);
+
+/// Why a task is not run again that might be.
+const NOT_AGAIN: &str = "It is not run again, since its plugin is not repeatable.";
 
 /// How a run went, for its last write.
 pub(crate) enum Outcome {
@@ -33,8 +40,10 @@ pub(crate) enum Outcome {
     /// The host was ended from outside; another run may do better.
     Lost(String),
     Cancelled,
-    /// Another run has begun, or the worker stops: nothing is to be written.
+    /// Another run has begun: nothing is to be written. Or the worker stops.
     Overtaken,
+    /// The worker stops; another one is to run it.
+    HandedBack,
 }
 
 /// Does the job, unless it is out of date.
@@ -72,17 +81,19 @@ pub(crate) async fn perform(shared: Arc<Shared>, mut taken: Taken) {
                 broken.clone(),
             ));
             let rules = provided.module.run_rules();
-            let outcome = {
-                let execution = Execution {
-                    shared: &shared,
-                    task: &task,
-                    provided: &provided,
-                    state: &state,
-                    slot,
-                    broken: &broken,
-                };
-                execution.execute().await
+            let execution = Execution {
+                shared: &shared,
+                task: &task,
+                provided: &provided,
+                state: &state,
+                slot,
+                broken: &broken,
             };
+            let outcome = match rules.repeatable {
+                true => execution.execute().await,
+                false => once(&execution).await,
+            };
+            drop(execution);
             (state, rules, outcome)
         }
         Err(outcome) => {
@@ -90,13 +101,41 @@ pub(crate) async fn perform(shared: Arc<Shared>, mut taken: Taken) {
             (Arc::new(state), RunRules::default(), outcome)
         }
     };
-    let is_overtaken = matches!(outcome, Outcome::Overtaken);
-    finish(&shared, &state, &rules, outcome).await;
+    let is_given_up = matches!(outcome, Outcome::Overtaken) && shared.abort.is_cancelled();
+    let outcome = if is_given_up {
+        Outcome::HandedBack
+    } else {
+        outcome
+    };
+    let finishing = finish(&shared, &state, &rules, outcome);
+    // What it gave up begins again elsewhere, at once: that it did stands in SQL first.
+    let is_told = match is_given_up {
+        true => tokio::time::timeout(HAND_BACK, finishing).await.is_ok(),
+        false => {
+            finishing.await;
+            true
+        }
+    };
     shared.end(job.task, job.run);
-    // A run that this worker gave up begins again elsewhere, at once.
-    match is_overtaken && shared.abort.is_cancelled() {
-        true => taken.hand_back(),
-        false => taken.done(),
+    match is_told {
+        true => taken.done(),
+        false => taken.hand_back(),
+    }
+}
+
+/// Does a run that must not be done twice: it is written as begun before the plugin hears of it, and not done
+/// where an earlier one may have begun.
+async fn once(execution: &Execution<'_>) -> Outcome {
+    let task = execution.task;
+    if task.attempts > 0 {
+        return Outcome::Failed(format!(
+            "A worker ended while it ran this task. {NOT_AGAIN}"
+        ));
+    }
+    let begun = execution.state.begin();
+    match write(execution.shared, task.run, begun, Vec::new()).await {
+        true => execution.execute().await,
+        false => Outcome::Overtaken,
     }
 }
 
@@ -236,7 +275,7 @@ fn change(
         Failed::Lost => {
             let most = shared.config.upkeep.max_attempts;
             if !rules.repeatable {
-                state.log("It is not run again, since its plugin is not repeatable.");
+                state.log(NOT_AGAIN);
                 return Change::Failed;
             }
             if task.attempts >= most {
@@ -292,6 +331,15 @@ async fn finish(shared: &Shared, state: &RunState, rules: &RunRules, outcome: Ou
             state.log(&problem);
             let change = change(shared, state, rules, &task, Failed::Lost);
             (change, Vec::new())
+        }
+        Outcome::HandedBack if rules.repeatable || task.state == TaskState::Queued => {
+            (Change::HandedBack, Vec::new())
+        }
+        Outcome::HandedBack => {
+            state.log(&format!(
+                "The worker was stopped while it ran this task. {NOT_AGAIN}"
+            ));
+            (Change::Failed, Vec::new())
         }
         Outcome::Cancelled => {
             state.log("cancelled");

@@ -126,6 +126,19 @@ impl RunState {
         })
     }
 
+    /// The beginning of the run, to be written before anything else.
+    pub(crate) fn begin(&self) -> Flush {
+        let mut inner = self.inner();
+        // From queued this is always allowed.
+        let _ = inner.task.apply(Change::Started);
+        inner.is_changed = false;
+        Flush {
+            task: inner.task.clone(),
+            log: inner.log.take(),
+            events: std::mem::take(&mut inner.events),
+        }
+    }
+
     /// Applies the last change of the run. Answers what to write.
     pub(crate) fn finish(&self, change: Change) -> Flush {
         let mut inner = self.inner();

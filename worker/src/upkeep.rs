@@ -35,6 +35,8 @@ pub(crate) trait Runs: Send + Sync {
     fn in_progress(&self) -> Vec<(i64, i64)>;
     /// Ends those of these tasks.
     fn end(&self, tasks: &[i64]);
+    /// Ends these runs of tasks, and no others of the same tasks.
+    fn end_runs(&self, runs: &[(i64, i64)]);
 }
 
 /// The upkeep of this process, until it is stopped.
@@ -152,7 +154,10 @@ impl Keeper {
         let in_progress = runs.in_progress();
         if !in_progress.is_empty() {
             let overtaken = self.store.current_runs(&in_progress).await?;
-            runs.end(&overtaken);
+            let is_overtaken = |(task, _): &(i64, i64)| overtaken.contains(task);
+            // Another run of the task may have begun here since it was asked.
+            let ended: Vec<_> = in_progress.into_iter().filter(is_overtaken).collect();
+            runs.end_runs(&ended);
         }
         Ok(())
     }

@@ -44,6 +44,8 @@ pub enum Change {
     },
     /// The run was lost with its worker or host; another one is to begin.
     Lost,
+    /// The worker stops and gives the run up, which is nobody's fault; another one is to begin.
+    HandedBack,
     /// The plugin failed in this run, and another one is to begin, not before this moment (milliseconds since
     /// 1970, UTC).
     RetryAt(i64),
@@ -213,6 +215,7 @@ impl Task {
                 self.attempts += 1;
                 self.queue_again();
             }
+            Change::HandedBack => self.queue_again(),
             Change::RetryAt(moment) => {
                 self.failures += 1;
                 self.dispatch.run_at = Some(moment);

@@ -121,6 +121,20 @@ fn what_a_lost_run_added_is_there_once_when_the_next_one_adds_it_again() {
 }
 
 #[test]
+fn a_run_that_is_handed_back_has_another_number_and_counts_as_nothing() {
+    let mut task = task();
+    let (run, attempts) = (task.run, task.attempts);
+    task.apply(Change::Started).unwrap();
+    task.apply(Change::HandedBack).unwrap();
+    assert_eq!(
+        (task.state, task.run, task.attempts),
+        (TaskState::Queued, run + 1, attempts)
+    );
+    task.apply(Change::Failed).unwrap();
+    task.apply(Change::HandedBack).unwrap_err();
+}
+
+#[test]
 fn a_task_that_failed_begins_again_where_it_failed() {
     let mut task = task();
     assert_eq!(
@@ -209,6 +223,7 @@ fn change() -> impl Strategy<Value = Change> {
         Just(Change::Failed),
         Just(Change::Cancelled),
         Just(Change::Lost),
+        Just(Change::HandedBack),
         Just(Change::RetryAt(5)),
         Just(Change::Retried),
     ]

@@ -38,7 +38,7 @@ const ACQUIRE_LIMIT: Duration = Duration::from_secs(10);
 
 /// What a connection to PostgreSQL is told first.
 const SET_UP_POSTGRES: &str = "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED; \
-    SET lock_timeout = '20s'; SET idle_in_transaction_session_timeout = '60s'; SET standard_conforming_strings = on";
+    SET lock_timeout = '20s'; SET idle_in_transaction_session_timeout = '10s'; SET standard_conforming_strings = on";
 /// What a connection to MySQL or MariaDB is told first.
 const SET_UP_MYSQL: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
     SET SESSION innodb_lock_wait_timeout = 20, \

@@ -1,11 +1,9 @@
 //! A disk that is full: a small tmpfs under the instance folder.
 
 use std::fs;
-use std::path::Path;
 
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use runner_tests::Runner;
-use runner_tests::scratch::Scratch;
+use runner_tests::disk::Disk;
 
 use crate::shared::HARNESS;
 
@@ -14,53 +12,11 @@ const SIZE: u64 = 96 << 20;
 /// Bytes below which nothing new is accepted.
 const FLOOR: u64 = 4_000_000;
 
-/// A small disk, unmounted when dropped.
-struct Disk(Scratch);
-
-impl Disk {
-    /// `None` where mounting is not allowed.
-    fn mount() -> Option<Self> {
-        let folder = Scratch::new();
-        let options = format!("size={SIZE},mode=755");
-        let flags = MsFlags::empty();
-        match mount(
-            Some("tmpfs"),
-            folder.path(),
-            Some("tmpfs"),
-            flags,
-            Some(&*options),
-        ) {
-            Ok(()) => Some(Self(folder)),
-            Err(error) => {
-                println!("skipped: a tmpfs cannot be mounted here: {error}");
-                None
-            }
-        }
-    }
-
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-
-    /// Writes a file until the disk is full.
-    fn fill(&self) -> std::path::PathBuf {
-        let path = self.path().join("filling");
-        let block = vec![0xaa; 1 << 16];
-        let mut file = fs::File::create(&path).expect("cannot fill the disk");
-        while std::io::Write::write_all(&mut file, &block).is_ok() {}
-        path
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let _ = umount2(self.path(), MntFlags::MNT_DETACH);
-    }
-}
-
 #[test]
 fn a_full_disk_is_told_and_nothing_is_lost() {
-    let Some(disk) = Disk::mount() else { return };
+    let Some(disk) = Disk::mount(SIZE) else {
+        return;
+    };
     let mut runner = Runner::builder()
         .plugins([HARNESS, "tests/fixtures/bad"])
         .env("DESCRIBE_TIMEOUT", 5)

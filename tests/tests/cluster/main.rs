@@ -1,0 +1,29 @@
+//! Servers, workers, Redis and databases as processes of their own, of which any may fail.
+//!
+//! # Layout
+//! - `site`: an installation: its Redis, its database, its processes. `load`: hundreds of tasks and what
+//!   they must put out. `audit`: what must hold after every disaster. `held`: tasks that
+//!   run until the test lets them end. `manifests`: plugins with rules of their own.
+//! - `workers`: killed, halted, stopped in order. `servers`: killed; two of them. `brokers`, `databases`:
+//!   killed, emptied. `network`: cut and stalled. `disk`: full.
+//! - `dispatch`: retries, moments, priorities, time limits, keys, manifests, turns. `apart`: workers with
+//!   other plugins, other queues. `live`: events, cancelling, webhooks over several processes.
+//! - `refusals`: bad starts. `db`: the command for the tables. `services`: the harness itself.
+
+mod apart;
+mod audit;
+mod brokers;
+mod databases;
+mod db;
+mod disk;
+mod dispatch;
+mod held;
+mod live;
+mod load;
+mod manifests;
+mod network;
+mod refusals;
+mod servers;
+mod services;
+mod site;
+mod workers;
