@@ -31,6 +31,8 @@ pub(crate) const MAX_ATTEMPTS: i64 = 3;
 const PLUGINS_WAIT: Duration = Duration::from_secs(4);
 /// How long a file may lie in a store that others write to before its row is committed.
 const UNNAMED: Duration = Duration::from_secs(2 * 24 * 3600);
+/// Between two looks for files that belong to no task.
+const SWEEP_PAUSE: Duration = Duration::from_secs(6 * 3600);
 /// How long a webhook may take to answer.
 pub(crate) const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -251,7 +253,7 @@ impl Process {
                 None => greet_worker(&self.settings, &modules),
             }
             if self.role.serves() {
-                sweep(&store, self.unnamed_before(started)).await;
+                keep_sweeping(&store, self.unnamed_before(started)).await;
             }
             std::future::pending::<anyhow::Result<()>>().await
         };
@@ -568,12 +570,20 @@ fn say(text: &str) {
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
-/// Removes files that were stored before this start for tasks that never came to know them.
-async fn sweep(store: &Store, started: SystemTime) {
-    match store.sweep_files(started).await {
-        Ok(0) => {}
-        Ok(count) => tracing::info!("{count} files that belonged to no task were removed"),
-        Err(error) => tracing::warn!("files that belong to no task cannot be removed: {error}"),
+/// Removes files that were stored for tasks that never came to know them: first those of before this moment,
+/// later those that have become old.
+async fn keep_sweeping(store: &Store, first: SystemTime) {
+    let mut before = first;
+    loop {
+        match store.sweep_files(before).await {
+            Ok(0) => {}
+            Ok(count) => tracing::info!("{count} files that belonged to no task were removed"),
+            Err(error) => {
+                tracing::warn!("files that belong to no task cannot be removed: {error}");
+            }
+        }
+        tokio::time::sleep(SWEEP_PAUSE).await;
+        before = SystemTime::now() - UNNAMED;
     }
 }
 
