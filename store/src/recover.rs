@@ -237,10 +237,12 @@ static LOST_RUNS: Statement = Statement::new(
      ORDER BY id LIMIT ?3",
 );
 
+// After two leases: a job that a worker had is given out again by the queue after one, and then it is known that a run
+// was lost, which counts as an attempt.
 static LOST_JOBS: Statement = Statement::new(
     "SELECT id, run, attempts FROM tasks WHERE state = 'queued' AND queue = ?1 AND origin <> ?4 AND NOT EXISTS \
      (SELECT 1 FROM workers w WHERE w.id = tasks.origin \
-     AND (w.stopped_at IS NOT NULL OR w.beat_at >= {now} - ?2)) \
+     AND (w.stopped_at IS NOT NULL OR w.beat_at >= {now} - 2 * ?2)) \
      ORDER BY id LIMIT ?3",
 );
 

@@ -141,14 +141,17 @@ async fn once(execution: &Execution<'_>) -> Outcome {
 
 /// A job that a worker took and did not bring to its end: that run is lost, and another one is offered.
 async fn begin_again(shared: &Shared, job: Job) {
-    let why = "The worker that ran this task is gone.";
+    let max_attempts = shared.config.upkeep.max_attempts;
+    let why = format!(
+        "The worker ended {} times while it ran this task. It is not tried again.",
+        max_attempts + 1
+    );
     let tools = &shared.tools;
     let mut pause = RETRY.0;
     loop {
-        let max_attempts = shared.config.upkeep.max_attempts;
         match tools
             .store
-            .lost_run(job.task, job.run, max_attempts, why)
+            .lost_run(job.task, job.run, max_attempts, &why)
             .await
         {
             Ok(LostRun::Again(offer)) => tools.queue.push(offer),

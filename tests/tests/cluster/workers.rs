@@ -201,7 +201,10 @@ fn a_task_whose_worker_dies_each_time_is_given_up_and_says_so() {
     let worker = site.worker();
     let ended = server.finished(task);
     let log = server.failed(&ended);
-    assert!(log.contains("gone") && log.contains('3'), "{log}");
+    assert!(
+        log.contains("ended 4 times") && log.contains("not tried again"),
+        "{log}"
+    );
     assert!(
         !held.arrived_within(Duration::from_millis(500)),
         "it is not run any more"
