@@ -67,7 +67,7 @@ async fn a_job_that_was_let_in_and_does_not_enter_lets_the_next_one_in() {
         next(&mut jobs).await.done();
         next(&mut jobs)
             .await
-            .hand_back_later(Duration::from_millis(50));
+            .hand_back_later(Duration::from_secs(3));
         let mut third = next(&mut jobs).await;
         assert!(third.enter("other", 1).await);
         let mut fourth = next(&mut jobs).await;
