@@ -96,6 +96,26 @@ impl InsertTask {
         StoreError::sql(format!("inserting a task of {}", self.task.plugin), source)
     }
 
+    /// Whether it has neither labels nor uploads.
+    fn has_one_row(&self) -> bool {
+        self.uploads.is_none() && self.labels.is_none()
+    }
+
+    /// What became of it. `id`: none where another task has the idempotency key.
+    async fn inserted(
+        &self,
+        connection: &mut Connection,
+        id: Option<i64>,
+        is_again: bool,
+    ) -> Result<Inserted, StoreError> {
+        if let Some(id) = id {
+            return Ok(Inserted::New(id));
+        }
+        let known = self.known(connection, is_again).await?;
+        // Whoever had the key was deleted between the two: the caller may ask again.
+        known.ok_or_else(|| self.failed(sqlx::Error::RowNotFound))
+    }
+
     /// The task that has the idempotency key. `is_again`: it may be that of this very write.
     async fn known(
         &self,
@@ -130,8 +150,7 @@ impl Write for InsertTask {
     type Answer = Inserted;
 
     fn is_one_statement(&self, dialect: Dialect) -> bool {
-        let is_alone = self.uploads.is_none() && self.labels.is_none();
-        is_alone || dialect == Dialect::Postgres
+        self.has_one_row() || dialect != Dialect::Mysql
     }
 
     fn is_repeatable(&self) -> bool {
@@ -144,21 +163,27 @@ impl Write for InsertTask {
         is_again: bool,
     ) -> Result<Inserted, StoreError> {
         let inserted = match connection.dialect() {
-            Dialect::Postgres => self.insert_with_rows(connection).await?,
+            Dialect::Postgres => self.insert_with_rows(connection, &INSERT_WITH_ROWS).await?,
             _ => self.insert(connection).await?,
         };
-        if let Some(id) = inserted {
-            return Ok(Inserted::New(id));
-        }
-        let known = self.known(connection, is_again).await?;
-        // Whoever had the key was deleted between the two: the caller may ask again.
-        known.ok_or_else(|| self.failed(sqlx::Error::RowNotFound))
+        self.inserted(connection, inserted, is_again).await
+    }
+
+    async fn apply_alone(&self, connection: &mut Connection) -> Result<Inserted, StoreError> {
+        let statement = match (connection.dialect(), &self.labels, &self.uploads) {
+            (Dialect::Sqlite, Some(_), None) => &INSERT_LABELLED_ALONE,
+            (Dialect::Sqlite, None, Some(_)) => &INSERT_WITH_UPLOADS_ALONE,
+            (Dialect::Sqlite, Some(_), Some(_)) => &INSERT_ALL_ALONE,
+            _ => return self.apply(connection, false).await,
+        };
+        let inserted = self.insert_with_rows(connection, statement).await?;
+        self.inserted(connection, inserted, false).await
     }
 }
 
 /// The columns and values of a new task; arguments 1 to 17.
 macro_rules! insert_task {
-    ($prefix:literal, $suffix:literal) => {
+    ($prefix:literal, $suffix:expr) => {
         concat!(
             $prefix,
             "INSERT INTO tasks (state, run, attempts, failures, version, last_write, output_count, log_length, \
@@ -192,6 +217,44 @@ static INSERT_WITH_ROWS: Statement = Statement::new(insert_task!(
      SELECT id FROM made"
 ));
 
+/// A transaction of its own on SQLite: the new task and what else it has. Each statement adds rows only if the one
+/// before it did; the newest task is the new one, since numbers are never given twice.
+macro_rules! insert_alone {
+    ($rows:expr) => {
+        insert_task!(
+            "BEGIN IMMEDIATE; ",
+            concat!(
+                " ON CONFLICT (idempotency_key) DO NOTHING RETURNING id; ",
+                $rows,
+                "COMMIT"
+            )
+        )
+    };
+}
+
+macro_rules! labels_of_newest {
+    () => {
+        "INSERT INTO task_labels (label, task) \
+         SELECT value, (SELECT max(id) FROM tasks) FROM json_each($18) WHERE changes() > 0; "
+    };
+}
+
+macro_rules! uploads_of_newest {
+    () => {
+        "INSERT INTO files (task, kind, created_at, data_type, file_key, name, content_type, size) \
+         SELECT (SELECT max(id) FROM tasks), 'upload', $1, '', \
+         value ->> 0, value ->> 1, value ->> 2, value ->> 3 \
+         FROM json_each($19) WHERE changes() > 0 ORDER BY json_each.key; "
+    };
+}
+
+static INSERT_LABELLED_ALONE: Statement = Statement::new(insert_alone!(labels_of_newest!()));
+static INSERT_WITH_UPLOADS_ALONE: Statement = Statement::new(insert_alone!(uploads_of_newest!()));
+static INSERT_ALL_ALONE: Statement = Statement::new(insert_alone!(concat!(
+    labels_of_newest!(),
+    uploads_of_newest!()
+)));
+
 static INSERT_LABELS: Statement =
     Statement::new("INSERT INTO task_labels (label, task) SELECT value, ?1 FROM {list ?2} j");
 
@@ -204,11 +267,12 @@ impl InsertTask {
     async fn insert_with_rows(
         &self,
         connection: &mut Connection,
+        statement: &Statement,
     ) -> Result<Option<i64>, StoreError> {
         let mut args = self.args();
         args.push(self.labels.as_deref().unwrap_or("[]").into());
         args.push(self.uploads.as_deref().unwrap_or("[]").into());
-        let row = connection.row(&INSERT_WITH_ROWS, &args).await;
+        let row = connection.row(statement, &args).await;
         let id = row.and_then(|row| row.map(|row| row.get(0)).transpose());
         id.map_err(|source| self.failed(source))
     }

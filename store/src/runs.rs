@@ -4,6 +4,7 @@
 //! it is after [`Task::apply`], and what belongs to the change, in one transaction.
 
 mod statements;
+mod update;
 
 use runner_core::file::Upload;
 use runner_core::task::{INLINE_LOG, Task, TaskEvent, TaskState, without_nul};
@@ -12,9 +13,9 @@ use serde_json::json;
 use crate::sql::{Arg, Ask, Connection, Dialect, Statement, args, json_rows};
 use crate::tasks::to_json;
 use crate::writer::Write;
-use statements::{INSERT_OUTPUTS, UPDATE_PAGE, UPDATE_RUN, UPDATE_RUN_WITH_OUTPUTS};
-
-use crate::{Store, StoreError, StoredFile, deliveries, file_store, files, now_ms};
+use crate::{Store, StoreError, StoredFile, file_store, files, now_ms};
+use statements::{PAGE_ALONE, RUN_ALONE, UPDATE_PAGE, UPDATE_RUN, UPDATE_RUN_WITH_OUTPUTS};
+use update::{CHUNK, Update, finish, insert_outputs};
 
 /// What a worker writes.
 #[derive(Debug, Clone)]
@@ -224,14 +225,6 @@ impl Events {
     }
 }
 
-/// A row that was hit.
-struct Hit {
-    /// Bytes of the log, with what was added.
-    log_length: i64,
-    /// Whether somebody wants to be told.
-    subscribed: bool,
-}
-
 struct PreparedRun {
     columns: Columns,
     run: i64,
@@ -241,13 +234,33 @@ struct PreparedRun {
     events: Events,
 }
 
+impl PreparedRun {
+    fn is_only_update(&self) -> bool {
+        self.outputs.is_none() && self.events.json().is_none() && self.columns.log.is_empty()
+    }
+}
+
 impl Write for PreparedRun {
     type Answer = bool;
 
     fn is_one_statement(&self, dialect: Dialect) -> bool {
-        let is_alone =
-            self.outputs.is_none() && self.events.json().is_none() && self.columns.log.is_empty();
-        is_alone || dialect == Dialect::Postgres && self.columns.log.len() <= CHUNK
+        self.is_only_update() || dialect != Dialect::Mysql && self.columns.log.len() <= CHUNK
+    }
+
+    async fn apply_alone(&self, connection: &mut Connection) -> Result<bool, StoreError> {
+        if connection.dialect() != Dialect::Sqlite || self.is_only_update() {
+            return self.apply(connection, false).await;
+        }
+        let update = Update {
+            statement: &RUN_ALONE,
+            is_whole: true,
+            fence: self.run,
+            output_count: self.output_count,
+            files: self.outputs.as_deref(),
+            events: &self.events,
+        };
+        let hit = update.apply(connection, &self.columns).await?;
+        Ok(hit.is_some())
     }
 
     async fn apply(&self, connection: &mut Connection, is_again: bool) -> Result<bool, StoreError> {
@@ -260,6 +273,7 @@ impl Write for PreparedRun {
                 Some(_) => &UPDATE_RUN_WITH_OUTPUTS,
                 None => &UPDATE_RUN,
             },
+            is_whole: false,
             fence: self.run,
             output_count: self.output_count,
             files: self.outputs.as_deref(),
@@ -304,121 +318,6 @@ pub(crate) async fn last_write(
         .map_err(|source| StoreError::sql(format!("reading task {id}"), source))
 }
 
-/// An update with its fence. On PostgreSQL it brings files, chunks of the log and deliveries with it.
-struct Update<'a> {
-    statement: &'static Statement,
-    /// The run or the version.
-    fence: i64,
-    output_count: i64,
-    files: Option<&'a str>,
-    events: &'a Events,
-}
-
-impl Update<'_> {
-    /// None: no row was hit.
-    async fn apply(
-        &self,
-        connection: &mut Connection,
-        columns: &Columns,
-    ) -> Result<Option<Hit>, StoreError> {
-        let dialect = connection.dialect();
-        let is_postgres = dialect == Dialect::Postgres;
-        let mut args = columns.args(self.fence, self.output_count, is_postgres);
-        if is_postgres {
-            args.push(self.files.unwrap_or("[]").into());
-            args.push(self.events.json().unwrap_or("[]").into());
-        } else if self.files.is_some() {
-            args.push(self.files.into());
-        }
-        let hit = match dialect {
-            Dialect::Mysql => connection.execute(self.statement, &args).await.map(|done| {
-                (done.hit > 0).then_some(Hit {
-                    log_length: done.id / 2,
-                    subscribed: done.id % 2 != 0,
-                })
-            }),
-            _ => connection.row(self.statement, &args).await.and_then(|row| {
-                let hit = |row: crate::sql::Row| {
-                    Ok(Hit {
-                        log_length: row.get(0)?,
-                        subscribed: row.get(1)?,
-                    })
-                };
-                row.map(hit).transpose()
-            }),
-        };
-        hit.map_err(|source| {
-            let attempt = format!("writing run {} of task {}", columns.run, columns.id);
-            StoreError::sql(attempt, source)
-        })
-    }
-}
-
-/// The chunks of the log and the deliveries that belong to a change, where the update has not brought them.
-async fn finish(
-    connection: &mut Connection,
-    columns: &Columns,
-    hit: &Hit,
-    events: &Events,
-) -> Result<(), StoreError> {
-    if connection.dialect() == Dialect::Postgres {
-        return match columns.log.len() <= CHUNK {
-            true => Ok(()),
-            false => add_to_chunks(connection, columns, hit.log_length).await,
-        };
-    }
-    add_to_chunks(connection, columns, hit.log_length).await?;
-    match events.json() {
-        Some(events) if hit.subscribed => deliveries::insert(connection, columns.id, events).await,
-        _ => Ok(()),
-    }
-}
-
-async fn insert_outputs(
-    connection: &mut Connection,
-    columns: &Columns,
-    outputs: &str,
-) -> Result<(), StoreError> {
-    let Columns { id, now, .. } = *columns;
-    let done = connection
-        .execute(&INSERT_OUTPUTS, args![id, now, outputs])
-        .await;
-    done.map(drop).map_err(|source| {
-        let attempt = format!("writing run {} of task {id}", columns.run);
-        StoreError::sql(attempt, source)
-    })
-}
-
-/// Bytes of the log that go into one row, which is read as a whole.
-const CHUNK: usize = 64 * 1024;
-
-static INSERT_CHUNK: Statement =
-    Statement::new("INSERT INTO task_log (task, from_byte, text) VALUES (?1, ?2, ?3)");
-
-/// Keeps what was added to a log and did not fit into the row. `length` is that of the log with it.
-async fn add_to_chunks(
-    connection: &mut Connection,
-    columns: &Columns,
-    length: i64,
-) -> Result<(), StoreError> {
-    if columns.log.is_empty() || length <= INLINE_LOG as i64 {
-        return Ok(());
-    }
-    let id = columns.id;
-    let mut from_byte = length - columns.log_size();
-    let mut rest = columns.log.as_str();
-    while !rest.is_empty() {
-        let (text, after) = rest.split_at(rest.floor_char_boundary(CHUNK));
-        let done = connection
-            .execute(&INSERT_CHUNK, args![id, from_byte, text])
-            .await;
-        done.map_err(|source| StoreError::sql(format!("writing the log of task {id}"), source))?;
-        from_byte += i64::try_from(text.len()).unwrap_or(i64::MAX);
-        rest = after;
-    }
-    Ok(())
-}
-
 /// A [`PageWrite`] that owns what it writes.
 pub(crate) struct PreparedPage {
     columns: Columns,
@@ -443,6 +342,10 @@ impl PreparedPage {
         self.columns.log = harmless(log);
     }
 
+    fn is_only_update(&self) -> bool {
+        self.uploads.is_none() && self.events.json().is_none() && self.columns.log.is_empty()
+    }
+
     /// Makes it known by the number of a larger write.
     pub(crate) fn set_token(&mut self, token: i64) {
         self.columns.token = token;
@@ -453,9 +356,23 @@ impl Write for PreparedPage {
     type Answer = bool;
 
     fn is_one_statement(&self, dialect: Dialect) -> bool {
-        let is_alone =
-            self.uploads.is_none() && self.events.json().is_none() && self.columns.log.is_empty();
-        is_alone || dialect == Dialect::Postgres && self.columns.log.len() <= CHUNK
+        self.is_only_update() || dialect != Dialect::Mysql && self.columns.log.len() <= CHUNK
+    }
+
+    async fn apply_alone(&self, connection: &mut Connection) -> Result<bool, StoreError> {
+        if connection.dialect() != Dialect::Sqlite || self.is_only_update() {
+            return self.apply(connection, false).await;
+        }
+        let update = Update {
+            statement: &PAGE_ALONE,
+            is_whole: true,
+            fence: self.expected_version,
+            output_count: 0,
+            files: self.uploads.as_deref(),
+            events: &self.events,
+        };
+        let hit = update.apply(connection, &self.columns).await?;
+        Ok(hit.is_some())
     }
 
     async fn apply(&self, connection: &mut Connection, is_again: bool) -> Result<bool, StoreError> {
@@ -466,6 +383,7 @@ impl Write for PreparedPage {
         let is_postgres = connection.dialect() == Dialect::Postgres;
         let update = Update {
             statement: &UPDATE_PAGE,
+            is_whole: false,
             fence: self.expected_version,
             output_count: 0,
             files: self.uploads.as_deref().filter(|_| is_postgres),

@@ -14,22 +14,14 @@ impl Store {
     /// Why it could not be read.
     pub async fn task(&self, id: i64) -> Result<Option<Task>, StoreError> {
         let mut reader = self.reader("reading a task").await?;
-        let Some(TaskRow {
-            mut task,
-            output_count,
-            ..
-        }) = task_row(&mut reader, id, &READ).await?
-        else {
+        let Some(mut task) = task_with_outputs(&mut reader, id).await? else {
             return Ok(None);
         };
-        // Log and outputs only grow: as far as the row says, they are those of its moment.
+        // A log only grows: as far as the row says, it is that of its moment.
         if task.log_length > task.log.len() as u64 {
             for text in log_chunks(&mut reader, id, task.log_length).await? {
                 task.log.push_str(&text);
             }
-        }
-        if output_count > 0 {
-            task.outputs = files::outputs(&mut reader, id, output_count).await?;
         }
         Ok(Some(task))
     }
@@ -46,12 +38,7 @@ impl Store {
         most: u64,
     ) -> Result<Option<Task>, StoreError> {
         let mut reader = self.reader("reading a task's news").await?;
-        let Some(TaskRow {
-            mut task,
-            output_count,
-            ..
-        }) = task_row(&mut reader, id, &READ).await?
-        else {
+        let Some(mut task) = task_with_outputs(&mut reader, id).await? else {
             return Ok(None);
         };
         let inline = std::mem::take(&mut task.log);
@@ -67,9 +54,6 @@ impl Store {
                 task.log
                     .push_str(&text[text.floor_char_boundary(skip.min(text.len()))..]);
             }
-        }
-        if output_count > 0 {
-            task.outputs = files::outputs(&mut reader, id, output_count).await?;
         }
         Ok(Some(task))
     }
@@ -98,21 +82,73 @@ pub(crate) struct TaskRow {
 }
 
 macro_rules! select_task {
-    ($suffix:literal) => {
+    ($more:expr, $suffix:literal) => {
         concat!(
             "SELECT state, run, attempts, version, created_at, finished_at, output_count, log_length, \
              plugin, digest, base_url, progress, step, steps, links, data, parameters, log, labels, depth, \
-             failures, priority, submitter, run_at, retries, timeout_ms, last_write \
-             FROM tasks WHERE id = ?1",
+             failures, priority, submitter, run_at, retries, timeout_ms, last_write",
+            $more,
+            " FROM tasks WHERE id = ?1",
             $suffix
         )
     };
 }
 
 /// Reads a task.
-pub(crate) static READ: Statement = Statement::new(select_task!(""));
+pub(crate) static READ: Statement = Statement::new(select_task!("", ""));
 /// Reads a task that is changed in the same transaction.
-pub(crate) static READ_TO_CHANGE: Statement = Statement::new(select_task!(" {for update}"));
+pub(crate) static READ_TO_CHANGE: Statement = Statement::new(select_task!("", " {for update}"));
+
+/// And its outputs, in any order.
+macro_rules! outputs_by {
+    ($before:literal, $row:literal, $after:literal) => {
+        concat!(
+            ", CASE WHEN output_count > 0 THEN (SELECT ",
+            $before,
+            $row,
+            "(id, tag, name, data_type, content_type, size, digest, file_key, created_at)",
+            $after,
+            " FROM files WHERE task = ?1 AND kind = 'output') END"
+        )
+    };
+}
+
+/// Reads a task with its outputs at once: as many as there were at the moment of the row.
+static READ_WITH_OUTPUTS: Statement = Statement::new(select_task!(
+    outputs_by!("json_group_array(", "json_array", ")"),
+    ""
+))
+.postgres(select_task!(
+    outputs_by!("CAST(json_agg(", "json_build_array", ") AS TEXT)"),
+    ""
+))
+.mysql(select_task!(
+    outputs_by!("CAST(JSON_ARRAYAGG(", "JSON_ARRAY", ") AS CHAR)"),
+    ""
+));
+
+/// A task with its outputs, and with as much of the log as stands in its row.
+async fn task_with_outputs(connection: &mut impl Ask, id: i64) -> Result<Option<Task>, StoreError> {
+    let row = connection.row(&READ_WITH_OUTPUTS, args![id]).await;
+    let row = row.map_err(|source| StoreError::sql(format!("reading task {id}"), source))?;
+    let Some(row) = row else { return Ok(None) };
+    let columns = Columns { row, id };
+    let TaskRow {
+        mut task,
+        output_count,
+        ..
+    } = columns.task()?;
+    if output_count > 0 {
+        let json: Option<String> = columns.get(27)?;
+        drop(columns);
+        task.outputs = match json.and_then(|json| files::outputs_of_json(&json, output_count)) {
+            Some(outputs) => outputs,
+            // MariaDB cuts off a list that is longer than its group_concat_max_len, a megabyte.
+            None => files::outputs(connection, id, output_count).await?,
+        };
+    }
+    Ok(Some(task))
+}
 
 pub(crate) async fn task_row(
     connection: &mut impl Ask,

@@ -28,13 +28,23 @@ macro_rules! of_page {
     };
 }
 
+// After the first statement of a text for SQLite, arguments are `$13`: for `?13` sqlx counts those before it that the
+// statement does not use, over the whole text, and leaves the rest null when it has counted as many as there are.
 macro_rules! outputs_of_sqlite {
     () => {
         // Only if the statement before it hit a row.
         "; INSERT INTO files (task, kind, created_at, \
          file_key, tag, name, data_type, content_type, size, digest) \
-         SELECT ?13, 'output', ?15, value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, \
-         value ->> 5, value ->> 6 FROM json_each(?21) WHERE changes() > 0 ORDER BY json_each.key"
+         SELECT $13, 'output', $15, value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, \
+         value ->> 5, value ->> 6 FROM json_each($21) WHERE changes() > 0 ORDER BY json_each.key"
+    };
+}
+
+macro_rules! uploads_of_sqlite {
+    () => {
+        "; INSERT INTO files (task, kind, created_at, data_type, file_key, name, content_type, size) \
+         SELECT $13, 'upload', $15, '', value ->> 0, value ->> 1, value ->> 2, value ->> 3 \
+         FROM json_each($21) WHERE changes() > 0 ORDER BY json_each.key"
     };
 }
 
@@ -47,6 +57,30 @@ macro_rules! for_sqlite {
             $of,
             " RETURNING log_length, EXISTS (SELECT 1 FROM subscriptions WHERE task = tasks.id)",
             $with
+        )
+    };
+}
+
+/// A transaction of its own with all that belongs to the change. After the files, which have the last say in
+/// `changes()`, the random number in the row tells whether it was hit.
+macro_rules! alone_on_sqlite {
+    ($of:expr, $files:expr) => {
+        concat!(
+            "BEGIN IMMEDIATE; UPDATE tasks SET ",
+            set_columns!(),
+            "log_length = log_length + ?10, ",
+            $of,
+            " RETURNING log_length, false",
+            $files,
+            "; INSERT INTO task_log (task, from_byte, text) \
+             SELECT id, log_length - $10, $12 FROM tasks \
+             WHERE id = $13 AND last_write = $20 AND $12 <> '' AND log_length > $11; \
+             INSERT INTO deliveries (task, webhook_digest, event, attempts, due_at, webhook) \
+             SELECT s.task, s.webhook_digest, e.value, 0, {now}, s.webhook \
+             FROM (SELECT key AS n, value FROM json_each($22)) e JOIN subscriptions s ON s.event IN ('', e.value) \
+             WHERE s.task = (SELECT id FROM tasks WHERE id = $13 AND last_write = $20) \
+             ORDER BY e.n, s.id; \
+             COMMIT"
         )
     };
 }
@@ -116,6 +150,13 @@ pub(super) static UPDATE_RUN_WITH_OUTPUTS: Statement =
 pub(super) static UPDATE_PAGE: Statement = Statement::new(for_sqlite!(of_page!(), ""))
     .postgres(for_postgres!(of_page!(), uploads_of_postgres!()))
     .mysql(for_mysql!(of_page!()));
+
+/// For SQLite only, as is the next.
+pub(super) static RUN_ALONE: Statement =
+    Statement::new(alone_on_sqlite!(of_run!(), outputs_of_sqlite!()));
+
+pub(super) static PAGE_ALONE: Statement =
+    Statement::new(alone_on_sqlite!(of_page!(), uploads_of_sqlite!()));
 
 /// On MySQL, where the update cannot bring them.
 pub(super) static INSERT_OUTPUTS: Statement = Statement::new(
