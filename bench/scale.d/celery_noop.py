@@ -27,15 +27,18 @@ def noop():
 
 def loop(clients, seconds):
     times = []
+    # Its first task waits for workers that start, and for connections.
+    noop.delay().get(timeout=60)
     end = time.monotonic() + seconds
 
     def client():
-        while time.monotonic() < end:
+        while True:
             begin = time.perf_counter()
             noop.delay().get(timeout=30)
             times.append(time.perf_counter() - begin)
+            if time.monotonic() >= end:
+                return
 
-    noop.delay().get(timeout=30)
     threads = [threading.Thread(target=client) for _ in range(clients)]
     begin = time.monotonic()
     for thread in threads:

@@ -143,10 +143,10 @@ class Postgres:
         [[text]] = self.sql(database, f"SELECT row_to_json(t) FROM tasks t WHERE id = {task}")
         row = json.loads(text)
         del row["id"]
-        end = ["state", "holder", "finished_at", "output_count", "log_length", "log", "version"]
+        end = ["state", "holder", "finished_at", "output_count", "log_length", "log", "version", "last_write"]
         updates = ", ".join(f"{name} = {literal(row[name])}" for name in end if name in row)
-        row |= {"state": "queued", "holder": None, "finished_at": None, "output_count": 0, "log_length": 0, "log": ""}
-        row["version"] = 0
+        fresh = {"state": "queued", "holder": None, "finished_at": None, "output_count": 0, "log_length": 0, "log": ""}
+        row |= {name: value for name, value in fresh.items() if name in row}
         script = (
             "BEGIN;\n"
             f"INSERT INTO peer.tasks ({', '.join(row)}) VALUES ({', '.join(map(literal, row.values()))})"
