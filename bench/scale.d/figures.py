@@ -46,9 +46,9 @@ class Row:
     """A scenario: our figure beside one peer's. Where both were measured in turns, the ratio is the median of
     the ratios of the turns. `less` says that less is better; a ratio above 1 always means that we are better."""
 
-    def __init__(self, scenario, ours, peer_name=None, peer=None, aim=None, less=False, note=""):
+    def __init__(self, scenario, ours, peer_name=None, peer=None, aim=None, less=False):
         self.scenario, self.ours, self.peer_name, self.peer, self.aim = scenario, ours, peer_name, peer, aim
-        self.note, self.ratio, self.error = note, None, None
+        self.ratio, self.error = None, None
         if peer is not None:
             one = len(peer.values) == 1
             pairs = zip(ours.values, peer.values * len(ours.values) if one else peer.values)
@@ -83,7 +83,6 @@ class Row:
             "ratio": self.ratio,
             "aim": self.aim and self.aim.text,
             "reached": self.reached,
-            "note": self.note,
             "error": self.error,
         }
 
@@ -98,13 +97,11 @@ HEAD = ["scenario", "ours", "peer", "ratio", "aim", "reached"]
 
 
 def table(rows):
-    """The table, and below it what there is to say to single rows."""
-    cells = [HEAD] + [row.cells() for row in rows]
+        cells = [HEAD] + [row.cells() for row in rows]
     # A reason is as long as it is, and has no cells beside it.
     whole = [line for line in cells if not line[1].startswith("not measured")]
     widths = [max(len(line[column]) for line in whole) for column in range(len(HEAD))]
     widths[0] = max(len(line[0]) for line in cells)
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in cells]
     lines.insert(1, "  ".join("-" * width for width in widths))
-    notes = [f"{row.scenario}: {row.note}" for row in rows if row.note]
-    return "\n".join(lines + ([""] + notes if notes else []))
+    return "\n".join(lines)
