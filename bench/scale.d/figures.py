@@ -97,7 +97,7 @@ HEAD = ["scenario", "ours", "peer", "ratio", "aim", "reached"]
 
 
 def table(rows):
-        cells = [HEAD] + [row.cells() for row in rows]
+    cells = [HEAD] + [row.cells() for row in rows]
     # A reason is as long as it is, and has no cells beside it.
     whole = [line for line in cells if not line[1].startswith("not measured")]
     widths = [max(len(line[column]) for line in whole) for column in range(len(HEAD))]
