@@ -111,7 +111,8 @@ pub struct StepDescription {
 pub struct DataOutput {
     /// What it means, such as `entity/list`.
     pub data_type: String,
-    /// Media types it may have.
+    /// Media types it may have; none is any.
+    #[serde(default)]
     pub content_type: Vec<String>,
     /// Name of the file, where it is always the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -300,7 +301,14 @@ impl Plugin {
             kind: description.kind.unwrap_or_default(),
             tags: description.tags,
             links: description.links,
-            data_output: description.data_output,
+            data_output: description
+                .data_output
+                .into_iter()
+                .map(|output| DataOutput {
+                    content_type: any_if_empty(&output.content_type),
+                    ..output
+                })
+                .collect(),
             form,
             steps,
             routes: description.routes,
@@ -315,14 +323,14 @@ impl Plugin {
             .map(|(_, form)| form)
     }
 
-    /// The data inputs, from the parameters.
+    /// The data inputs, from the parameters; a list of them is one.
     pub fn data_inputs(&self) -> Vec<DataInput> {
         let fields = self.form.parameters.fields().iter();
         fields
-            .filter_map(|field| match &field.kind {
+            .filter_map(|field| match field.kind.item() {
                 FieldKind::Data(data) => Some(DataInput {
                     data_type: data.data_type.clone(),
-                    content_type: data.content_types.clone(),
+                    content_type: any_if_empty(&data.content_types),
                     parameter: field.key.clone(),
                     required: field.required,
                 }),
@@ -331,11 +339,11 @@ impl Plugin {
             .collect()
     }
 
-    /// The plugins it calls, from the parameters.
+    /// The plugins it calls, from the parameters; a list of them is one.
     pub fn plugin_dependencies(&self) -> Vec<PluginDependency> {
         let fields = self.form.parameters.fields().iter();
         fields
-            .filter_map(|field| match &field.kind {
+            .filter_map(|field| match field.kind.item() {
                 FieldKind::Plugin {
                     tags,
                     name,
@@ -350,6 +358,14 @@ impl Plugin {
                 _ => None,
             })
             .collect()
+    }
+}
+
+/// Media types as registries read them: to them, data of no type is data that never fits.
+fn any_if_empty(content_types: &[String]) -> Vec<String> {
+    match content_types {
+        [] => vec!["*".to_owned()],
+        some => some.to_vec(),
     }
 }
 
@@ -410,6 +426,32 @@ mod tests {
             json!([{"parameter": "executor", "required": false, "tags": ["qasm-2"]}])
         );
         assert_eq!(plugin.title, "p");
+    }
+
+    #[test]
+    fn what_takes_a_list_or_any_media_type_is_offered_too() {
+        let list = |item: Value| json!({"type": "array", "items": item});
+        let plugin = plugin(json!({
+            "name": "p", "version": "1.0",
+            "parameters": {"type": "object", "properties": {
+                "many": list(json!({"type": "string", "format": "uri", "x-data": {"dataType": "entity/*"}})),
+                "helpers": list(json!({"type": "string", "format": "uri", "x-plugin": {"tags": ["!slow"]}})),
+            }},
+            "dataOutput": [{"dataType": "*"}],
+        }))
+        .unwrap();
+        assert_eq!(
+            serde_json::to_value(plugin.data_inputs()).unwrap(),
+            json!([{"dataType": "entity/*", "contentType": ["*"], "parameter": "many", "required": false}])
+        );
+        assert_eq!(
+            serde_json::to_value(plugin.plugin_dependencies()).unwrap(),
+            json!([{"parameter": "helpers", "required": false, "tags": ["!slow"]}])
+        );
+        assert_eq!(
+            serde_json::to_value(&plugin.data_output).unwrap(),
+            json!([{"dataType": "*", "contentType": ["*"], "required": true}])
+        );
     }
 
     #[test]

@@ -9,6 +9,9 @@ pub enum HostError {
     /// A host's program cannot be started.
     #[error("the host cannot be started: {0}")]
     Start(String),
+    /// A host was ended by somebody else than itself and the runner.
+    #[error("{0}")]
+    Killed(String),
     /// A host ended, or said what is no message.
     #[error("{0}")]
     Lost(String),

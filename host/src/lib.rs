@@ -6,7 +6,7 @@
 //! - [`loader`]: which kinds of module there are, and how each is hosted.
 //! - [`manifest`], [`discovery`], [`digest`]: what lies in the plugin folders, and its frozen copy.
 //! - [`host`]: one living host and the runs on it. [`pool`]: the living hosts of a module.
-//! - [`RunFolder`]: where a run reads and writes.
+//! - `folders`: the folders of this process in the instance folder. [`RunFolder`]: where a run reads and writes.
 //! - [`web`]: the host that answers requests to the own routes of plugins.
 //! - [`modules`]: what is loaded, and the plugins it provides.
 //! - [`native`]: the host process of shared objects.
@@ -19,6 +19,7 @@
 pub mod digest;
 pub mod discovery;
 mod error;
+mod folders;
 pub mod host;
 pub mod launcher;
 pub mod loader;

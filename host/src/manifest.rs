@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
+use runner_core::task::{MAX_RETRIES, Priority};
 use serde::{Deserialize, Serialize};
 
 use crate::HostError;
@@ -29,12 +31,41 @@ pub struct Manifest {
     pub isolation: Isolation,
     /// Seconds that a run may take, instead of the runner's limit.
     pub timeout: Option<f64>,
+    /// How often a task is run again when the plugin fails; 0 if absent.
+    pub retries: Option<u32>,
+    /// Whether a run that was lost with its worker or host may be done once more; `true` if absent.
+    pub repeatable: Option<bool>,
+    /// Runs of its plugins at a time, over all workers.
+    pub concurrency: Option<u32>,
+    /// Before whom its tasks are run, where the request does not say it: `low`, `normal` or `high`.
+    pub priority: Option<Priority>,
     /// Hosts that may live at once.
     pub max_hosts: Option<usize>,
     /// Runs after which a host is replaced.
     pub max_runs: Option<u64>,
     /// Resource limits of its hosts.
     pub limits: Limits,
+}
+
+/// What a manifest says about runs.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RunRules {
+    /// How long one may take, instead of the runner's limit.
+    pub timeout: Option<Duration>,
+    /// How often a task is run again when the plugin fails.
+    pub retries: u32,
+    /// Whether a run that was lost may be done once more.
+    pub repeatable: bool,
+    /// Runs at a time, over all workers; `None` is no limit.
+    pub concurrency: Option<u32>,
+    /// Before whom its tasks are run.
+    pub priority: Priority,
+}
+
+impl Default for RunRules {
+    fn default() -> Self {
+        Manifest::default().run_rules()
+    }
 }
 
 /// What separates two runs of one module.
@@ -77,6 +108,71 @@ impl Manifest {
                 )));
             }
         }
+        manifest
+            .check()
+            .map_err(|problem| HostError::Module(format!("{}: {problem}", path.display())))?;
         Ok(manifest)
+    }
+
+    /// What it says about runs.
+    pub fn run_rules(&self) -> RunRules {
+        RunRules {
+            timeout: self
+                .timeout
+                .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
+            retries: self.retries.unwrap_or(0),
+            repeatable: self.repeatable.unwrap_or(true),
+            concurrency: self.concurrency,
+            priority: self.priority.unwrap_or_default(),
+        }
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.concurrency == Some(0) {
+            return Err("concurrency is 0, so nothing would ever run".to_owned());
+        }
+        if self.priority == Some(Priority::Called) {
+            return Err("priority is \"called\"; expected low, normal or high".to_owned());
+        }
+        match self.retries {
+            Some(retries) if retries > MAX_RETRIES => {
+                Err(format!("retries is {retries}; the limit is {MAX_RETRIES}"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<RunRules, String> {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(FILE), text).unwrap();
+        let manifest = Manifest::read(folder.path()).map_err(|error| error.to_string())?;
+        Ok(manifest.run_rules())
+    }
+
+    #[test]
+    fn rules_of_runs_have_defaults_and_limits() {
+        let rules = read("").unwrap();
+        assert_eq!((rules.retries, rules.repeatable), (0, true));
+        let rules =
+            read("retries = 3\nrepeatable = false\nconcurrency = 2\npriority = \"low\"").unwrap();
+        assert_eq!(
+            (rules.retries, rules.repeatable, rules.concurrency),
+            (3, false, Some(2))
+        );
+        assert_eq!(rules.priority, Priority::Low);
+        for (text, problem) in [
+            ("concurrency = 0", "nothing would ever run"),
+            ("priority = \"called\"", "expected low, normal or high"),
+            ("retries = 101", "the limit is 100"),
+            ("retries = -1", "plugin.toml"),
+        ] {
+            let refused = read(text).unwrap_err();
+            assert!(refused.contains(problem), "{refused}");
+        }
     }
 }

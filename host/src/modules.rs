@@ -17,9 +17,11 @@ use runner_core::plugin::{Description, MAX_PLUGINS, Plugin};
 
 use crate::digest::{self, ModuleFile};
 use crate::discovery::{self, Candidate, Found};
+use crate::folders::Folders;
 use crate::host::Patience;
 use crate::launcher::Launcher;
 use crate::loader::LoaderEnvironment;
+use crate::manifest::RunRules;
 use crate::pool::{Lease, Pool, PoolConfig};
 use crate::web::WebConnection;
 use crate::{HostError, sdk};
@@ -82,6 +84,8 @@ pub struct Modules {
     launcher: Launcher,
     cache: Arc<dyn DescriptionCache>,
     table: RwLock<Arc<Table>>,
+    /// Held while hosts may live.
+    folders: Mutex<Option<Folders>>,
     is_ready: watch::Sender<bool>,
 }
 
@@ -157,6 +161,11 @@ impl Module {
         }
     }
 
+    /// What it says about its runs.
+    pub fn run_rules(&self) -> RunRules {
+        self.pool().map(|pool| pool.run_rules()).unwrap_or_default()
+    }
+
     /// A connection for one request to a route of one of its plugins.
     ///
     /// # Errors
@@ -216,6 +225,7 @@ impl Modules {
             launcher,
             cache,
             table: RwLock::default(),
+            folders: Mutex::default(),
             is_ready: watch::Sender::new(false),
         })
     }
@@ -266,36 +276,29 @@ impl Modules {
         self: &Arc<Self>,
         find: impl FnOnce(&Path) -> Vec<Candidate> + Send + 'static,
     ) -> Result<(), HostError> {
-        let instance = &self.config.instance;
-        let folder = |name: &str| instance.join(name);
-        let _ = tokio::fs::remove_dir_all(folder("hosts")).await;
-        for name in ["hosts", "modules", "sdk"] {
-            let path = folder(name);
-            tokio::fs::create_dir_all(&path)
-                .await
-                .map_err(HostError::file("make", &path))?;
-        }
+        let instance = self.config.instance.clone();
         let beside = self
             .config
             .runner
             .parent()
             .unwrap_or(Path::new("/"))
             .to_owned();
-        let sdk_folder = folder("sdk");
-        let (sdk, candidates) =
-            tokio::task::spawn_blocking(move || (sdk::unpack(&sdk_folder), find(&beside)))
-                .await
-                .map_err(|error| {
-                    HostError::Module(format!("looking for modules failed: {error}"))
-                })?;
+        let prepared = tokio::task::spawn_blocking(move || {
+            let folders = Folders::make(&instance)?;
+            let sdk = sdk::unpack(&folders.sdk)?;
+            Ok::<_, HostError>((folders, sdk, find(&beside)))
+        });
+        let (folders, sdk, candidates) = prepared
+            .await
+            .map_err(|error| HostError::Module(format!("looking for modules failed: {error}")))??;
         let config = PoolConfig {
             launcher: self.launcher.clone(),
             environment: LoaderEnvironment {
                 runner: self.config.runner.clone(),
-                sdk: sdk?,
+                sdk,
                 python: self.config.python.clone(),
             },
-            hosts: folder("hosts"),
+            hosts: folders.hosts.clone(),
             patience: self.config.patience,
             idle: self.config.idle,
             max_hosts: self.config.max_hosts,
@@ -321,7 +324,7 @@ impl Modules {
             .collect::<Vec<()>>()
             .await;
         self.is_ready.send_replace(true);
-        self.sweep_snapshots().await;
+        self.sweep_snapshots(folders).await;
         Ok(())
     }
 
@@ -560,28 +563,24 @@ impl Modules {
     }
 
     /// Removes snapshots of modules that are loaded no more.
-    async fn sweep_snapshots(&self) {
+    async fn sweep_snapshots(&self, folders: Folders) {
         let kept: Vec<String> = self
             .table()
             .modules
             .iter()
             .map(|module| module.status().sha256)
             .collect();
-        let folder = self.config.instance.join("modules");
         let swept = tokio::task::spawn_blocking(move || {
-            for entry in std::fs::read_dir(folder)?.flatten() {
-                if !kept
-                    .iter()
-                    .any(|digest| entry.file_name().to_str() == Some(digest))
-                {
-                    std::fs::remove_dir_all(entry.path())?;
-                }
-            }
-            std::io::Result::Ok(())
+            let swept = folders.sweep_modules(&kept);
+            (folders, swept)
         });
-        if let Ok(Err(error)) = swept.await {
+        let Ok((folders, swept)) = swept.await else {
+            return;
+        };
+        if let Err(error) = swept {
             tracing::warn!("old copies of modules cannot be removed: {error}");
         }
+        *self.folders.lock().unwrap_or_else(PoisonError::into_inner) = Some(folders);
     }
 }
 

@@ -17,7 +17,7 @@ use crate::HostError;
 use crate::host::{Host, Patience, RunEnd, RunHandler, Welcome};
 use crate::launcher::{HostCommand, Launcher};
 use crate::loader::{Loader, LoaderEnvironment};
-use crate::manifest::{Isolation, Manifest};
+use crate::manifest::{Isolation, Manifest, RunRules};
 use crate::protocol::{CallRequest, RunEvent, RunRequest};
 use crate::run_folder::RunFolder;
 use crate::web::Web;
@@ -133,6 +133,10 @@ impl Pool {
         })
     }
 
+    pub(crate) fn run_rules(&self) -> RunRules {
+        self.manifest.run_rules()
+    }
+
     /// Pids of the hosts that wait for work.
     pub(crate) fn idle_pids(&self) -> Vec<i32> {
         self.idle().iter().map(|(host, _)| host.pid()).collect()
@@ -211,7 +215,7 @@ impl Pool {
 
     fn prepare(&self) -> Result<(HostCommand, PathBuf), HostError> {
         let program = self.loader.program(&self.entry, &self.config.environment)?;
-        let id = uuid::Uuid::new_v4().to_string();
+        let id = uuid::Uuid::new_v4().simple().to_string();
         let folder = self.config.hosts.join(&id);
         let (inputs, work) = (folder.join("in"), folder.join("work"));
         for path in [&inputs, &work] {
@@ -330,10 +334,10 @@ impl Lease {
     /// # Errors
     /// They cannot be made.
     pub fn folder(&mut self) -> Result<RunFolder, HostError> {
-        RunFolder::new(self.host()?.folder())
+        self.host()?.run_folder()
     }
 
-    /// Runs a task within `limit`, or the manifest's.
+    /// Runs a task within `limit`.
     pub async fn run(
         &mut self,
         request: &RunRequest,
@@ -341,15 +345,12 @@ impl Lease {
         handler: &dyn RunHandler,
         cancel: &CancellationToken,
     ) -> RunEnd {
-        let own = self.pool.manifest.timeout;
-        let own = own.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
         let patience = self.pool.config.patience;
         let yielding = Yielding {
             handler,
             place: Arc::clone(&self.place),
             pool: Arc::clone(&self.pool),
         };
-        let limit = own.unwrap_or(limit);
         match self.host() {
             Ok(host) => host.run(request, limit, patience, &yielding, cancel).await,
             Err(error) => RunEnd::Lost(error),

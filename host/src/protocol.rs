@@ -10,6 +10,8 @@ use runner_core::task::Progress;
 pub const PROTOCOL: u64 = 1;
 /// The longest line, in bytes.
 pub const MAX_LINE: usize = 1024 * 1024;
+/// Bytes of the outputs of one run that may come as text instead of as files.
+pub const OUTPUT_TEXT: usize = 1024 * 1024;
 /// Error code of a run that was cancelled.
 pub const CANCELLED: i64 = -32001;
 /// Error code of a plugin's failure.
@@ -41,6 +43,8 @@ pub struct RunRequest {
     pub directory: String,
     /// The base URL of the request that made the task, without a slash at the end.
     pub base_url: String,
+    /// Bytes of its outputs that may come as text: [`OUTPUT_TEXT`].
+    pub output_text: usize,
 }
 
 /// A file for a run.
@@ -96,8 +100,9 @@ pub enum RunEvent {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OutputNote {
-    /// Relative to the run's directory, or absolute inside of it.
-    pub path: String,
+    /// Where its content is.
+    #[serde(flatten)]
+    pub content: OutputContent,
     /// What it is called; its file name if absent.
     #[serde(default)]
     pub name: Option<String>,
@@ -107,6 +112,16 @@ pub struct OutputNote {
     /// Media type; guessed from the name if absent.
     #[serde(default)]
     pub content_type: Option<String>,
+}
+
+/// Where the content of an output is.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum OutputContent {
+    /// In a file: its path, relative to the run's directory, or absolute inside of it.
+    Path(String),
+    /// Here: what was short was never a file in the run's directory.
+    Text(String),
 }
 
 /// The parameters of `step`.
@@ -293,6 +308,27 @@ mod tests {
             parse(br#"{"method":"future","params":{}}"#, Some(1)),
             Ok(Incoming::Ignored)
         );
+    }
+
+    #[test]
+    fn an_output_is_a_file_or_a_text() {
+        let content = |line: &[u8]| match parse(line, Some(1)) {
+            Ok(Incoming::Event(RunEvent::Output(note))) => Ok(note.content),
+            other => Err(format!("{other:?}")),
+        };
+        assert_eq!(
+            content(br#"{"method":"output","params":{"name":"n","path":"a/b","task":1}}"#),
+            Ok(OutputContent::Path("a/b".to_owned()))
+        );
+        assert_eq!(
+            content(br#"{"method":"output","params":{"text":"\u00fc\u0000","name":"n"}}"#),
+            Ok(OutputContent::Text("ü\0".to_owned()))
+        );
+        for params in [r#"{"name":"n"}"#, r#"{"path":1}"#, r#"{"text":null}"#] {
+            let line = format!(r#"{{"method":"output","params":{params}}}"#);
+            let error = parse(line.as_bytes(), Some(1)).unwrap_err();
+            assert!(error.contains("params of output"), "{error}");
+        }
     }
 
     #[test]

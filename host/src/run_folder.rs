@@ -2,49 +2,78 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+#[cfg(target_os = "linux")]
+use std::sync::PoisonError;
 
 use crate::HostError;
 
 /// The name of the folder of the run in progress, in a host's `in/` and `work/`.
 const RUN: &str = "run";
 
+/// The folder in which a host may write, for all its runs. The host cannot replace it, only what is below it;
+/// so it is opened once.
+#[derive(Debug)]
+pub(crate) struct WorkFolder {
+    path: PathBuf,
+    folder: File,
+    /// The folder of the run as it was seen last. While it is open no other one can have its number.
+    #[cfg(target_os = "linux")]
+    run: std::sync::Mutex<Option<Seen>>,
+}
+
+#[cfg(target_os = "linux")]
+#[derive(Debug)]
+struct Seen {
+    run: nix::dir::Dir,
+    device: u64,
+    number: u64,
+}
+
 /// The folders of one run; emptied when dropped.
 #[derive(Debug)]
 pub struct RunFolder {
     /// The host's `in/`, which it cannot change.
     all_inputs: PathBuf,
-    /// The host's `work/`, which it cannot replace: only what is below it.
-    all_work: PathBuf,
+    /// The host's `work/`.
+    all_work: Arc<WorkFolder>,
 }
 
 impl Drop for RunFolder {
     fn drop(&mut self) {
         // What stays is removed before the next run, or with the host.
-        let _ = clear(&self.all_work);
+        let _ = self.all_work.clear();
         let _ = fs::remove_dir_all(self.inputs_path());
     }
 }
 
 impl RunFolder {
-    /// Makes or empties the folder of the run in a host's folder.
-    pub(crate) fn new(host: &Path) -> Result<Self, HostError> {
+    /// Makes or empties the folder of the run in a host's folder. `all_work` is what an earlier run of the same
+    /// host has opened.
+    pub(crate) fn new(
+        host: &Path,
+        all_work: &mut Option<Arc<WorkFolder>>,
+    ) -> Result<Self, HostError> {
+        let all_work = match all_work {
+            Some(opened) => Arc::clone(opened),
+            None => {
+                let path = host.join("work");
+                let opened = WorkFolder::open(&path).map_err(HostError::file("open", path))?;
+                Arc::clone(all_work.insert(Arc::new(opened)))
+            }
+        };
         let folder = Self {
             all_inputs: host.join("in"),
-            all_work: host.join("work"),
+            all_work,
         };
-        let work = folder.work();
-        match fs::create_dir(&work) {
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-                clear(&folder.all_work).map_err(HostError::file("empty", work))?;
-            }
-            made => made.map_err(HostError::file("make", work))?,
-        }
+        let emptied = folder.all_work.clear();
+        emptied.map_err(HostError::file("empty", folder.work()))?;
         Ok(folder)
     }
 
     /// Where the plugin may write.
     pub fn work(&self) -> PathBuf {
-        self.all_work.join(RUN)
+        self.all_work.path.join(RUN)
     }
 
     /// Where its inputs lie, once there are any.
@@ -85,7 +114,9 @@ impl RunFolder {
         if !is_plain {
             return Err(outside());
         }
-        let file = open_beneath(&self.all_work, &Path::new(RUN).join(relative))
+        let file = self
+            .all_work
+            .open_beneath(&Path::new(RUN).join(relative))
             .map_err(HostError::file("open the output", relative))?;
         let metadata = file
             .metadata()
@@ -99,78 +130,109 @@ impl RunFolder {
     }
 }
 
-/// Empties the run's folder. The folder itself stays, since making one costs more than all else that a short
-/// run does to the file system; what is not simply files in a folder is removed and made anew.
-fn clear(all_work: &Path) -> std::io::Result<()> {
-    if remove_files(all_work).unwrap_or(false) {
-        return Ok(());
+impl WorkFolder {
+    fn open(path: &Path) -> std::io::Result<Self> {
+        Ok(Self {
+            path: path.to_owned(),
+            folder: File::open(path)?,
+            #[cfg(target_os = "linux")]
+            run: std::sync::Mutex::default(),
+        })
     }
-    let run = all_work.join(RUN);
-    // A link is removed, not what it leads to.
-    match fs::symlink_metadata(&run) {
-        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(&run)?,
-        Ok(_) => fs::remove_file(&run)?,
-        Err(_) => {}
-    }
-    fs::create_dir(run)
-}
 
-/// Removes the files of the run's folder. `false`: it holds other things, or is no folder.
-#[cfg(target_os = "linux")]
-fn remove_files(all_work: &Path) -> std::io::Result<bool> {
-    use nix::dir::{Dir, Type};
-    use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
-    use nix::unistd::{UnlinkatFlags, unlinkat};
-    let all_work = File::open(all_work)?;
-    let how = OpenHow::new()
-        .flags(OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
-        .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
-    let mut folder = Dir::from_fd(openat2(&all_work, RUN, how)?)?;
-    let mut names = Vec::new();
-    for entry in folder.iter() {
-        let entry = entry?;
-        let name = entry.file_name();
-        if name == c"." || name == c".." {
-            continue;
+    /// Empties the run's folder. The folder itself stays, since making one costs more than all else that a short
+    /// run does to the file system; what is not simply files in a folder is removed and made anew.
+    fn clear(&self) -> std::io::Result<()> {
+        if self.remove_files().unwrap_or(false) {
+            return Ok(());
         }
-        if !matches!(
-            entry.file_type(),
-            Some(Type::File | Type::Symlink | Type::Fifo)
-        ) {
-            return Ok(false);
+        let run = self.path.join(RUN);
+        // A link is removed, not what it leads to.
+        match fs::symlink_metadata(&run) {
+            Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(&run)?,
+            Ok(_) => fs::remove_file(&run)?,
+            Err(_) => {}
         }
-        names.push(name.to_owned());
+        fs::create_dir(run)
     }
-    for name in names {
-        unlinkat(&folder, name.as_c_str(), UnlinkatFlags::NoRemoveDir)?;
+
+    /// Removes the files of the run's folder. `false`: it holds other things.
+    #[cfg(target_os = "linux")]
+    fn remove_files(&self) -> std::io::Result<bool> {
+        use nix::dir::Type;
+        use nix::unistd::{UnlinkatFlags, unlinkat};
+        let mut seen = self.run.lock().unwrap_or_else(PoisonError::into_inner);
+        let folder = self.run_now(&mut seen)?;
+        let mut names = Vec::new();
+        for entry in folder.iter() {
+            let entry = entry?;
+            let name = entry.file_name();
+            if name == c"." || name == c".." {
+                continue;
+            }
+            if !matches!(
+                entry.file_type(),
+                Some(Type::File | Type::Symlink | Type::Fifo)
+            ) {
+                return Ok(false);
+            }
+            names.push(name.to_owned());
+        }
+        for name in names {
+            unlinkat(&*folder, name.as_c_str(), UnlinkatFlags::NoRemoveDir)?;
+        }
+        Ok(true)
     }
-    Ok(true)
-}
 
-#[cfg(not(target_os = "linux"))]
-fn remove_files(_: &Path) -> std::io::Result<bool> {
-    Ok(false)
-}
-
-#[cfg(target_os = "linux")]
-fn open_beneath(folder: &Path, path: &Path) -> std::io::Result<File> {
-    use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
-    let folder = File::open(folder)?;
-    let how = OpenHow::new()
-        .flags(OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)
-        .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
-    Ok(File::from(openat2(&folder, path, how)?))
-}
-
-#[cfg(not(target_os = "linux"))]
-fn open_beneath(folder: &Path, path: &Path) -> std::io::Result<File> {
-    let real = fs::canonicalize(folder.join(path))?;
-    if !real.starts_with(fs::canonicalize(folder)?) {
-        return Err(std::io::Error::other(
-            "it leads outside of the run's directory",
-        ));
+    /// The folder that is the run's now: the host may have put another in its place, or something else.
+    #[cfg(target_os = "linux")]
+    fn run_now<'a>(&self, seen: &'a mut Option<Seen>) -> std::io::Result<&'a mut nix::dir::Dir> {
+        use nix::dir::Dir;
+        use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2};
+        use nix::sys::stat::{fstat, fstatat};
+        let now = fstatat(&self.folder, RUN, AtFlags::AT_SYMLINK_NOFOLLOW)?;
+        let is_known = |seen: &Seen| (seen.device, seen.number) == (now.st_dev, now.st_ino);
+        if !seen.as_ref().is_some_and(is_known) {
+            *seen = None;
+            let how = OpenHow::new()
+                .flags(OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
+                .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
+            let run = openat2(&self.folder, RUN, how)?;
+            let opened = fstat(&run)?;
+            *seen = Some(Seen {
+                run: Dir::from_fd(run)?,
+                device: opened.st_dev,
+                number: opened.st_ino,
+            });
+        }
+        let seen = seen.as_mut().map(|seen| &mut seen.run);
+        seen.ok_or_else(|| std::io::Error::other("the run has no folder"))
     }
-    File::open(real)
+
+    #[cfg(not(target_os = "linux"))]
+    fn remove_files(&self) -> std::io::Result<bool> {
+        Ok(false)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn open_beneath(&self, path: &Path) -> std::io::Result<File> {
+        use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+        let how = OpenHow::new()
+            .flags(OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)
+            .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
+        Ok(File::from(openat2(&self.folder, path, how)?))
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn open_beneath(&self, path: &Path) -> std::io::Result<File> {
+        let real = fs::canonicalize(self.path.join(path))?;
+        if !real.starts_with(fs::canonicalize(&self.path)?) {
+            return Err(std::io::Error::other(
+                "it leads outside of the run's directory",
+            ));
+        }
+        File::open(real)
+    }
 }
 
 #[cfg(test)]
@@ -180,10 +242,9 @@ mod tests {
     #[test]
     fn outputs_are_regular_files_of_the_run_and_nothing_else() {
         let root = tempfile::tempdir().unwrap();
-        let folder = RunFolder {
-            all_inputs: root.path().join("in"),
-            all_work: root.path().join("work"),
-        };
+        fs::create_dir(root.path().join("work")).unwrap();
+        let mut opened = None;
+        let folder = RunFolder::new(root.path(), &mut opened).unwrap();
         let work = folder.work();
         fs::create_dir_all(work.join("sub")).unwrap();
         fs::write(work.join("sub/a"), "x").unwrap();
@@ -220,7 +281,49 @@ mod tests {
         assert!(metadata.is_dir(), "there is a folder again");
         assert_eq!(fs::read_dir(&work).unwrap().count(), 0);
         fs::write(work.join("b"), "x").unwrap();
-        clear(&root.path().join("work")).unwrap();
+        RunFolder::new(root.path(), &mut opened).unwrap();
         assert_eq!(fs::read_dir(&work).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_folder_that_stays_open_is_emptied_again_and_again() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("work")).unwrap();
+        let mut opened = None;
+        for count in [0, 1, 2000, 3, 2000, 0] {
+            let folder = RunFolder::new(root.path(), &mut opened).unwrap();
+            let work = folder.work();
+            assert_eq!(fs::read_dir(&work).unwrap().count(), 0);
+            for n in 0..count {
+                fs::write(work.join(format!("a-file-of-the-run-{n}")), "").unwrap();
+            }
+            drop(folder);
+            assert_eq!(fs::read_dir(&work).unwrap().count(), 0);
+            // Between two runs.
+            fs::write(work.join("late"), "").unwrap();
+        }
+    }
+
+    #[test]
+    fn a_folder_that_the_host_puts_in_place_of_its_own_is_emptied_and_the_other_left_alone() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("work")).unwrap();
+        let mut opened = None;
+        for _ in 0..3 {
+            let folder = RunFolder::new(root.path(), &mut opened).unwrap();
+            let (work, moved) = (folder.work(), root.path().join("work/moved"));
+            fs::write(work.join("old"), "x").unwrap();
+            fs::rename(&work, &moved).unwrap();
+            fs::create_dir(&work).unwrap();
+            fs::write(work.join("new"), "y").unwrap();
+            assert!(folder.open("new").is_ok() && folder.open("old").is_err());
+            drop(folder);
+            assert_eq!(fs::read_dir(&work).unwrap().count(), 0);
+            assert_eq!(fs::read_dir(&moved).unwrap().count(), 1);
+            fs::remove_dir_all(&moved).unwrap();
+        }
+        fs::remove_dir(root.path().join("work/run")).unwrap();
+        let folder = RunFolder::new(root.path(), &mut opened).unwrap();
+        assert_eq!(fs::read_dir(folder.work()).unwrap().count(), 0);
     }
 }

@@ -1,11 +1,20 @@
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
-/// Tells those who wait for a task that it changed. Costs nothing for tasks that nobody watches.
+use crate::hints::Outgoing;
+
+/// Tells those who wait for a task that it changed: watchers in this process at once, those in other
+/// processes of the queue soon.
 #[derive(Debug, Clone, Default)]
-pub struct Events(Arc<Mutex<HashMap<i64, watch::Sender<u64>>>>);
+pub struct Events(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    watched: Mutex<HashMap<i64, watch::Sender<u64>>>,
+    outgoing: Option<Arc<Outgoing>>,
+}
 
 /// A listener for one task.
 #[derive(Debug)]
@@ -16,22 +25,44 @@ pub struct Watch {
 }
 
 impl Events {
-    /// Nobody listens yet.
+    /// Events of this process only. Those of a queue are had from [`Queue::events`](crate::Queue::events).
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Says that a task changed in SQL.
+    pub(crate) fn telling(outgoing: Option<Arc<Outgoing>>) -> Self {
+        Self(Arc::new(Shared {
+            watched: Mutex::default(),
+            outgoing,
+        }))
+    }
+
+    /// Says that a task changed in SQL. Never waits.
     pub fn changed(&self, task: i64) {
-        if let Some(sender) = self.map().get(&task) {
+        self.changed_here(task);
+        if let Some(outgoing) = &self.0.outgoing {
+            outgoing.changed(task);
+        }
+    }
+
+    /// Tells the watchers of this process only.
+    pub(crate) fn changed_here(&self, task: i64) {
+        if let Some(sender) = self.watched().get(&task) {
+            sender.send_modify(|count| *count += 1);
+        }
+    }
+
+    /// Tells all watchers of this process: what changed is not known.
+    pub(crate) fn everything_changed(&self) {
+        for sender in self.watched().values() {
             sender.send_modify(|count| *count += 1);
         }
     }
 
     /// Listens to a task. Read it from SQL after this, so that no change is missed.
     pub fn watch(&self, task: i64) -> Watch {
-        let mut map = self.map();
-        let sender = map.entry(task).or_insert_with(|| watch::Sender::new(0));
+        let mut watched = self.watched();
+        let sender = watched.entry(task).or_insert_with(|| watch::Sender::new(0));
         Watch {
             task,
             changes: sender.subscribe(),
@@ -39,13 +70,17 @@ impl Events {
         }
     }
 
-    fn map(&self) -> std::sync::MutexGuard<'_, HashMap<i64, watch::Sender<u64>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn watched(&self) -> MutexGuard<'_, HashMap<i64, watch::Sender<u64>>> {
+        self.0
+            .watched
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Watch {
-    /// Waits for a change since the last call. Several changes may count as one.
+    /// Waits for a change since the last call. Several changes may count as one, and now and then there
+    /// is none: read SQL.
     pub async fn changed(&mut self) {
         if self.changes.changed().await.is_err() {
             std::future::pending::<()>().await;
@@ -55,13 +90,13 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        let mut map = self.events.map();
+        let mut watched = self.events.watched();
         // This listener still counts.
-        if map
+        if watched
             .get(&self.task)
             .is_some_and(|sender| sender.receiver_count() <= 1)
         {
-            map.remove(&self.task);
+            watched.remove(&self.task);
         }
     }
 }
@@ -80,8 +115,8 @@ mod tests {
         first.changed().await;
         second.changed().await;
         drop(first);
-        assert_eq!(events.map().len(), 1);
+        assert_eq!(events.watched().len(), 1);
         drop(second);
-        assert!(events.map().is_empty());
+        assert!(events.watched().is_empty());
     }
 }

@@ -1,195 +1,177 @@
-//! Jobs and events, in process. SQL is the truth; what is here are hints: a job says that a worker should
-//! look at a task, an event that something changed. Both are rebuilt from SQL at start.
+//! Jobs and events, in process or in Redis. SQL is the truth; what is here are hints: a job says that a
+//! worker should look at a task, an event that something changed. A job may be given out twice. It is not
+//! lost while Redis lives, and when Redis has lost something, [`Queue::incarnation`] says so.
 //!
 //! # Layout
-//! - [`Queue`]: jobs, first in, first out. Nobody polls: [`Queue::next`] sleeps until there is one.
+//! - [`Queue`]: the door. Callers that only tell something never wait.
+//! - [`Jobs`] and [`Taken`]: for workers. Nobody polls: who waits for a job sleeps until there is one.
 //! - [`Events`]: who waits for a task is told that it changed.
+//! - `memory/`: the queue of a process that is alone. `broker/`: the one in Redis; what its keys are
+//!   stands at its top. Both give out jobs in the same order, and have the same tests.
+//!
+//! # Order
+//! By [priority](runner_core::task::Priority), strictly. Among jobs of one priority, first those that were
+//! given out before (handed back, left by a dead worker, parked); then submitters take turns, and the jobs
+//! of each go first in, first out.
 
+mod broker;
+mod clock;
+mod error;
 mod events;
+mod hints;
+mod job;
+mod jobs;
+mod memory;
+mod open;
+mod taken;
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use tokio::sync::Notify;
-
+pub use broker::RedisConfig;
+pub use error::QueueError;
 pub use events::{Events, Watch};
+pub use job::{Consumer, Depth, MIN_LEASE};
+pub use jobs::Jobs;
+pub use runner_core::job::{Job, Offer};
+pub use taken::Taken;
 
-/// A note that a worker should look at a task.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Job {
-    /// Number of the task.
-    pub task: i64,
-    /// The run that is to be done: a job whose run is not the task's current one is dropped.
-    pub run: i64,
+use broker::Broker;
+use hints::Hints;
+use memory::Memory;
+
+/// Jobs that wait for a worker, and hints. Clones share them. When the last clone and all [`Jobs`] and
+/// [`Taken`] are gone, what runs in the background ends; see [`Queue::flushed`].
+#[derive(Debug, Clone)]
+pub struct Queue {
+    backend: Kind,
+    hints: Arc<Hints>,
 }
 
-/// Jobs that wait for a worker. Clones share them.
-#[derive(Debug, Clone, Default)]
-pub struct Queue(Arc<Shared>);
-
-#[derive(Debug, Default)]
-struct Shared {
-    jobs: Mutex<Jobs>,
-    /// A permit for each sleeping worker that has something to look at.
-    arrived: Notify,
-    /// Woken when webhook deliveries were put into SQL.
-    deliveries: Notify,
-    /// Tasks that were ended in SQL while a worker may have them.
-    ended: Mutex<Vec<i64>>,
-    /// Woken when there are such tasks.
-    has_ended: Notify,
-}
-
-#[derive(Debug, Default)]
-struct Jobs {
-    waiting: VecDeque<Job>,
-    is_closed: bool,
+#[derive(Debug, Clone)]
+enum Kind {
+    Memory(Arc<Memory>),
+    Broker(Arc<Broker>),
 }
 
 impl Queue {
-    /// An empty queue.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Adds a job and wakes one worker.
-    pub fn push(&self, job: Job) {
-        self.jobs().waiting.push_back(job);
-        self.0.arrived.notify_one();
-    }
-
-    /// Adds a job before all others: somebody who holds up others waits for it.
-    pub fn push_first(&self, job: Job) {
-        self.jobs().waiting.push_front(job);
-        self.0.arrived.notify_one();
-    }
-
-    /// The next job; `None` when the queue is closed.
-    pub async fn next(&self) -> Option<Job> {
-        loop {
-            {
-                let mut jobs = self.jobs();
-                if jobs.is_closed {
-                    // One permit was left for all that come here; it is passed on.
-                    self.0.arrived.notify_one();
-                    return None;
-                }
-                if let Some(job) = jobs.waiting.pop_front() {
-                    // The permit of a job that came while nobody slept is worth one wake-up only.
-                    if !jobs.waiting.is_empty() {
-                        self.0.arrived.notify_one();
-                    }
-                    return Some(job);
-                }
-            }
-            self.0.arrived.notified().await;
+    /// An empty queue in this process.
+    pub fn in_process() -> Self {
+        Self {
+            backend: Kind::Memory(Arc::new(Memory::new())),
+            hints: Arc::new(Hints::new(None)),
         }
     }
 
-    /// Jobs that wait.
-    pub fn len(&self) -> usize {
-        self.jobs().waiting.len()
+    /// A queue in Redis. Fails at once when that cannot be used; afterwards it never ends by itself, and
+    /// what is told while Redis is away is told later.
+    ///
+    /// # Errors
+    /// The address is none of a Redis, nothing answers there, it is something else, too old, or refuses
+    /// the password.
+    pub async fn connect(config: &RedisConfig) -> Result<Self, QueueError> {
+        let (broker, hints) = Broker::connect(config).await?;
+        Ok(Self {
+            backend: Kind::Broker(broker),
+            hints,
+        })
     }
 
-    /// Whether no job waits.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+    /// Offers a job. Never waits, never fails, see [`Queue::push_all`].
+    pub fn push(&self, offer: Offer) {
+        self.push_all([offer]);
     }
 
-    /// Gives out no more jobs. What waits stands in SQL and is found again at the next start.
+    /// Offers jobs, in this order. Never waits, never fails: what Redis has not taken yet is kept in
+    /// memory. Beyond 200,000 offers that Redis has not taken, further ones are forgotten, and
+    /// [`Queue::incarnation`] changes.
+    pub fn push_all(&self, offers: impl IntoIterator<Item = Offer>) {
+        match &self.backend {
+            Kind::Memory(memory) => memory.push_all(offers),
+            Kind::Broker(broker) => broker.push_all(offers),
+        }
+    }
+
+    /// Waits until Redis has all that was told to it: offers and settled jobs. Lasts as long as Redis is
+    /// away: put a deadline on it.
+    pub async fn flushed(&self) {
+        match &self.backend {
+            Kind::Memory(_) => {}
+            Kind::Broker(broker) => broker.flushed().await,
+        }
+    }
+
+    /// Jobs for a consumer. Needs a tokio runtime.
+    pub fn jobs(&self, consumer: Consumer) -> Jobs {
+        match &self.backend {
+            Kind::Memory(memory) => Jobs::in_process(Arc::clone(memory), consumer),
+            Kind::Broker(broker) => Jobs::from_broker(broker, consumer),
+        }
+    }
+
+    /// Gives out no more jobs to this process. [`Jobs`] end when what they gave out is settled.
     pub fn close(&self) {
-        self.jobs().is_closed = true;
-        self.0.arrived.notify_waiters();
-        self.0.arrived.notify_one();
+        match &self.backend {
+            Kind::Memory(memory) => memory.close(),
+            Kind::Broker(broker) => broker.close(),
+        }
     }
 
-    /// Says that webhook deliveries are due.
+    /// How many jobs there are.
+    ///
+    /// # Errors
+    /// Redis did not answer.
+    pub async fn depth(&self) -> Result<Depth, QueueError> {
+        match &self.backend {
+            Kind::Memory(memory) => Ok(memory.depth()),
+            Kind::Broker(broker) => broker.depth().await,
+        }
+    }
+
+    /// Changes whenever Redis may have lost jobs, so that they are to be offered again from SQL: when its
+    /// keys are gone, when it was started anew or another took its place, and when a process had to forget
+    /// offers. `None` in process.
+    ///
+    /// # Errors
+    /// Redis did not answer.
+    pub async fn incarnation(&self) -> Result<Option<String>, QueueError> {
+        match &self.backend {
+            Kind::Memory(_) => Ok(None),
+            Kind::Broker(broker) => broker.incarnation().await.map(Some),
+        }
+    }
+
+    /// Says to all workers of the queue that webhook deliveries are due.
     pub fn deliveries_due(&self) {
-        self.0.deliveries.notify_one();
+        self.hints.deliveries_due();
     }
 
-    /// Waits until webhook deliveries are due.
+    /// Waits until webhook deliveries are due. For one caller in a process.
     pub async fn deliveries(&self) {
-        self.0.deliveries.notified().await;
+        self.hints.deliveries().await;
     }
 
-    /// Says that tasks were ended in SQL, so that a worker that has one need not find out by itself; tells
-    /// who listens to them, and that webhooks may be due.
+    /// Says to all workers of the queue that tasks were ended in SQL, so that a worker that has one need
+    /// not find out by itself; tells who listens to them, and that webhooks may be due.
     pub fn tasks_ended(&self, tasks: &[i64], events: &Events) {
-        let ended = &self.0.ended;
-        ended
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .extend(tasks);
-        self.0.has_ended.notify_one();
+        self.hints.tasks_ended(tasks);
         tasks.iter().for_each(|task| events.changed(*task));
         self.deliveries_due();
     }
 
-    /// Waits for tasks that were ended in SQL. For one caller.
+    /// Waits for tasks that were ended in SQL. For one caller in a process.
     pub async fn ended_tasks(&self) -> Vec<i64> {
-        loop {
-            let ended =
-                std::mem::take(&mut *self.0.ended.lock().unwrap_or_else(PoisonError::into_inner));
-            if !ended.is_empty() {
-                return ended;
-            }
-            self.0.has_ended.notified().await;
-        }
+        self.hints.ended_tasks().await
     }
 
-    fn jobs(&self) -> std::sync::MutexGuard<'_, Jobs> {
-        self.0.jobs.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::HashSet;
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn each_job_goes_to_one_worker_and_closing_wakes_all() {
-        let queue = Queue::new();
-        let workers: Vec<_> = (0..4)
-            .map(|_| {
-                let queue = queue.clone();
-                tokio::spawn(async move {
-                    let mut seen = Vec::new();
-                    while let Some(job) = queue.next().await {
-                        seen.push(job);
-                        if job.task == 999 {
-                            queue.close();
-                        }
-                    }
-                    seen
-                })
-            })
-            .collect();
-        for task in 0..1000 {
-            queue.push(Job { task, run: 1 });
-            if task % 7 == 0 {
-                tokio::task::yield_now().await;
-            }
-        }
-        let mut seen = Vec::new();
-        for worker in workers {
-            seen.extend(worker.await.unwrap());
-        }
-        let distinct: HashSet<Job> = seen.iter().copied().collect();
-        assert_eq!(distinct.len(), seen.len());
-        assert_eq!(seen.len() + queue.len(), 1000);
+    /// Who waits for tasks: watchers of all processes of the queue.
+    pub fn events(&self) -> Events {
+        self.hints.events.clone()
     }
 
-    #[tokio::test]
-    async fn jobs_are_first_in_first_out() {
-        let queue = Queue::new();
-        for task in 1..=3 {
-            queue.push(Job { task, run: 1 });
-        }
-        for task in 1..=3 {
-            assert_eq!(queue.next().await, Some(Job { task, run: 1 }));
-        }
-        assert!(queue.is_empty());
+    /// Waits until hints may have been missed: the connection to Redis was lost and made again, or there
+    /// were too many of them. Then look into SQL. For one caller in a process. All watchers of
+    /// [`Events`] are told then, and deliveries are said to be due.
+    pub async fn gaps(&self) {
+        self.hints.gaps().await;
     }
 }

@@ -10,9 +10,13 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use sha2::{Digest, Sha256};
 
-/// Held while a runner works in the folder. Its lines are the process and, as soon as it listens, its URL.
+/// Held while a runner works in the folder: by one alone, or shared by servers and workers. The lines of one
+/// alone are its process and, as soon as it listens, its URL.
 const LOCK: &str = "runner.lock";
+/// Held by the first server of those that share the folder, with the same lines.
+const SERVER_LOCK: &str = "server.lock";
 
 /// Makes the folder.
 pub(crate) fn make(folder: &Path) -> anyhow::Result<PathBuf> {
@@ -48,8 +52,13 @@ pub(crate) fn keep_apart(kept: &[&Path], plugin_folders: &[PathBuf]) -> anyhow::
     Ok(())
 }
 
-/// Makes sure that no other runner works with a file or folder outside of the instance folder.
-pub(crate) fn lock_apart(path: &Path, instance: &Path) -> anyhow::Result<Option<File>> {
+/// Makes sure that no other runner works with a file or folder outside of the instance folder: none at all,
+/// or none that wants it for itself.
+pub(crate) fn lock_apart(
+    path: &Path,
+    instance: &Path,
+    is_alone: bool,
+) -> anyhow::Result<Option<File>> {
     let absolute =
         std::path::absolute(path).with_context(|| format!("cannot find {}", path.display()))?;
     if absolute.starts_with(instance) {
@@ -62,7 +71,11 @@ pub(crate) fn lock_apart(path: &Path, instance: &Path) -> anyhow::Result<Option<
         fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     }
     let file = File::create(&path).with_context(|| format!("cannot open {}", path.display()))?;
-    match try_lock(&file) {
+    let locked = match is_alone {
+        true => patiently(|| file.try_lock()),
+        false => patiently(|| file.try_lock_shared()),
+    };
+    match locked {
         Ok(()) => Ok(Some(file)),
         Err(TryLockError::WouldBlock) => bail!("another runner holds {}", path.display()),
         Err(TryLockError::Error(error)) => {
@@ -71,62 +84,105 @@ pub(crate) fn lock_apart(path: &Path, instance: &Path) -> anyhow::Result<Option<
     }
 }
 
-/// Makes sure that no other runner works in the folder. It ends with the process, however that ends.
+/// Makes sure that no other runner works in the folder, or none that wants it for itself. It ends with the
+/// process, however that ends.
 #[derive(Debug)]
-pub(crate) struct Lock(File);
+pub(crate) struct Lock {
+    instance: PathBuf,
+    file: File,
+    is_alone: bool,
+    /// Where a server that shares the folder says where it is.
+    server: Option<File>,
+}
 
 impl Lock {
-    /// Takes the lock, or says who has it.
+    /// Takes the lock for one alone, or says who has it.
     pub(crate) fn take(instance: &Path) -> anyhow::Result<Self> {
+        let mut lock = Self::new(instance, true)?;
+        write(&mut lock.file, &format!("{}\n", std::process::id()))?;
+        Ok(lock)
+    }
+
+    /// Takes the lock together with other servers and workers.
+    pub(crate) fn share(instance: &Path) -> anyhow::Result<Self> {
+        Self::new(instance, false)
+    }
+
+    fn new(instance: &Path, is_alone: bool) -> anyhow::Result<Self> {
         let path = instance.join(LOCK);
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .with_context(|| format!("cannot open {}", path.display()))?;
-        match try_lock(&file) {
+        let file = open(&path)?;
+        let locked = match is_alone {
+            true => patiently(|| file.try_lock()),
+            false => patiently(|| file.try_lock_shared()),
+        };
+        match locked {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => bail!(
-                "the instance folder {} is in use by another runner (process {}); stop it, or choose another \
-                 folder with --instance-folder",
-                instance.display(),
-                Holder::read(&path).pid
-            ),
+            Err(TryLockError::WouldBlock) => {
+                let who = match Holder::of(instance) {
+                    Some(holder) => format!("another runner (process {})", holder.pid),
+                    None => "workers".to_owned(),
+                };
+                bail!(
+                    "the instance folder {} is in use by {who}; stop it, or choose another folder with \
+                     --instance-folder",
+                    instance.display()
+                )
+            }
             Err(TryLockError::Error(error)) => {
                 return Err(error).with_context(|| format!("cannot lock {}", path.display()));
             }
         }
-        let mut lock = Self(file);
-        lock.write(&format!("{}\n", std::process::id()))?;
-        Ok(lock)
+        Ok(Self {
+            instance: instance.to_owned(),
+            file,
+            is_alone,
+            server: None,
+        })
     }
 
     /// Tells other commands where this runner is.
     pub(crate) fn tell_address(&mut self, address: &SocketAddr) -> anyhow::Result<()> {
-        self.write(&format!("{}\n{}\n", std::process::id(), base_url(address)))
-    }
-
-    fn write(&mut self, text: &str) -> anyhow::Result<()> {
-        let file = &mut self.0;
-        let written = file
-            .set_len(0)
-            .and_then(|()| file.rewind())
-            .and_then(|()| file.write_all(text.as_bytes()));
-        written.with_context(|| format!("cannot write {LOCK} in the instance folder"))
+        let text = format!("{}\n{}\n", std::process::id(), base_url(address));
+        if self.is_alone {
+            return write(&mut self.file, &text);
+        }
+        let mut file = open(&self.instance.join(SERVER_LOCK))?;
+        // Commands ask the first of several servers.
+        if patiently(|| file.try_lock()).is_ok() {
+            write(&mut file, &text)?;
+            self.server = Some(file);
+        }
+        Ok(())
     }
 }
 
+fn open(path: &Path) -> anyhow::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)
+        .with_context(|| format!("cannot open {}", path.display()))
+}
+
+fn write(file: &mut File, text: &str) -> anyhow::Result<()> {
+    let written = file
+        .set_len(0)
+        .and_then(|()| file.rewind())
+        .and_then(|()| file.write_all(text.as_bytes()));
+    written.context("cannot write who works in the instance folder")
+}
+
 /// Tries for a moment: another command may just be looking whether the lock is held.
-fn try_lock(file: &File) -> Result<(), TryLockError> {
+fn patiently(mut lock: impl FnMut() -> Result<(), TryLockError>) -> Result<(), TryLockError> {
     for _ in 0..20 {
-        match file.try_lock() {
+        match lock() {
             Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(10)),
             other => return other,
         }
     }
-    file.try_lock()
+    lock()
 }
 
 /// The runner that works in an instance folder.
@@ -139,14 +195,17 @@ pub(crate) struct Holder {
 }
 
 impl Holder {
-    /// Who works in the folder now, if anybody. Takes no lock of its own for longer than a look.
+    /// Who serves in the folder now, if anybody. Takes no lock of its own for longer than a look.
     pub(crate) fn of(instance: &Path) -> Option<Self> {
-        let path = instance.join(LOCK);
-        let file = File::open(&path).ok()?;
-        match file.try_lock_shared() {
-            Err(TryLockError::WouldBlock) => Some(Self::read(&path)),
-            _ => None,
-        }
+        let held = |name: &str| {
+            let path = instance.join(name);
+            let file = File::open(&path).ok()?;
+            match file.try_lock_shared() {
+                Err(TryLockError::WouldBlock) => Some(Self::read(&path)),
+                _ => None,
+            }
+        };
+        held(LOCK).or_else(|| held(SERVER_LOCK))
     }
 
     fn read(path: &Path) -> Self {
@@ -190,6 +249,15 @@ pub(crate) fn token(instance: &Path) -> anyhow::Result<String> {
     Ok(token)
 }
 
+/// A short name that is made of a secret and does not tell it.
+pub(crate) fn digest(secret: &str) -> String {
+    let digest = Sha256::digest(secret.as_bytes());
+    digest[..6]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
 /// 256 random bits, as text.
 pub(crate) fn random() -> anyhow::Result<String> {
     let mut bytes = [0; 32];
@@ -219,5 +287,27 @@ mod tests {
         assert!(refused.contains("is in use by another runner"), "{refused}");
         drop(lock);
         assert_eq!(Holder::of(folder.path()), None);
+    }
+
+    #[test]
+    fn servers_and_workers_share_a_folder_and_one_alone_does_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let worker = Lock::share(folder.path()).unwrap();
+        assert_eq!(Holder::of(folder.path()), None, "a worker has no address");
+        let refused = format!("{:#}", Lock::take(folder.path()).unwrap_err());
+        assert!(refused.contains("in use by workers"), "{refused}");
+        let mut first = Lock::share(folder.path()).unwrap();
+        let mut second = Lock::share(folder.path()).unwrap();
+        first
+            .tell_address(&"0.0.0.0:5005".parse().unwrap())
+            .unwrap();
+        second
+            .tell_address(&"0.0.0.0:5006".parse().unwrap())
+            .unwrap();
+        let url = Holder::of(folder.path()).and_then(|holder| holder.url);
+        assert_eq!(url.as_deref(), Some("http://127.0.0.1:5005"));
+        drop((worker, first, second));
+        let _alone = Lock::take(folder.path()).unwrap();
+        assert!(Lock::share(folder.path()).is_err());
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! # Layout
 //! - `commands`: one file per command. `settings`: what can be set, and where it was.
-//! - `instance`: the instance folder, its lock and token.
+//! - `service`: server and worker, wired. `instance`: the instance folder, its lock and token.
 //! - `scratch`, `trial`: plugins without a server: loaded in a temporary folder, and one task run with all
 //!   that a server has. `values`: parameters as they are typed.
 //! - `client`, `events`: a runner that serves, over HTTP.
@@ -15,6 +15,7 @@ mod instance;
 mod live;
 mod scratch;
 mod screen;
+mod service;
 mod settings;
 mod trial;
 mod values;
@@ -48,6 +49,13 @@ struct Cli {
 enum Command {
     /// Serves the plugins of the plugin folders: server and workers in one process.
     Up(commands::up::Up),
+    /// Answers requests, and leaves the work to workers: the first of the two when one process is too small.
+    Server(commands::server::Server),
+    /// Takes jobs from the queue and runs them.
+    Worker(commands::worker::Worker),
+    /// The tables of the database: make them, look at them, remove them.
+    #[command(subcommand)]
+    Db(commands::db::Db),
     /// Plugins, without a server: look at them, run them, begin and check your own.
     #[command(subcommand)]
     Plugin(commands::plugin::Plugin),
@@ -81,6 +89,9 @@ impl Command {
     fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Up(up) => up.run(),
+            Self::Server(server) => server.run(),
+            Self::Worker(worker) => worker.run(),
+            Self::Db(db) => db.run(),
             Self::Plugin(plugin) => plugin.run(),
             Self::Task(task) => task.run(),
             Self::Config(config) => config.run(),

@@ -8,17 +8,20 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use runner_core::parameters::FieldErrors;
 use runner_core::plugin::Plugin;
-use runner_core::task::{Change, NewTask, Step, Task, TaskState};
+use runner_core::task::{Change, Dispatch, NewTask, Priority, Step, Task, TaskState};
 use runner_fetch::{FetchConfig, Fetcher, Proxies};
 use runner_host::Provided;
-use runner_queue::{Events, Job, Queue};
-use runner_store::{Durability, FileStore, PageWrite, Store, StoreConfig};
-use runner_worker::{Tools, Worker, WorkerConfig};
+use runner_queue::{Events, Job, Offer, Queue};
+use runner_store::{
+    DatabaseUrl, Durability, FileStore, PageWrite, Store, StoreConfig, WorkerKind, WorkerRow,
+};
+use runner_worker::{Tools, UpkeepConfig, Worker, WorkerConfig};
 use serde_json::Map;
 
 use crate::live::Live;
 use crate::scratch::{INTERRUPTED, Scratch, interrupted};
 use crate::screen::{Exit, line};
+use crate::service::{MAX_ATTEMPTS, WEBHOOK_TIMEOUT};
 use crate::values::{Desk, Filled, Given, GivenStep, shown_errors, usage};
 
 /// Part of the addresses of steps, which nobody visits.
@@ -56,9 +59,11 @@ impl<'a> Trial<'a> {
     ) -> anyhow::Result<Self> {
         let settings = &scratch.settings;
         let store = Store::open(&StoreConfig {
-            database: scratch.folder.join("runner.sqlite"),
+            database: DatabaseUrl::of_file(scratch.folder.join("runner.sqlite")),
             files: scratch.folder.join("files"),
             durability: Durability::Process,
+            queue: "trial".to_owned(),
+            process: "command".to_owned(),
         })
         .await?;
         let fetcher = Fetcher::new(FetchConfig {
@@ -68,7 +73,8 @@ impl<'a> Trial<'a> {
             proxies: Proxies::from_env(),
             ..FetchConfig::default()
         })?;
-        let (queue, events) = (Queue::new(), Events::new());
+        let queue = Queue::in_process();
+        let events = queue.events();
         let worker = Worker::start(
             Tools {
                 store: store.clone(),
@@ -78,12 +84,25 @@ impl<'a> Trial<'a> {
                 fetcher: fetcher.clone(),
             },
             WorkerConfig {
-                holder: "command".to_owned(),
+                name: "command".to_owned(),
+                queue: "trial".to_owned(),
                 concurrency: settings.concurrency,
+                upkeep: UpkeepConfig {
+                    row: WorkerRow {
+                        kind: WorkerKind::Both,
+                        host: String::new(),
+                        pid: std::process::id(),
+                        concurrency: 0,
+                        plugins: Vec::new(),
+                    },
+                    lease: settings.worker_lease,
+                    max_attempts: MAX_ATTEMPTS,
+                },
                 run_timeout: timeout.unwrap_or(settings.run_timeout),
-                webhook_timeout: Duration::from_secs(1),
+                webhook_timeout: WEBHOOK_TIMEOUT,
             },
-        );
+        )
+        .await?;
         Ok(Self {
             scratch,
             provided,
@@ -132,9 +151,17 @@ impl<'a> Trial<'a> {
                 labels: Vec::new(),
                 base_url: BASE_URL.to_owned(),
                 caller: None,
+                dispatch: Dispatch::default(),
+                idempotency: None,
             })
-            .await?;
-        self.queue.push(Job { task: id, run: 1 });
+            .await?
+            .id();
+        self.queue.push(Offer {
+            job: Job { task: id, run: 1 },
+            priority: Priority::Normal,
+            submitter: String::new(),
+            not_before: None,
+        });
         let mut steps = VecDeque::from(steps);
         let follow = self.follow(id, &mut steps, live);
         let stuck = tokio::select! {
@@ -190,7 +217,7 @@ impl<'a> Trial<'a> {
         loop {
             let task = self
                 .store
-                .task_since(id, log_length)
+                .task_since(id, log_length, u64::MAX)
                 .await?
                 .context("the task is gone")?;
             log_length += task.log.len() as u64;
@@ -299,10 +326,7 @@ impl<'a> Trial<'a> {
         if !self.store.write_page_with(write).await? {
             bail!("the task changed while the step was submitted");
         }
-        self.queue.push(Job {
-            task: owner.id,
-            run: owner.run,
-        });
+        self.queue.push(Offer::of(&owner));
         self.events.changed(owner.id);
         Ok(None)
     }

@@ -72,6 +72,8 @@ pub(crate) fn table() -> Vec<Route> {
             .post(tasks::subscribe)
             .delete(tasks::cancel::delete),
         Route::new("/tasks/{id}/cancel").post(tasks::cancel::cancel),
+        Route::new("/tasks/{id}/retry").post(tasks::cancel::retry),
+        Route::new("/tasks/{id}/webhooks").get(tasks::webhooks::list),
         Route::new("/tasks/{id}/events").get(tasks::events::stream),
         Route::new("/files/{id}/").get(files::download),
         Route::new("/modules/").get(modules::list).with_token(),

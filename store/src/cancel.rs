@@ -1,11 +1,11 @@
-//! Cancelling tasks, with those that they called.
+//! The early end of tasks: cancelled with those that they called, or failed without being read.
 
-use runner_core::task::{Change, LogWriter, TaskEvent};
-use sqlx::sqlite::SqliteConnection;
+use runner_core::task::{Change, LogWriter, TaskEvent, TaskState};
 
-use crate::runs::PreparedPage;
-use crate::sqlite::Write;
-use crate::tasks::task_row;
+use crate::runs::{Events, PreparedPage, last_write, token};
+use crate::sql::{Ask, Connection, Statement, args, first_column};
+use crate::tasks::{READ_TO_CHANGE, task_row};
+use crate::writer::Write;
 use crate::{Store, StoreError, deliveries, now_ms};
 
 impl Store {
@@ -15,19 +15,30 @@ impl Store {
     /// # Errors
     /// Why nothing was changed.
     pub async fn cancel_task(&self, id: i64) -> Result<Option<Vec<i64>>, StoreError> {
-        self.writer().write(CancelTask { id }).await
+        self.writer()
+            .write(CancelTask {
+                id,
+                process: self.process().to_owned(),
+                token: token(),
+            })
+            .await
     }
-}
 
-impl Store {
     /// Fails a task without reading it, for where it cannot be read or written as it is. Answers whether
     /// that was its current run.
     ///
     /// # Errors
     /// Why nothing was changed.
     pub async fn fail_task(&self, id: i64, run: i64, reason: &str) -> Result<bool, StoreError> {
-        let reason = reason.to_owned();
-        self.writer().write(FailTask { id, run, reason }).await
+        let reason = runner_core::task::without_nul(reason).into_owned();
+        self.writer()
+            .write(FailTask {
+                id,
+                run,
+                reason,
+                token: token(),
+            })
+            .await
     }
 }
 
@@ -35,89 +46,107 @@ struct FailTask {
     id: i64,
     run: i64,
     reason: String,
+    token: i64,
 }
+
+static FAIL: Statement = Statement::new(
+    "UPDATE tasks SET state = 'failed', version = version + 1, last_write = ?6, \
+     finished_at = ?3, step = NULL, log = ?4, log_length = ?5 \
+     WHERE id = ?1 AND run = ?2 AND state IN ('queued', 'running')",
+);
+
+// The chunks of a log that is replaced belong to nothing any more.
+static FORGET_LOG: Statement = Statement::new("DELETE FROM task_log WHERE task = ?1");
 
 impl Write for FailTask {
     type Answer = bool;
 
-    async fn apply(&self, connection: &mut SqliteConnection) -> Result<bool, StoreError> {
-        let failed = |source| StoreError::sql(format!("failing task {}", self.id), source);
-        let now = now_ms();
-        let done = sqlx::query(
-            "UPDATE tasks SET state = 'failed', holder = NULL, version = version + 1, \
-             finished_at = ?3, step = NULL, log = ?4, log_length = length(cast(?4 AS BLOB)) \
-             WHERE id = ?1 AND run = ?2 AND state IN ('queued', 'running')",
-        )
-        .bind(self.id)
-        .bind(self.run)
-        .bind(now)
-        .bind(&self.reason)
-        .execute(&mut *connection)
-        .await
-        .map_err(failed)?;
-        if done.rows_affected() == 0 {
+    async fn apply(&self, connection: &mut Connection, is_again: bool) -> Result<bool, StoreError> {
+        let id = self.id;
+        let failed = |source| StoreError::sql(format!("failing task {id}"), source);
+        if is_again && last_write(connection, id).await? == Some(self.token) {
+            return Ok(true);
+        }
+        let length = i64::try_from(self.reason.len()).unwrap_or(i64::MAX);
+        let args = args![id, self.run, now_ms(), &self.reason, length, self.token];
+        let done = connection.execute(&FAIL, args).await.map_err(failed)?;
+        if done.hit == 0 {
             return Ok(false);
         }
-        // The chunks of a log that is replaced belong to nothing any more.
-        sqlx::query("DELETE FROM task_log WHERE task = ?1")
-            .bind(self.id)
-            .execute(&mut *connection)
-            .await
-            .map_err(failed)?;
-        deliveries::insert(
-            connection,
-            self.id,
-            &[TaskEvent::Status, TaskEvent::Details],
-            now,
-        )
-        .await?;
+        let forgotten = connection.execute(&FORGET_LOG, args![id]).await;
+        forgotten.map_err(failed)?;
+        let events = Events::new(&[TaskEvent::Status, TaskEvent::Details]);
+        if let Some(events) = events.json() {
+            deliveries::insert(connection, id, events).await?;
+        }
         Ok(true)
     }
 }
 
 struct CancelTask {
     id: i64,
+    process: String,
+    token: i64,
 }
 
 impl Write for CancelTask {
     type Answer = Option<Vec<i64>>;
 
-    async fn apply(&self, connection: &mut SqliteConnection) -> Result<Self::Answer, StoreError> {
-        if task_row(connection, self.id).await?.is_none() {
-            return Ok(None);
-        }
+    async fn apply(
+        &self,
+        connection: &mut Connection,
+        is_again: bool,
+    ) -> Result<Self::Answer, StoreError> {
         let mut cancelled = Vec::new();
         let mut wanted = vec![self.id];
         while let Some(id) = wanted.pop() {
-            wanted.extend(unfinished_called_by(connection, id).await?);
-            let Some(mut row) = task_row(connection, id).await? else {
-                continue;
+            let Some(mut row) = task_row(connection, id, &READ_TO_CHANGE).await? else {
+                match id == self.id {
+                    true => return Ok(None),
+                    false => continue,
+                }
             };
+            wanted.extend(called_by(connection, id, is_again).await?);
             let version = row.task.version;
             let Ok(events) = row.task.apply(Change::Cancelled) else {
+                let is_own = row.last_write == self.token && row.task.state == TaskState::Cancelled;
+                if is_again && is_own {
+                    cancelled.push(id);
+                }
                 continue;
             };
             let mut log = LogWriter::new(row.task.log_length);
             log.entry("cancelled");
-            let mut write = PreparedPage::new(&row.task, version);
-            write.events = events;
-            write.log = log.finish();
-            write.apply(connection).await?;
-            cancelled.push(id);
+            let mut write = PreparedPage::new(&row.task, version, &self.process);
+            write.events = Events::new(&events);
+            write.set_log(log.finish());
+            write.set_token(self.token);
+            if write.apply(connection, false).await? {
+                cancelled.push(id);
+            }
         }
         Ok(Some(cancelled))
     }
 }
 
-async fn unfinished_called_by(
-    connection: &mut SqliteConnection,
+static UNFINISHED_CALLED_BY: Statement = Statement::new(
+    "SELECT id FROM tasks WHERE caller = ?1 AND state IN ('queued', 'running', 'waiting')",
+);
+
+static CALLED_BY: Statement = Statement::new("SELECT id FROM tasks WHERE caller = ?1");
+
+/// What a task called. `all`: also what has ended, perhaps by an earlier time of this write.
+async fn called_by(
+    connection: &mut Connection,
     id: i64,
+    all: bool,
 ) -> Result<Vec<i64>, StoreError> {
-    sqlx::query_scalar(
-        "SELECT id FROM tasks WHERE caller = ?1 AND state IN ('queued', 'running', 'waiting')",
-    )
-    .bind(id)
-    .fetch_all(connection)
-    .await
-    .map_err(|source| StoreError::sql(format!("reading what task {id} called"), source))
+    let statement = if all {
+        &CALLED_BY
+    } else {
+        &UNFINISHED_CALLED_BY
+    };
+    let rows = connection.rows(statement, args![id]).await;
+    rows.and_then(|rows| first_column(&rows))
+        .map_err(|source| StoreError::sql(format!("reading what task {id} called"), source))
 }

@@ -1,12 +1,17 @@
 //! Subscriptions of webhooks, and what is to be sent to them.
+//!
+//! All times here are the database's. A delivery is claimed by a process for a while; of those for one webhook and
+//! task only the oldest that is pending can be, so that they are sent in order. One that was given up is not pending.
+
+use std::time::Duration;
 
 use runner_core::task::TaskEvent;
-use sqlx::Row;
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use serde_json::json;
+use sha2::{Digest, Sha256};
 
-use crate::error::{code, sqlite_code};
-use crate::sqlite::Write;
-use crate::tasks::to_json;
+use crate::error::Trouble;
+use crate::sql::{Ask, Connection, Dialect, Row, Statement, args, first_column, json_rows};
+use crate::writer::Write;
 use crate::{Store, StoreError};
 
 /// A webhook that is to be told of an event.
@@ -24,6 +29,25 @@ pub struct Delivery {
     pub attempts: i64,
     /// Base URL of the task.
     pub base_url: String,
+}
+
+/// A delivery as it is shown at its task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeliveryState {
+    /// Number of the delivery.
+    pub id: i64,
+    /// Whom to tell.
+    pub webhook: String,
+    /// What happened.
+    pub event: TaskEvent,
+    /// How often it was tried.
+    pub attempts: i64,
+    /// When it is tried next, in milliseconds since 1970; None when it was given up.
+    pub due_at: Option<i64>,
+    /// What went wrong last.
+    pub last_error: Option<String>,
+    /// When it was given up, in milliseconds since 1970.
+    pub gave_up_at: Option<i64>,
 }
 
 /// The most subscriptions of a task: each of its changes is a delivery to each of them.
@@ -73,105 +97,285 @@ impl Store {
             .await
     }
 
-    /// Deliveries that are due, in the order in which things happened. Of those for one webhook and
-    /// task there is only the first, so that they are sent in order: after it is done, ask again.
+    /// Claims deliveries that are due, in the order in which things happened: for the time of the lease nobody else
+    /// gets them. Of those for one webhook and task there is only the first; after it is done, ask again.
     ///
     /// # Errors
-    /// Why they could not be read.
+    /// Why none was claimed.
     pub async fn due_deliveries(
         &self,
-        now_ms: i64,
         limit: u32,
+        lease: Duration,
     ) -> Result<Vec<Delivery>, StoreError> {
-        let attempt = "reading the deliveries that are due";
-        let mut reader = self.reader(attempt).await?;
-        let rows = sqlx::query(
-            "SELECT d.id, d.task, d.webhook, d.event, d.attempts, t.base_url \
-             FROM deliveries d JOIN tasks t ON t.id = d.task \
-             WHERE d.due_at <= ?1 AND NOT EXISTS (SELECT 1 FROM deliveries e \
-             WHERE e.task = d.task AND e.webhook = d.webhook AND e.id < d.id) \
-             ORDER BY d.id LIMIT ?2",
-        )
-        .bind(now_ms)
-        .bind(limit)
-        .fetch_all(&mut *reader)
-        .await
-        .map_err(|source| StoreError::sql(attempt, source))?;
-        rows.iter().map(delivery).collect()
+        // Two claims of one process could not be told from each other.
+        let _alone = self.claiming().lock().await;
+        self.writer()
+            .write(Claim {
+                limit,
+                lease_ms: milliseconds(lease),
+                process: self.process().to_owned(),
+            })
+            .await
     }
 
-    /// When the next delivery is due, in milliseconds since 1970.
+    /// How long it is until the next delivery can be claimed; zero when one can be now.
     ///
     /// # Errors
     /// Why it could not be read.
-    pub async fn next_delivery_at(&self) -> Result<Option<i64>, StoreError> {
+    pub async fn next_delivery_at(&self) -> Result<Option<Duration>, StoreError> {
         let attempt = "reading when a delivery is due";
-        let mut reader = self.reader(attempt).await?;
-        sqlx::query_scalar(
-            "SELECT d.due_at FROM deliveries d WHERE NOT EXISTS (SELECT 1 FROM deliveries e \
-             WHERE e.task = d.task AND e.webhook = d.webhook AND e.id < d.id) \
-             ORDER BY d.due_at LIMIT 1",
-        )
-        .fetch_optional(&mut *reader)
-        .await
-        .map_err(|source| StoreError::sql(attempt, source))
+        let row = self.reader(attempt).await?.row(&NEXT, args![]).await;
+        let wait = row.and_then(|row| row.map_or(Ok(None), |row| row.get::<Option<i64>>(0)));
+        let wait = wait.map_err(|source| StoreError::sql(attempt, source))?;
+        Ok(wait.map(|wait| Duration::from_millis(wait.max(0).cast_unsigned())))
     }
 
-    /// Forgets a delivery: it arrived, or is given up.
+    /// Forgets a delivery: it arrived. False: its lease ended, and another process has it.
     ///
     /// # Errors
     /// Why it was not stored.
-    pub async fn delivery_done(&self, id: i64) -> Result<(), StoreError> {
-        self.writer().write(Done { id }).await
+    pub async fn delivery_done(&self, id: i64) -> Result<bool, StoreError> {
+        self.settle(id, Settled::Done).await
     }
 
-    /// Counts an attempt and says when to try again.
+    /// Counts an attempt, and says how long to wait before the next. False: its lease ended, and another process has
+    /// it.
     ///
     /// # Errors
     /// Why it was not stored.
-    pub async fn delivery_failed(&self, id: i64, retry_at_ms: i64) -> Result<(), StoreError> {
-        let retry_at = retry_at_ms;
-        self.writer().write(Failed { id, retry_at }).await
+    pub async fn delivery_failed(
+        &self,
+        id: i64,
+        pause: Duration,
+        error: &str,
+    ) -> Result<bool, StoreError> {
+        let pause_ms = milliseconds(pause);
+        let error = error.to_owned();
+        self.settle(id, Settled::Failed { pause_ms, error }).await
+    }
+
+    /// Counts an attempt, and tries no more. It stays visible at its task, and those after it go on. False: its lease
+    /// ended, and another process has it.
+    ///
+    /// # Errors
+    /// Why it was not stored.
+    pub async fn delivery_given_up(&self, id: i64, error: &str) -> Result<bool, StoreError> {
+        let error = error.to_owned();
+        self.settle(id, Settled::GivenUp { error }).await
+    }
+
+    async fn settle(&self, id: i64, settled: Settled) -> Result<bool, StoreError> {
+        let process = self.process().to_owned();
+        self.writer()
+            .write(Settle {
+                id,
+                process,
+                settled,
+            })
+            .await
+    }
+
+    /// The deliveries of a task that did not arrive yet, and those that were given up.
+    ///
+    /// # Errors
+    /// Why they could not be read.
+    pub async fn deliveries_of(&self, task: i64) -> Result<Vec<DeliveryState>, StoreError> {
+        let attempt = "reading the deliveries of a task";
+        let rows = self
+            .reader(attempt)
+            .await?
+            .rows(&OF_TASK, args![task])
+            .await;
+        let rows = rows.map_err(|source| StoreError::sql(attempt, source))?;
+        rows.iter().map(delivery_state).collect()
     }
 }
 
-fn delivery(row: &SqliteRow) -> Result<Delivery, StoreError> {
-    let failed = |source| StoreError::sql("reading a delivery", source);
-    let event: &str = row.try_get(3).map_err(failed)?;
-    Ok(Delivery {
-        id: row.try_get(0).map_err(failed)?,
-        task: row.try_get(1).map_err(failed)?,
-        webhook: row.try_get(2).map_err(failed)?,
-        event: TaskEvent::parse(event).ok_or_else(|| StoreError::Corrupt {
-            attempt: "reading a delivery".to_owned(),
-            column: "event",
-            reason: format!("{event:?} is no event"),
-        })?,
-        attempts: row.try_get(4).map_err(failed)?,
-        base_url: row.try_get(5).map_err(failed)?,
+/// What SQL counts in.
+pub(crate) fn milliseconds(duration: Duration) -> i64 {
+    // Far enough, and a sum with the time of now has room.
+    i64::try_from(duration.as_millis())
+        .map_or(i64::MAX / 4, |milliseconds| milliseconds.min(i64::MAX / 4))
+}
+
+/// What stands in an index instead of a webhook, which may be long.
+pub(crate) fn webhook_digest(webhook: &str) -> String {
+    let webhook = runner_core::task::without_nul(webhook);
+    let digest = Sha256::digest(webhook.as_bytes());
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// After this there is nothing: where a delivery that was given up is due.
+const NEVER: i64 = i64::MAX;
+
+static CAN_BE_CLAIMED: Statement = Statement::new(
+    "SELECT d.id FROM deliveries d WHERE d.due_at <= {now} \
+     AND (d.leased_until IS NULL OR d.leased_until <= {now}) \
+     AND NOT EXISTS (SELECT 1 FROM deliveries e WHERE e.task = d.task \
+     AND e.webhook_digest = d.webhook_digest AND e.id < d.id AND e.gave_up_at IS NULL) \
+     ORDER BY d.id LIMIT ?1",
+);
+
+static CLAIMED: Statement = Statement::new(
+    "SELECT d.id, d.task, d.webhook, d.event, d.attempts, t.base_url \
+     FROM deliveries d JOIN tasks t ON t.id = d.task \
+     WHERE d.id IN (SELECT id FROM {ids ?2} j) AND d.holder = ?1 ORDER BY d.id",
+);
+
+// The first that nobody has, by the index; and the first whose lease ends, among those that were due.
+static NEXT: Statement = Statement::new(
+    "SELECT min(n.at) - {now} FROM ( \
+     SELECT * FROM (SELECT d.due_at AS at FROM deliveries d \
+     WHERE d.leased_until IS NULL AND d.gave_up_at IS NULL \
+     AND NOT EXISTS (SELECT 1 FROM deliveries e WHERE e.task = d.task \
+     AND e.webhook_digest = d.webhook_digest AND e.id < d.id AND e.gave_up_at IS NULL) \
+     ORDER BY d.due_at LIMIT 1) f \
+     UNION ALL SELECT min(l.leased_until) AS at FROM deliveries l \
+     WHERE l.due_at <= {now} AND l.leased_until IS NOT NULL) n",
+);
+
+static OF_TASK: Statement = Statement::new(
+    "SELECT id, webhook, event, attempts, due_at, last_error, gave_up_at FROM deliveries \
+     WHERE task = ?1 ORDER BY id",
+);
+
+fn event_of(word: &str) -> Result<TaskEvent, StoreError> {
+    TaskEvent::parse(word).ok_or_else(|| StoreError::Corrupt {
+        attempt: "reading a delivery".to_owned(),
+        column: "event",
+        reason: format!("{word:?} is no event"),
     })
 }
 
-/// Adds a delivery for each event and each subscription to it, due now.
+fn delivery(row: &Row) -> Result<Delivery, StoreError> {
+    let failed = |source| StoreError::sql("reading a delivery", source);
+    Ok(Delivery {
+        id: row.get(0).map_err(failed)?,
+        task: row.get(1).map_err(failed)?,
+        webhook: row.get(2).map_err(failed)?,
+        event: event_of(&row.get::<String>(3).map_err(failed)?)?,
+        attempts: row.get(4).map_err(failed)?,
+        base_url: row.get(5).map_err(failed)?,
+    })
+}
+
+fn delivery_state(row: &Row) -> Result<DeliveryState, StoreError> {
+    let failed = |source| StoreError::sql("reading a delivery", source);
+    let gave_up_at: Option<i64> = row.get(6).map_err(failed)?;
+    let due_at: i64 = row.get(4).map_err(failed)?;
+    Ok(DeliveryState {
+        id: row.get(0).map_err(failed)?,
+        webhook: row.get(1).map_err(failed)?,
+        event: event_of(&row.get::<String>(2).map_err(failed)?)?,
+        attempts: row.get(3).map_err(failed)?,
+        due_at: gave_up_at.is_none().then_some(due_at),
+        last_error: row.get(5).map_err(failed)?,
+        gave_up_at,
+    })
+}
+
+static INSERT: Statement = Statement::new(
+    "INSERT INTO deliveries (task, webhook_digest, event, attempts, due_at, webhook) \
+     SELECT s.task, s.webhook_digest, e.value, 0, {now}, s.webhook \
+     FROM {list ?2} e JOIN subscriptions s ON s.event IN ('', e.value) \
+     WHERE s.task = ?1 ORDER BY e.n, s.id",
+);
+
+/// Adds a delivery for each event and each subscription to it, due now. `events` is a JSON list.
 pub(crate) async fn insert(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     task: i64,
-    events: &[TaskEvent],
-    now: i64,
+    events: &str,
 ) -> Result<(), StoreError> {
-    sqlx::query(
-        "INSERT INTO deliveries (task, webhook, event, attempts, due_at) \
-         SELECT s.task, s.webhook, e.value, 0, ?3 \
-         FROM json_each(?2) e JOIN subscriptions s ON s.event IN ('', e.value) \
-         WHERE s.task = ?1 ORDER BY e.key, s.id",
-    )
-    .bind(task)
-    .bind(to_json(&events))
-    .bind(now)
-    .execute(connection)
-    .await
-    .map(drop)
-    .map_err(|source| StoreError::sql(format!("adding the deliveries of task {task}"), source))
+    let done = connection.execute(&INSERT, args![task, events]).await;
+    done.map(drop)
+        .map_err(|source| StoreError::sql(format!("adding the deliveries of task {task}"), source))
+}
+
+struct Claim {
+    limit: u32,
+    lease_ms: i64,
+    process: String,
+}
+
+impl Write for Claim {
+    type Answer = Vec<Delivery>;
+
+    async fn apply(
+        &self,
+        connection: &mut Connection,
+        _is_again: bool,
+    ) -> Result<Vec<Delivery>, StoreError> {
+        let failed = |source| StoreError::sql("claiming deliveries", source);
+        let rows = connection.rows(&CAN_BE_CLAIMED, args![self.limit]).await;
+        let ids: Vec<i64> = rows.and_then(|rows| first_column(&rows)).map_err(failed)?;
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        // The numbers stand in the text: not all of the three use an index for a list in an update.
+        let numbers: Vec<_> = ids.iter().map(i64::to_string).collect();
+        let claim = Statement::once(format!(
+            "UPDATE deliveries SET holder = ?1, leased_until = {{now}} + ?2 \
+             WHERE id IN ({}) AND due_at <= {{now}} \
+             AND (leased_until IS NULL OR leased_until <= {{now}})",
+            numbers.join(", ")
+        ));
+        let args = args![&self.process, self.lease_ms];
+        connection.execute(&claim, args).await.map_err(failed)?;
+        let ids = json_rows(ids.into_iter().map(|id| json!(id)).collect());
+        let rows = connection.rows(&CLAIMED, args![&self.process, &ids]).await;
+        rows.map_err(failed)?.iter().map(delivery).collect()
+    }
+}
+
+enum Settled {
+    Done,
+    Failed { pause_ms: i64, error: String },
+    GivenUp { error: String },
+}
+
+struct Settle {
+    id: i64,
+    process: String,
+    settled: Settled,
+}
+
+static DONE: Statement = Statement::new("DELETE FROM deliveries WHERE id = ?1 AND holder = ?2");
+
+static FAILED: Statement = Statement::new(
+    "UPDATE deliveries SET attempts = attempts + 1, due_at = {now} + ?3, last_error = ?4, \
+     holder = NULL, leased_until = NULL WHERE id = ?1 AND holder = ?2",
+);
+
+static GIVEN_UP: Statement = Statement::new(
+    "UPDATE deliveries SET attempts = attempts + 1, due_at = ?3, last_error = ?4, gave_up_at = {now}, \
+     holder = NULL, leased_until = NULL WHERE id = ?1 AND holder = ?2",
+);
+
+impl Write for Settle {
+    type Answer = bool;
+
+    fn is_one_statement(&self, _dialect: Dialect) -> bool {
+        true
+    }
+
+    async fn apply(&self, connection: &mut Connection, is_again: bool) -> Result<bool, StoreError> {
+        let (id, process) = (self.id, &self.process);
+        let done = match &self.settled {
+            Settled::Done => connection.execute(&DONE, args![id, process]).await,
+            Settled::Failed { pause_ms, error } => {
+                let args = args![id, process, *pause_ms, error];
+                connection.execute(&FAILED, args).await
+            }
+            Settled::GivenUp { error } => {
+                let args = args![id, process, NEVER, error];
+                connection.execute(&GIVEN_UP, args).await
+            }
+        };
+        // An earlier time that was committed left nothing to be hit.
+        done.map(|done| done.hit > 0 || is_again)
+            .map_err(|source| StoreError::sql(format!("settling delivery {id}"), source))
+    }
 }
 
 struct Subscribe {
@@ -180,41 +384,54 @@ struct Subscribe {
     event: Option<TaskEvent>,
 }
 
+static SUBSCRIBE: Statement = Statement::new(
+    "INSERT INTO subscriptions (task, webhook_digest, event, webhook) SELECT ?1, ?2, ?3, ?5 \
+     WHERE (SELECT count(*) FROM subscriptions WHERE task = ?1) < ?4 \
+     ON CONFLICT (task, webhook_digest, event) DO NOTHING",
+)
+.mysql(
+    "INSERT INTO subscriptions (task, webhook_digest, event, webhook) SELECT ?1, ?2, ?3, ?5 FROM DUAL \
+     WHERE (SELECT count(*) FROM (SELECT id FROM subscriptions WHERE task = ?1) s) < ?4 \
+     AND NOT EXISTS (SELECT 1 FROM (SELECT id FROM subscriptions \
+     WHERE task = ?1 AND webhook_digest = ?2 AND event = ?3) s)",
+);
+
+static IS_SUBSCRIBED: Statement = Statement::new(
+    "SELECT EXISTS (SELECT 1 FROM subscriptions \
+     WHERE task = ?1 AND webhook_digest = ?2 AND event = ?3)",
+);
+
+// Those who subscribe to one task wait for each other, so that the count is right.
+static LOCK_TASK: Statement = Statement::new("SELECT id FROM tasks WHERE id = ?1 {for update}");
+
 impl Write for Subscribe {
     type Answer = bool;
 
-    async fn apply(&self, connection: &mut SqliteConnection) -> Result<bool, StoreError> {
+    async fn apply(
+        &self,
+        connection: &mut Connection,
+        _is_again: bool,
+    ) -> Result<bool, StoreError> {
         let task = self.task;
         let event = self.event.map_or(ALL_EVENTS, TaskEvent::as_str);
-        let failed = |source| match sqlite_code(&source) {
-            Some(code::CONSTRAINT_FOREIGN_KEY) => StoreError::UnknownTask(task),
+        let digest = webhook_digest(&self.webhook);
+        let failed = |source: sqlx::Error| match crate::error::trouble(&source) {
+            Trouble::NoParent => StoreError::UnknownTask(task),
             _ => StoreError::sql(format!("subscribing to task {task}"), source),
         };
-        let done = sqlx::query(
-            "INSERT INTO subscriptions (task, webhook, event) SELECT ?1, ?2, ?3 \
-             WHERE (SELECT count(*) FROM subscriptions WHERE task = ?1) < ?4 \
-             ON CONFLICT (task, webhook, event) DO NOTHING",
-        )
-        .bind(task)
-        .bind(&self.webhook)
-        .bind(event)
-        .bind(MAX_SUBSCRIPTIONS)
-        .execute(&mut *connection)
-        .await
-        .map_err(failed)?;
-        if done.rows_affected() > 0 {
+        let locked = connection.row(&LOCK_TASK, args![task]).await;
+        if locked.map_err(failed)?.is_none() {
+            return Err(StoreError::UnknownTask(task));
+        }
+        let args = args![task, &digest, event, MAX_SUBSCRIPTIONS, &self.webhook];
+        let done = connection.execute(&SUBSCRIBE, args).await;
+        if done.map_err(failed)?.hit > 0 {
             return Ok(true);
         }
-        let is_there = sqlx::query_scalar(
-            "SELECT EXISTS (SELECT 1 FROM subscriptions \
-             WHERE task = ?1 AND webhook = ?2 AND event = ?3)",
-        );
-        is_there
-            .bind(task)
-            .bind(&self.webhook)
-            .bind(event)
-            .fetch_one(connection)
-            .await
+        let row = connection
+            .row(&IS_SUBSCRIBED, args![task, &digest, event])
+            .await;
+        row.and_then(|row| row.map_or(Ok(false), |row| row.get(0)))
             .map_err(failed)
     }
 }
@@ -225,71 +442,28 @@ struct Unsubscribe {
     event: Option<TaskEvent>,
 }
 
+static UNSUBSCRIBE: Statement = Statement::new(
+    "DELETE FROM subscriptions WHERE task = ?1 AND webhook_digest = ?2 \
+     AND (?3 IS NULL OR event = ?3)",
+)
+.postgres(
+    "DELETE FROM subscriptions WHERE task = ?1 AND webhook_digest = ?2 \
+     AND (CAST(?3 AS TEXT) IS NULL OR event = ?3)",
+);
+
 impl Write for Unsubscribe {
     type Answer = u64;
 
-    fn is_one_statement(&self) -> bool {
+    fn is_one_statement(&self, _dialect: Dialect) -> bool {
         true
     }
 
-    async fn apply(&self, connection: &mut SqliteConnection) -> Result<u64, StoreError> {
+    async fn apply(&self, connection: &mut Connection, _is_again: bool) -> Result<u64, StoreError> {
         let task = self.task;
-        sqlx::query(
-            "DELETE FROM subscriptions WHERE task = ?1 AND webhook = ?2 \
-             AND (?3 IS NULL OR event = ?3)",
-        )
-        .bind(task)
-        .bind(&self.webhook)
-        .bind(self.event.map(TaskEvent::as_str))
-        .execute(connection)
-        .await
-        .map(|done| done.rows_affected())
-        .map_err(|source| StoreError::sql(format!("unsubscribing from task {task}"), source))
-    }
-}
-
-struct Done {
-    id: i64,
-}
-
-impl Write for Done {
-    type Answer = ();
-
-    fn is_one_statement(&self) -> bool {
-        true
-    }
-
-    async fn apply(&self, connection: &mut SqliteConnection) -> Result<(), StoreError> {
-        let id = self.id;
-        sqlx::query("DELETE FROM deliveries WHERE id = ?1")
-            .bind(id)
-            .execute(connection)
-            .await
-            .map(drop)
-            .map_err(|source| StoreError::sql(format!("removing delivery {id}"), source))
-    }
-}
-
-struct Failed {
-    id: i64,
-    retry_at: i64,
-}
-
-impl Write for Failed {
-    type Answer = ();
-
-    fn is_one_statement(&self) -> bool {
-        true
-    }
-
-    async fn apply(&self, connection: &mut SqliteConnection) -> Result<(), StoreError> {
-        let id = self.id;
-        sqlx::query("UPDATE deliveries SET attempts = attempts + 1, due_at = ?2 WHERE id = ?1")
-            .bind(id)
-            .bind(self.retry_at)
-            .execute(connection)
-            .await
-            .map(drop)
-            .map_err(|source| StoreError::sql(format!("postponing delivery {id}"), source))
+        let event = self.event.map(TaskEvent::as_str);
+        let args = args![task, webhook_digest(&self.webhook), event];
+        let done = connection.execute(&UNSUBSCRIBE, args).await;
+        done.map(|done| done.hit)
+            .map_err(|source| StoreError::sql(format!("unsubscribing from task {task}"), source))
     }
 }

@@ -2,7 +2,15 @@
 //!
 //! A key is 32 hexadecimal digits: the time in milliseconds (12), then randomness (20). So the index of
 //! keys in SQL grows at its end; folders are named after the last two digits, which are random. A file
-//! is written under another name in `<root>/tmp` and then renamed: under its key it is whole or absent.
+//! whose content comes bit by bit is written under another name in `<root>/tmp` and then renamed: under its
+//! key it is whole or absent. What is all there already is written under its key at once: what a runner that
+//! is killed meanwhile leaves has no row, and is swept like other files without one.
+//!
+//! Everything is copied into the store, and digested on the way: what is served is what the digest was made
+//! of. A file that a plugin wrote is never moved there, since nothing proves that nobody can write to it any
+//! more. That a lease for reading (`F_SETLEASE`) is granted tells that no descriptor and no mapping may write,
+//! but a direct read that is in flight holds the pages of a mapping that is gone: its data comes into the file
+//! after the lease was granted and the digest taken.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
@@ -70,6 +78,54 @@ impl FileStore {
                 }
             }
         }
+    }
+
+    /// Stores what is all there already.
+    ///
+    /// # Errors
+    /// [`StoreError::DiskFull`], or what failed. Nothing stays in the store.
+    pub fn put_bytes(&self, bytes: &[u8]) -> Result<StoredFile, StoreError> {
+        let key = new_key();
+        let path = self.path(&key);
+        let made = match File::create_new(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                make_folder(path.parent().unwrap_or(&self.root))?;
+                File::create_new(&path)
+            }
+            made => made,
+        };
+        let failed = |source| StoreError::file("writing the file", &path, source);
+        let mut file = made.map_err(failed)?;
+        let mut written = file.write_all(bytes);
+        if self.waits_for_disk() {
+            written = written.and_then(|()| file.sync_all());
+        }
+        if let Err(error) = written {
+            // What stays is swept later.
+            let _removed = fs::remove_file(&path);
+            return Err(failed(error));
+        }
+        self.sync_folders_of(&path)?;
+        Ok(StoredFile {
+            key,
+            size: bytes.len() as u64,
+            digest: hexadecimal(&Sha256::digest(bytes)),
+        })
+    }
+
+    /// Where it matters: the folder of a file, and those above it, which may be new.
+    fn sync_folders_of(&self, path: &Path) -> Result<(), StoreError> {
+        if self.waits_for_disk() {
+            for folder in path.ancestors().skip(1).take(3) {
+                sync_folder(folder)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether storing waits until the disk has it.
+    pub fn waits_for_disk(&self) -> bool {
+        self.durability == Durability::Power
     }
 
     /// Begins a file whose content comes bit by bit.
@@ -227,32 +283,29 @@ impl FileWriter {
     /// [`StoreError::DiskFull`], or what failed.
     pub fn finish(mut self) -> Result<StoredFile, StoreError> {
         let path = self.store.path(&self.key);
-        let folder = path.parent().unwrap_or(&self.store.root);
-        let power = self.store.durability == Durability::Power;
-        if power {
+        if self.store.waits_for_disk() {
             let synced = self.file.sync_all();
             synced.map_err(|source| StoreError::file("syncing the file", &path, source))?;
         }
         let mut renamed = fs::rename(&self.temporary, &path);
         if matches!(&renamed, Err(error) if error.kind() == ErrorKind::NotFound) {
-            fs::create_dir_all(folder)
-                .map_err(|source| StoreError::file("creating the folder", folder, source))?;
+            make_folder(path.parent().unwrap_or(&self.store.root))?;
             renamed = fs::rename(&self.temporary, &path);
         }
         renamed.map_err(|source| StoreError::file("moving into the store", &path, source))?;
         self.finished = true;
-        if power {
-            // The folder, and those above it, which may be new.
-            for folder in folder.ancestors().take(3) {
-                sync_folder(folder)?;
-            }
-        }
+        self.store.sync_folders_of(&path)?;
         Ok(StoredFile {
             key: std::mem::take(&mut self.key),
             size: self.size,
             digest: hexadecimal(&self.hasher.finalize_reset()),
         })
     }
+}
+
+fn make_folder(folder: &Path) -> Result<(), StoreError> {
+    fs::create_dir_all(folder)
+        .map_err(|source| StoreError::file("creating the folder", folder, source))
 }
 
 fn sync_folder(folder: &Path) -> Result<(), StoreError> {
@@ -336,6 +389,21 @@ mod tests {
         let error = store.open(&stored.key).unwrap_err();
         assert!(error.to_string().contains(&stored.key), "{error}");
         assert!(store.free_bytes().unwrap() > 0);
+    }
+
+    #[test]
+    fn bytes_are_stored_like_what_comes_bit_by_bit() {
+        for durability in [Durability::Process, Durability::Power] {
+            let folder = tempfile::tempdir().unwrap();
+            let store = FileStore::open_at(folder.path(), durability).unwrap();
+            for content in [&b""[..], b"hello", &[7; 100_000]] {
+                let (at_once, copied) = (store.put_bytes(content), store.put(content));
+                let (at_once, copied) = (at_once.unwrap(), copied.unwrap());
+                assert_eq!((at_once.size, at_once.digest), (copied.size, copied.digest));
+                assert_eq!(fs::read(store.path(&at_once.key)).unwrap(), content);
+            }
+            assert_eq!(fs::read_dir(folder.path().join("tmp")).unwrap().count(), 0);
+        }
     }
 
     #[test]

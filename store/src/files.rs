@@ -5,10 +5,9 @@ use std::time::SystemTime;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use runner_core::file::{File, Upload};
-use sqlx::Row;
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use serde_json::json;
 
-use crate::tasks::to_json;
+use crate::sql::{Ask, Connection, Row, Statement, args, first_column, json_rows};
 use crate::{FileStore, NewFile, Store, StoreError, file_store};
 
 impl Store {
@@ -19,14 +18,7 @@ impl Store {
     pub async fn file(&self, id: i64) -> Result<Option<File>, StoreError> {
         let failed = |source| StoreError::sql(format!("reading file {id}"), source);
         let mut reader = self.reader("reading a file").await?;
-        let row = sqlx::query(
-            "SELECT id, tag, name, data_type, content_type, size, digest, key, created_at \
-             FROM files WHERE id = ?1 AND kind = 'output'",
-        )
-        .bind(id)
-        .fetch_optional(&mut *reader)
-        .await
-        .map_err(failed)?;
+        let row = reader.row(&OUTPUT, args![id]).await.map_err(failed)?;
         row.as_ref().map(file).transpose().map_err(failed)
     }
 
@@ -55,15 +47,54 @@ impl Store {
     async fn keys_without_row(&self, keys: &[String]) -> Result<Vec<String>, StoreError> {
         let attempt = "reading which files of the store have rows";
         let mut reader = self.reader(attempt).await?;
-        sqlx::query_scalar(
-            "SELECT value FROM json_each(?1) \
-             WHERE NOT EXISTS (SELECT 1 FROM files WHERE key = value)",
-        )
-        .bind(to_json(&keys))
-        .fetch_all(&mut *reader)
-        .await
-        .map_err(|source| StoreError::sql(attempt, source))
+        let keys = json_rows(keys.iter().map(|key| json!(key)).collect());
+        let rows = reader.rows(&WITHOUT_ROW, args![keys]).await;
+        rows.and_then(|rows| first_column(&rows))
+            .map_err(|source| StoreError::sql(attempt, source))
     }
+}
+
+static OUTPUT: Statement = Statement::new(
+    "SELECT id, tag, name, data_type, content_type, size, digest, file_key, created_at \
+     FROM files WHERE id = ?1 AND kind = 'output'",
+);
+
+static OUTPUTS: Statement = Statement::new(
+    "SELECT id, tag, name, data_type, content_type, size, digest, file_key, created_at \
+     FROM files WHERE task = ?1 AND kind = 'output' ORDER BY id LIMIT ?2",
+);
+
+static WITHOUT_ROW: Statement = Statement::new(
+    "SELECT value FROM {list ?1} j \
+     WHERE NOT EXISTS (SELECT 1 FROM files WHERE file_key = value)",
+);
+
+static INSERT_UPLOADS: Statement = Statement::new(
+    "INSERT INTO files (task, kind, created_at, data_type, file_key, name, content_type, size) \
+     SELECT ?1, 'upload', ?2, '', value ->> 0, value ->> 1, value ->> 2, value ->> 3 \
+     FROM json_each(?3) ORDER BY json_each.key",
+)
+.postgres(
+    "INSERT INTO files (task, kind, created_at, data_type, file_key, name, content_type, size) \
+     SELECT ?1, 'upload', ?2, '', value ->> 0, value ->> 1, value ->> 2, CAST(value ->> 3 AS BIGINT) \
+     FROM json_array_elements(CAST(?3 AS JSON)) WITH ORDINALITY AS j (value, n) ORDER BY n",
+)
+.mysql(
+    "INSERT INTO files (task, kind, created_at, data_type, file_key, name, content_type, size) \
+     SELECT ?1, 'upload', ?2, '', j.file_key, j.name, j.content_type, j.size \
+     FROM JSON_TABLE(?3, '$[*]' COLUMNS (n FOR ORDINALITY, file_key VARCHAR(64) PATH '$[0]', \
+     name LONGTEXT PATH '$[1]', content_type LONGTEXT PATH '$[2]', size BIGINT PATH '$[3]')) j \
+     ORDER BY j.n",
+);
+
+static ANY_HAS_ROW: Statement =
+    Statement::new("SELECT EXISTS (SELECT 1 FROM files WHERE file_key = ?1)");
+
+/// Whether this key of the file store has a row.
+pub(crate) async fn has_row(connection: &mut Connection, key: &str) -> Result<bool, StoreError> {
+    let row = connection.row(&ANY_HAS_ROW, args![key]).await;
+    row.and_then(|row| row.map_or(Ok(false), |row| row.get(0)))
+        .map_err(|source| StoreError::sql("reading whether a file has a row", source))
 }
 
 /// Does what blocks where it may.
@@ -78,36 +109,31 @@ async fn blocking<T: Send + 'static>(
 }
 
 /// As the queries here select it.
-fn file(row: &SqliteRow) -> Result<File, sqlx::Error> {
+fn file(row: &Row) -> Result<File, sqlx::Error> {
     Ok(File {
-        id: row.try_get(0)?,
-        tag: row.try_get(1)?,
-        name: row.try_get(2)?,
-        data_type: row.try_get(3)?,
-        content_type: row.try_get(4)?,
-        size: row.try_get::<i64, _>(5)?.cast_unsigned(),
-        digest: row.try_get(6)?,
-        key: row.try_get(7)?,
-        created_at: row.try_get::<i64, _>(8)? / 1000,
+        id: row.get(0)?,
+        tag: row.get(1)?,
+        name: row.get(2)?,
+        data_type: row.get(3)?,
+        content_type: row.get(4)?,
+        size: row.get::<i64>(5)?.cast_unsigned(),
+        digest: row.get(6)?,
+        key: row.get(7)?,
+        created_at: row.get::<i64>(8)? / 1000,
     })
 }
 
 /// The first `count` outputs of a task, in the order in which they were made.
 pub(crate) async fn outputs(
-    connection: &mut SqliteConnection,
+    connection: &mut impl Ask,
     task: i64,
     count: i64,
 ) -> Result<Vec<File>, StoreError> {
     let failed = |source| StoreError::sql(format!("reading the outputs of task {task}"), source);
-    let rows = sqlx::query(
-        "SELECT id, tag, name, data_type, content_type, size, digest, key, created_at \
-         FROM files WHERE task = ?1 AND kind = 'output' ORDER BY id LIMIT ?2",
-    )
-    .bind(task)
-    .bind(count)
-    .fetch_all(connection)
-    .await
-    .map_err(failed)?;
+    let rows = connection
+        .rows(&OUTPUTS, args![task, count])
+        .await
+        .map_err(failed)?;
     rows.iter()
         .map(file)
         .collect::<Result<_, _>>()
@@ -118,7 +144,7 @@ pub(crate) async fn outputs(
 pub(crate) fn outputs_json(outputs: &[NewFile]) -> String {
     let row = |file: &NewFile| {
         let tag = URL_SAFE_NO_PAD.encode(file_store::random::<32>());
-        serde_json::json!([
+        json!([
             file.stored.key,
             tag,
             file.name,
@@ -128,28 +154,25 @@ pub(crate) fn outputs_json(outputs: &[NewFile]) -> String {
             file.stored.digest,
         ])
     };
-    to_json(&outputs.iter().map(row).collect::<Vec<_>>())
+    json_rows(outputs.iter().map(row).collect())
+}
+
+/// Uploads as [`insert_uploads`] takes them.
+pub(crate) fn uploads_json(uploads: &[Upload]) -> String {
+    let row = |file: &Upload| json!([file.key, file.name, file.content_type, file.size]);
+    json_rows(uploads.iter().map(row).collect())
 }
 
 /// Adds the files that were submitted with a task or a step.
 pub(crate) async fn insert_uploads(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     task: i64,
-    uploads: &[Upload],
+    uploads: &str,
     now: i64,
 ) -> Result<(), StoreError> {
-    let row =
-        |file: &Upload| serde_json::json!([file.key, file.name, file.content_type, file.size]);
-    sqlx::query(
-        "INSERT INTO files (task, kind, created_at, data_type, key, name, content_type, size) \
-         SELECT ?1, 'upload', ?2, '', value ->> 0, value ->> 1, value ->> 2, value ->> 3 \
-         FROM json_each(?3) ORDER BY json_each.key",
-    )
-    .bind(task)
-    .bind(now)
-    .bind(to_json(&uploads.iter().map(row).collect::<Vec<_>>()))
-    .execute(connection)
-    .await
-    .map(drop)
-    .map_err(|source| StoreError::sql(format!("adding the uploads of task {task}"), source))
+    let done = connection
+        .execute(&INSERT_UPLOADS, args![task, now, uploads])
+        .await;
+    done.map(drop)
+        .map_err(|source| StoreError::sql(format!("adding the uploads of task {task}"), source))
 }

@@ -3,11 +3,16 @@
 //! SQL is the truth; the queue and events are hints. A worker's write names the run that it is for, and
 //! where no row is hit (`false`) it was overtaken: nothing was written, its files are to be discarded.
 //!
+//! The database is SQLite, PostgreSQL (15 and later), MariaDB (10.11) or MySQL (8). A server may go away: writes and
+//! reads wait for it, for a minute, and nothing that was acknowledged is lost.
+//!
 //! # Layout
 //! - [`Store`]: the door; `config` says where it keeps things, `error` what goes wrong.
-//! - `sqlite`: connections, the one writer with its group commit; `migrations`: the tables.
-//! - `tasks`: making and reading tasks; `lists`: many of them; `cancel`: their early end; `runs`: the writes of workers and pages; `recover`: what a
-//!   start does with the tasks of workers that are gone.
+//! - `sql`: one way to ask three databases; `writer`: the tasks that write, with their group commit; `migrations`: the
+//!   tables.
+//! - `tasks`: making and reading tasks; `lists`: many of them; `cancel`: their early end; `runs`: the writes of workers
+//!   and pages; `recover`: tasks whose worker, host or job is gone.
+//! - `workers`: the processes that take or make tasks, and what they know of the queue.
 //! - `deliveries`: subscriptions of webhooks, and what is to be sent to them.
 //! - `files`: the rows of inputs and outputs; [`FileStore`]: their content.
 //! - `modules`: cached descriptions and digests.
@@ -16,7 +21,9 @@
 //! - Whatever changes SQL goes through the writer, as a `Write` that can be applied again.
 //! - A key stands in the file store before its row does; a row is removed before its key. So a row
 //!   always has its content, and what has no row for a while can be swept.
-//! - The row of a task has the first 16 KiB of its log; nothing is added to it once a chunk exists.
+//! - The row of a task has the beginning of its log, as long as it is not above 16 KiB; what does not fit goes into a
+//!   chunk, and nothing is added to the row after that.
+//! - Every change of a task leaves a random number in its row, so that a commit whose answer was lost is recognised.
 
 mod cancel;
 mod config;
@@ -29,23 +36,29 @@ mod migrations;
 mod modules;
 mod recover;
 mod runs;
-mod sqlite;
+mod sql;
 mod tasks;
+mod workers;
+mod writer;
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use sqlx::SqlitePool;
+use tokio::sync::Mutex;
 
-use crate::sqlite::Writer;
+use crate::sql::{Database, Reader, Readers};
+use crate::writer::Writer;
 
-pub use config::{Durability, StoreConfig};
-pub use deliveries::{Delivery, MAX_SUBSCRIPTIONS};
+pub use config::{BadDatabaseUrl, DatabaseUrl, Durability, StoreConfig};
+pub use deliveries::{Delivery, DeliveryState, MAX_SUBSCRIPTIONS};
 pub use error::StoreError;
 pub use file_store::{FileStore, FileWriter, StoredFile};
 pub use lists::{TaskFilter, TaskSummary};
-pub use recover::Recovered;
+pub use migrations::{MigrationStatus, drop_all, migrate, migration_status};
+pub use recover::{LostRun, Recovered, Retried};
 pub use runs::{NewFile, PageWrite, RunWrite};
+pub use tasks::{Inserted, QueuedJob};
+pub use workers::{Beat, Statistics, WorkerInfo, WorkerKind, WorkerRow};
 
 /// SQL and the file store of one installation. Clones share everything.
 #[derive(Clone, Debug)]
@@ -57,10 +70,16 @@ pub struct Store {
 struct Inner {
     /// Changes SQL. Ends when the last clone of the store is dropped, after what it was given.
     writer: Writer,
-    /// Reads SQL; these connections cannot write.
-    readers: SqlitePool,
+    /// Read SQL.
+    readers: Readers,
     /// The content of files.
     files: FileStore,
+    /// The queue whose tasks are made and taken here.
+    queue: String,
+    /// This process.
+    process: String,
+    /// Held while deliveries are claimed.
+    claiming: Mutex<()>,
 }
 
 impl Store {
@@ -70,18 +89,19 @@ impl Store {
     /// What could not be opened, or that the database was made by a newer runner.
     pub async fn open(config: &StoreConfig) -> Result<Self, StoreError> {
         let files = FileStore::open_at(&config.files, config.durability)?;
-        if let Some(folder) = config.database.parent() {
-            std::fs::create_dir_all(folder)
-                .map_err(|source| StoreError::file("creating the folder", folder, source))?;
-        }
-        let database = sqlite::Database::new(config);
-        let writer = Writer::start(database.clone()).await?;
+        let database = Database::new(&config.database, config.durability);
+        let mut connection = database.open().await?;
+        migrations::apply(&mut connection, &config.database).await?;
         let readers = database.readers().await?;
+        let writer = Writer::start(database, connection);
         Ok(Self {
             inner: Arc::new(Inner {
                 writer,
                 readers,
                 files,
+                queue: config.queue.clone(),
+                process: config.process.clone(),
+                claiming: Mutex::new(()),
             }),
         })
     }
@@ -92,7 +112,7 @@ impl Store {
     }
 
     /// Waits for the writes that were begun, moves them from the log of SQLite into the database, and
-    /// closes it for all clones. Without it nothing is lost, but the next start has more to read.
+    /// closes it for all clones. Without it nothing is lost, but the next start of SQLite has more to read.
     pub async fn close(&self) {
         self.inner.writer.close(self.inner.readers.close()).await;
     }
@@ -101,16 +121,23 @@ impl Store {
         &self.inner.writer
     }
 
-    /// A connection that reads; `attempt` says what for.
-    pub(crate) async fn reader(
-        &self,
-        attempt: &'static str,
-    ) -> Result<sqlx::pool::PoolConnection<sqlx::Sqlite>, StoreError> {
-        let acquired = self.inner.readers.acquire().await;
-        acquired.map_err(|source| match source {
-            sqlx::Error::PoolClosed => StoreError::Closed,
-            source => StoreError::sql(attempt, source),
-        })
+    /// The queue whose tasks are made and taken here.
+    pub fn queue(&self) -> &str {
+        &self.inner.queue
+    }
+
+    /// This process, as it stands in SQL.
+    pub fn process(&self) -> &str {
+        &self.inner.process
+    }
+
+    pub(crate) fn claiming(&self) -> &Mutex<()> {
+        &self.inner.claiming
+    }
+
+    /// Somebody who reads; `attempt` says what for.
+    pub(crate) async fn reader(&self, attempt: &'static str) -> Result<Reader, StoreError> {
+        self.inner.readers.reader(attempt).await
     }
 }
 

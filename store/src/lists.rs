@@ -1,10 +1,9 @@
 //! Lists of tasks, and their end.
 
 use runner_core::task::{Progress, TaskState};
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
-use sqlx::{QueryBuilder, Row, Sqlite};
 
-use crate::sqlite::Write;
+use crate::sql::{Arg, Ask, Connection, Row, Statement, args, first_column};
+use crate::writer::Write;
 use crate::{Store, StoreError};
 
 /// Which tasks are wanted.
@@ -51,7 +50,8 @@ impl Store {
     ) -> Result<Vec<TaskSummary>, StoreError> {
         let attempt = "listing tasks";
         let mut reader = self.reader(attempt).await?;
-        let rows = query(filter, limit).build().fetch_all(&mut *reader).await;
+        let (statement, args) = query(filter, limit);
+        let rows = reader.rows(&statement, &args).await;
         let rows = rows.map_err(|source| StoreError::sql(attempt, source))?;
         rows.iter().map(summary).collect()
     }
@@ -80,65 +80,70 @@ impl Store {
     }
 }
 
-fn query(filter: &TaskFilter, limit: u32) -> QueryBuilder<Sqlite> {
-    let mut query = QueryBuilder::new(
-        "SELECT id, plugin, state, labels, progress, created_at, finished_at FROM tasks WHERE 1",
-    );
+/// The statement for a filter, and its arguments.
+fn query(filter: &TaskFilter, limit: u32) -> (Statement, Vec<Arg<'_>>) {
+    let mut sql = "SELECT id, plugin, state, labels, progress, created_at, finished_at FROM tasks \
+                   WHERE true"
+        .to_owned();
+    let mut args: Vec<Arg<'_>> = Vec::new();
+    let mut placeholder = |argument: Arg<'static>| {
+        args.push(argument);
+        format!("?{}", args.len())
+    };
     if !filter.states.is_empty() {
-        query.push(" AND state IN (");
-        let mut states = query.separated(", ");
-        for state in &filter.states {
-            states.push_bind(state.as_str());
-        }
-        query.push(")");
+        let states = filter.states.iter();
+        let states: Vec<_> = states
+            .map(|state| placeholder(state.as_str().into()))
+            .collect();
+        sql.push_str(&format!(" AND state IN ({})", states.join(", ")));
     }
     if let Some(plugin) = &filter.plugin {
         match plugin.contains('@') {
-            true => query.push(" AND plugin = ").push_bind(plugin.clone()),
+            true => {
+                let plugin = placeholder(plugin.clone().into());
+                sql.push_str(&format!(" AND plugin = {plugin}"));
+            }
             // Names hold no @, so what begins like this has this name.
             false => {
-                let from = format!("{plugin}@");
-                let below = format!("{plugin}A");
-                query
-                    .push(" AND plugin >= ")
-                    .push_bind(from)
-                    .push(" AND plugin < ")
-                    .push_bind(below)
+                let from = placeholder(format!("{plugin}@").into());
+                let below = placeholder(format!("{plugin}A").into());
+                sql.push_str(&format!(" AND plugin >= {from} AND plugin < {below}"));
             }
         };
     }
     for label in &filter.labels {
-        query.push(" AND id IN (SELECT task FROM task_labels WHERE label = ");
-        query.push_bind(label.clone()).push(")");
+        let label = placeholder(label.clone().into());
+        sql.push_str(&format!(
+            " AND id IN (SELECT task FROM task_labels WHERE label = {label})"
+        ));
     }
     if let Some(before) = filter.before {
-        query.push(" AND id < ").push_bind(before);
+        sql.push_str(&format!(" AND id < {}", placeholder(before.into())));
     }
-    query
-        .push(" ORDER BY id DESC LIMIT ")
-        .push_bind(i64::from(limit));
-    query
+    let limit = placeholder(limit.into());
+    sql.push_str(&format!(" ORDER BY id DESC LIMIT {limit}"));
+    (Statement::once(sql), args)
 }
 
-fn summary(row: &SqliteRow) -> Result<TaskSummary, StoreError> {
+fn summary(row: &Row) -> Result<TaskSummary, StoreError> {
     let failed = |source| StoreError::sql("listing tasks", source);
     let corrupt = |column, reason: String| StoreError::Corrupt {
         attempt: "listing tasks".to_owned(),
         column,
         reason,
     };
-    let state: &str = row.try_get(2).map_err(failed)?;
-    let labels: &str = row.try_get(3).map_err(failed)?;
-    let progress: Option<&str> = row.try_get(4).map_err(failed)?;
-    let progress = progress.map(serde_json::from_str).transpose();
+    let state: String = row.get(2).map_err(failed)?;
+    let labels: String = row.get(3).map_err(failed)?;
+    let progress: Option<String> = row.get(4).map_err(failed)?;
+    let progress = progress.map(|text| serde_json::from_str(&text)).transpose();
     Ok(TaskSummary {
-        id: row.try_get(0).map_err(failed)?,
-        plugin: row.try_get(1).map_err(failed)?,
-        state: TaskState::parse(state).ok_or_else(|| corrupt("state", state.to_owned()))?,
-        labels: serde_json::from_str(labels).map_err(|e| corrupt("labels", e.to_string()))?,
+        id: row.get(0).map_err(failed)?,
+        plugin: row.get(1).map_err(failed)?,
+        state: TaskState::parse(&state).ok_or_else(|| corrupt("state", state))?,
+        labels: serde_json::from_str(&labels).map_err(|e| corrupt("labels", e.to_string()))?,
         progress: progress.map_err(|e| corrupt("progress", e.to_string()))?,
-        created_at: row.try_get(5).map_err(failed)?,
-        finished_at: row.try_get(6).map_err(failed)?,
+        created_at: row.get(5).map_err(failed)?,
+        finished_at: row.get(6).map_err(failed)?,
     })
 }
 
@@ -150,18 +155,19 @@ impl Write for DeleteTask {
     /// The keys of its files in the file store.
     type Answer = Option<Vec<String>>;
 
-    async fn apply(&self, connection: &mut SqliteConnection) -> Result<Self::Answer, StoreError> {
-        let failed = |source| StoreError::sql(format!("deleting task {}", self.id), source);
-        let keys = sqlx::query_scalar("SELECT key FROM files WHERE task = ?1")
-            .bind(self.id)
-            .fetch_all(&mut *connection)
-            .await
-            .map_err(failed)?;
-        let deleted = sqlx::query("DELETE FROM tasks WHERE id = ?1")
-            .bind(self.id)
-            .execute(connection)
-            .await
-            .map_err(failed)?;
-        Ok((deleted.rows_affected() > 0).then_some(keys))
+    async fn apply(
+        &self,
+        connection: &mut Connection,
+        _is_again: bool,
+    ) -> Result<Self::Answer, StoreError> {
+        let id = self.id;
+        let failed = |source| StoreError::sql(format!("deleting task {id}"), source);
+        let keys = connection.rows(&KEYS, args![id]).await;
+        let keys = keys.and_then(|rows| first_column(&rows)).map_err(failed)?;
+        let deleted = connection.execute(&DELETE, args![id]).await;
+        Ok((deleted.map_err(failed)?.hit > 0).then_some(keys))
     }
 }
+
+static KEYS: Statement = Statement::new("SELECT file_key FROM files WHERE task = ?1");
+static DELETE: Statement = Statement::new("DELETE FROM tasks WHERE id = ?1");

@@ -1,11 +1,10 @@
 //! What is known of modules from earlier starts: their descriptions, and the digests of their files.
 
-use sqlx::sqlite::SqliteConnection;
-
 use runner_core::file::FileStat;
+use serde_json::{Value, json};
 
-use crate::sqlite::Write;
-use crate::tasks::to_json;
+use crate::sql::{Ask, Connection, Dialect, Statement, args, json_rows};
+use crate::writer::Write;
 use crate::{Store, StoreError, now_ms};
 
 impl Store {
@@ -15,11 +14,12 @@ impl Store {
     /// Why it could not be read.
     pub async fn description(&self, key: &str) -> Result<Option<String>, StoreError> {
         let attempt = "reading a description";
-        let mut reader = self.reader(attempt).await?;
-        sqlx::query_scalar("SELECT description FROM descriptions WHERE key = ?1")
-            .bind(key.to_owned())
-            .fetch_optional(&mut *reader)
-            .await
+        let row = self
+            .reader(attempt)
+            .await?
+            .row(&DESCRIPTION, args![key])
+            .await;
+        row.and_then(|row| row.map(|row| row.get(0)).transpose())
             .map_err(|source| StoreError::sql(attempt, source))
     }
 
@@ -40,19 +40,16 @@ impl Store {
     /// Why it could not be read.
     pub async fn file_digest(&self, stat: &FileStat) -> Result<Option<String>, StoreError> {
         let attempt = "reading the digest of a file";
-        let mut reader = self.reader(attempt).await?;
-        sqlx::query_scalar(
-            "SELECT digest FROM file_digests WHERE device = ?1 AND inode = ?2 AND size = ?3 \
-             AND modified_ns = ?4 AND changed_ns = ?5",
-        )
-        .bind(stat.device.cast_signed())
-        .bind(stat.inode.cast_signed())
-        .bind(stat.size.cast_signed())
-        .bind(stat.modified_ns)
-        .bind(stat.changed_ns)
-        .fetch_optional(&mut *reader)
-        .await
-        .map_err(|source| StoreError::sql(attempt, source))
+        let args = args![
+            stat.device.cast_signed(),
+            stat.inode.cast_signed(),
+            stat.size.cast_signed(),
+            stat.modified_ns,
+            stat.changed_ns,
+        ];
+        let row = self.reader(attempt).await?.row(&FILE_DIGEST, args).await;
+        row.and_then(|row| row.map(|row| row.get(0)).transpose())
+            .map_err(|source| StoreError::sql(attempt, source))
     }
 
     /// Keeps the digests of files, each in place of an older one of the same file.
@@ -63,21 +60,64 @@ impl Store {
         if digests.is_empty() {
             return Ok(());
         }
-        let rows: Vec<_> = digests.iter().map(digest_row).collect();
-        let rows = to_json(&rows);
+        let rows = json_rows(digests.iter().map(digest_row).collect());
         self.writer().write(PutFileDigests { rows }).await
     }
 }
 
-fn digest_row((stat, digest): &(FileStat, String)) -> (i64, i64, i64, i64, i64, &str) {
-    (
+static DESCRIPTION: Statement =
+    Statement::new("SELECT description FROM descriptions WHERE module_key = ?1");
+
+static FILE_DIGEST: Statement = Statement::new(
+    "SELECT digest FROM file_digests WHERE device = ?1 AND inode = ?2 AND size = ?3 \
+     AND modified_ns = ?4 AND changed_ns = ?5",
+);
+
+static PUT_DESCRIPTION: Statement = Statement::new(
+    "INSERT INTO descriptions (module_key, description, stored_at) VALUES (?1, ?2, ?3) \
+     ON CONFLICT (module_key) DO UPDATE SET description = excluded.description, \
+     stored_at = excluded.stored_at",
+)
+.mysql(
+    "INSERT INTO descriptions (module_key, description, stored_at) VALUES (?1, ?2, ?3) \
+     ON DUPLICATE KEY UPDATE description = ?2, stored_at = ?3",
+);
+
+// "WHERE true": without it SQLite takes ON CONFLICT for the condition of a join.
+static PUT_FILE_DIGESTS: Statement = Statement::new(
+    "INSERT INTO file_digests (device, inode, size, modified_ns, changed_ns, digest) \
+     SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5 \
+     FROM json_each(?1) WHERE true \
+     ON CONFLICT (device, inode) DO UPDATE SET size = excluded.size, \
+     modified_ns = excluded.modified_ns, changed_ns = excluded.changed_ns, \
+     digest = excluded.digest",
+)
+.postgres(
+    "INSERT INTO file_digests (device, inode, size, modified_ns, changed_ns, digest) \
+     SELECT CAST(value ->> 0 AS BIGINT), CAST(value ->> 1 AS BIGINT), CAST(value ->> 2 AS BIGINT), \
+     CAST(value ->> 3 AS BIGINT), CAST(value ->> 4 AS BIGINT), value ->> 5 \
+     FROM json_array_elements(CAST(?1 AS JSON)) AS j (value) \
+     ON CONFLICT (device, inode) DO UPDATE SET size = excluded.size, \
+     modified_ns = excluded.modified_ns, changed_ns = excluded.changed_ns, \
+     digest = excluded.digest",
+)
+.mysql(
+    "REPLACE INTO file_digests (device, inode, size, modified_ns, changed_ns, digest) \
+     SELECT j.device, j.inode, j.size, j.modified_ns, j.changed_ns, j.digest \
+     FROM JSON_TABLE(?1, '$[*]' COLUMNS (device BIGINT PATH '$[0]', inode BIGINT PATH '$[1]', \
+     size BIGINT PATH '$[2]', modified_ns BIGINT PATH '$[3]', changed_ns BIGINT PATH '$[4]', \
+     digest LONGTEXT PATH '$[5]')) j",
+);
+
+fn digest_row((stat, digest): &(FileStat, String)) -> Value {
+    json!([
         stat.device.cast_signed(),
         stat.inode.cast_signed(),
         stat.size.cast_signed(),
         stat.modified_ns,
         stat.changed_ns,
         digest,
-    )
+    ])
 }
 
 struct PutDescription {
@@ -88,23 +128,15 @@ struct PutDescription {
 impl Write for PutDescription {
     type Answer = ();
 
-    fn is_one_statement(&self) -> bool {
+    fn is_one_statement(&self, _dialect: Dialect) -> bool {
         true
     }
 
-    async fn apply(&self, connection: &mut SqliteConnection) -> Result<(), StoreError> {
-        sqlx::query(
-            "INSERT INTO descriptions (key, description, stored_at) VALUES (?1, ?2, ?3) \
-             ON CONFLICT (key) DO UPDATE SET description = excluded.description, \
-             stored_at = excluded.stored_at",
-        )
-        .bind(&self.key)
-        .bind(&self.description)
-        .bind(now_ms())
-        .execute(connection)
-        .await
-        .map(drop)
-        .map_err(|source| StoreError::sql("storing a description", source))
+    async fn apply(&self, connection: &mut Connection, _is_again: bool) -> Result<(), StoreError> {
+        let args = args![&self.key, &self.description, now_ms()];
+        let done = connection.execute(&PUT_DESCRIPTION, args).await;
+        done.map(drop)
+            .map_err(|source| StoreError::sql("storing a description", source))
     }
 }
 
@@ -115,24 +147,15 @@ struct PutFileDigests {
 impl Write for PutFileDigests {
     type Answer = ();
 
-    fn is_one_statement(&self) -> bool {
+    fn is_one_statement(&self, _dialect: Dialect) -> bool {
         true
     }
 
-    async fn apply(&self, connection: &mut SqliteConnection) -> Result<(), StoreError> {
-        // "WHERE true": without it SQLite takes ON CONFLICT for the condition of a join.
-        sqlx::query(
-            "INSERT INTO file_digests (device, inode, size, modified_ns, changed_ns, digest) \
-             SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5 \
-             FROM json_each(?1) WHERE true \
-             ON CONFLICT (device, inode) DO UPDATE SET size = excluded.size, \
-             modified_ns = excluded.modified_ns, changed_ns = excluded.changed_ns, \
-             digest = excluded.digest",
-        )
-        .bind(&self.rows)
-        .execute(connection)
-        .await
-        .map(drop)
-        .map_err(|source| StoreError::sql("storing the digests of files", source))
+    async fn apply(&self, connection: &mut Connection, _is_again: bool) -> Result<(), StoreError> {
+        let done = connection
+            .execute(&PUT_FILE_DIGESTS, args![&self.rows])
+            .await;
+        done.map(drop)
+            .map_err(|source| StoreError::sql("storing the digests of files", source))
     }
 }

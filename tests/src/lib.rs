@@ -3,6 +3,7 @@
 //! # Layout
 //! - [`runner`]: a started `runner up`: where it is, what it printed, how it is ended.
 //! - [`api`]: what clients do with it: submit, poll, download.
+//! - [`events`]: what a task tells as it happens.
 //! - [`http`]: requests sent byte for byte as written, and their responses.
 //! - [`hook`]: a small server for webhooks, inputs, redirects and bodies that wait for a test.
 //! - [`page`]: the structure of a form's page.
@@ -15,6 +16,7 @@
 
 pub mod api;
 pub mod diff;
+pub mod events;
 pub mod hook;
 pub mod http;
 pub mod page;

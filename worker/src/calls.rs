@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use runner_core::file::plain_name;
 use runner_core::identity::url_segment;
-use runner_core::task::{Change, MAX_DEPTH, NewTask, Step, Task};
+use runner_core::task::{Change, Dispatch, MAX_DEPTH, NewTask, Priority, Step, Task};
 use runner_host::Provided;
 use runner_host::protocol::CallRequest;
-use runner_queue::Job;
+use runner_queue::{Job, Offer};
 use runner_store::StoreError;
 use serde_json::{Value, json};
 
@@ -26,6 +26,7 @@ pub(crate) struct Caller {
     pub(crate) depth: u32,
     pub(crate) base_url: String,
     pub(crate) labels: Vec<String>,
+    pub(crate) submitter: String,
     /// Where the outputs of the called task are put for the run to read.
     pub(crate) inputs: PathBuf,
 }
@@ -62,16 +63,28 @@ impl Caller {
                 labels: self.labels.clone(),
                 base_url: self.base_url.clone(),
                 caller: Some((self.task, self.depth)),
+                dispatch: Dispatch {
+                    priority: Priority::Called,
+                    submitter: self.submitter.clone(),
+                    ..Dispatch::default()
+                },
+                idempotency: None,
             })
             .await
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| error.to_string())?
+            .id();
         let unfinished = Unfinished {
             shared: Arc::clone(&self.shared),
             task: Some(called),
         };
-        tools.queue.push_first(Job {
-            task: called,
-            run: 1,
+        tools.queue.push(Offer {
+            job: Job {
+                task: called,
+                run: 1,
+            },
+            priority: Priority::Called,
+            submitter: self.submitter.clone(),
+            not_before: None,
         });
         self.slot.give_back();
         let ended = self.wait(called).await;

@@ -1,7 +1,7 @@
 //! Sends webhooks that are due. What is due stands in SQL, so that it survives a restart.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use futures::StreamExt;
 use runner_store::{Delivery, StoreError};
@@ -15,6 +15,8 @@ const AT_ONCE: usize = 64;
 const BATCH: u32 = 100;
 /// After so many attempts (about two hours) a webhook is given up.
 const MAX_ATTEMPTS: i64 = 16;
+/// After SQL could not be read.
+const PAUSE: Duration = Duration::from_secs(5);
 /// The longest pause between two attempts.
 const MAX_PAUSE: Duration = Duration::from_secs(15 * 60);
 
@@ -26,15 +28,12 @@ pub(crate) async fn deliver(shared: Arc<Shared>) {
             Err(StoreError::Closed) => return,
             Err(error) => {
                 tracing::error!("webhooks cannot be read: {error}");
-                Some(now_ms() + 5_000)
+                Some(PAUSE)
             }
         };
         let wait = async {
             match next {
-                Some(at) => {
-                    let pause = u64::try_from(at - now_ms()).unwrap_or(0);
-                    tokio::time::sleep(Duration::from_millis(pause)).await;
-                }
+                Some(pause) => tokio::time::sleep(pause).await,
                 None => std::future::pending().await,
             }
         };
@@ -46,11 +45,13 @@ pub(crate) async fn deliver(shared: Arc<Shared>) {
     }
 }
 
-/// Sends all that is due. Answers when the next one is.
-async fn deliver_due(shared: &Shared) -> Result<Option<i64>, StoreError> {
+/// Sends all that is due. Answers how long it is until the next one is.
+async fn deliver_due(shared: &Shared) -> Result<Option<Duration>, StoreError> {
     let store = &shared.tools.store;
     loop {
-        let due = store.due_deliveries(now_ms(), BATCH).await?;
+        let due = store
+            .due_deliveries(BATCH, shared.config.upkeep.lease)
+            .await?;
         if due.is_empty() {
             return store.next_delivery_at().await;
         }
@@ -66,18 +67,19 @@ async fn deliver_due(shared: &Shared) -> Result<Option<i64>, StoreError> {
 async fn deliver_one(shared: &Shared, delivery: Delivery) -> Result<(), StoreError> {
     let store = &shared.tools.store;
     let Err(reason) = send(shared, &delivery).await else {
-        return store.delivery_done(delivery.id).await;
+        return store.delivery_done(delivery.id).await.map(drop);
     };
     if delivery.attempts + 1 >= MAX_ATTEMPTS {
         tracing::warn!(task = delivery.task, "a webhook is given up: {reason}");
-        return store.delivery_done(delivery.id).await;
+        let given_up = store.delivery_given_up(delivery.id, &reason).await;
+        return given_up.map(drop);
     }
     let doubled = 2_u32.saturating_pow(u32::try_from(delivery.attempts).unwrap_or(30));
     let pause = Duration::from_secs(1)
         .saturating_mul(doubled)
         .min(MAX_PAUSE);
-    let pause = i64::try_from(pause.as_millis()).unwrap_or(i64::MAX);
-    store.delivery_failed(delivery.id, now_ms() + pause).await
+    let failed = store.delivery_failed(delivery.id, pause, &reason).await;
+    failed.map(drop)
 }
 
 /// An answer of any status counts as delivered.
@@ -101,13 +103,6 @@ fn address(delivery: &Delivery) -> Option<String> {
         .append_pair("source", &source)
         .append_pair("event", delivery.event.as_str());
     Some(url.into())
-}
-
-fn now_ms() -> i64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

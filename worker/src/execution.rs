@@ -7,8 +7,8 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use runner_core::plugin::FormDescription;
 use runner_core::task::Task;
-use runner_host::protocol::{FAILED, RpcError, RunRequest};
-use runner_host::{Lease, Provided, RunEnd, RunFolder};
+use runner_host::protocol::{FAILED, OUTPUT_TEXT, RpcError, RunRequest};
+use runner_host::{HostError, Lease, Provided, RunEnd, RunFolder};
 use serde_json::{Map, Value};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -116,6 +116,7 @@ impl Execution<'_> {
                 depth: task.depth,
                 base_url: task.base_url.clone(),
                 labels: task.labels.clone(),
+                submitter: task.dispatch.submitter.clone(),
                 inputs: folder.inputs_path(),
             },
         };
@@ -130,10 +131,21 @@ impl Execution<'_> {
             data: task.data.clone(),
             directory: folder.work().display().to_string(),
             base_url: task.base_url.clone(),
+            output_text: OUTPUT_TEXT,
         };
         Ok(lease
-            .run(&request, shared.config.run_timeout, &handler, self.broken)
+            .run(&request, self.limit(), &handler, self.broken)
             .await)
+    }
+
+    /// How long the run may take. A request can only lower it.
+    fn limit(&self) -> Duration {
+        let rules = self.provided.module.run_rules();
+        let limit = rules.timeout.unwrap_or(self.shared.config.run_timeout);
+        match self.task.dispatch.timeout_ms {
+            Some(asked) => limit.min(Duration::from_millis(asked)),
+            None => limit,
+        }
     }
 
     /// Drives the work to its end, and writes what is new every now and then. A write that was begun is
@@ -160,7 +172,7 @@ impl Execution<'_> {
                     }
                 }
                 _ = ticks.tick(), if !is_writing => if let Some(flush) = self.state.flush() {
-                    writing = Some(Box::pin(write(self.shared, flush, Vec::new())));
+                    writing = Some(Box::pin(write(self.shared, self.task.run, flush, Vec::new())));
                 },
                 () = self.shared.abort.cancelled() => return None,
             }
@@ -191,14 +203,15 @@ impl Execution<'_> {
                     Err(problem) => Outcome::Failed(problem),
                 }
             }
-            RunEnd::Failed(error) => Outcome::Failed(error.text()),
+            RunEnd::Failed(error) => Outcome::PluginFailed(error.text()),
             RunEnd::Cancelled => Outcome::Cancelled,
-            RunEnd::TimedOut(limit) => Outcome::Failed(format!(
-                "the run took longer than {} s and was ended (the limit is set by RUN_TIMEOUT, or by timeout in \
-                 the module's plugin.toml)",
+            RunEnd::TimedOut(limit) => Outcome::PluginFailed(format!(
+                "the run took longer than {} s and was ended (the limit is set by RUN_TIMEOUT, by timeout in the \
+                 module's plugin.toml, or lower by the request)",
                 limit.as_secs_f64()
             )),
-            RunEnd::Lost(error) => Outcome::Failed(error.to_string()),
+            RunEnd::Lost(error @ HostError::Killed(_)) => Outcome::Lost(error.to_string()),
+            RunEnd::Lost(error) => Outcome::PluginFailed(error.to_string()),
         }
     }
 }

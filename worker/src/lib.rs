@@ -1,4 +1,4 @@
-//! Takes jobs, runs tasks, delivers webhooks, cleans up.
+//! Takes jobs, runs tasks, delivers webhooks, takes over the work of who is gone.
 //!
 //! # Layout
 //! - [`Worker`]: takes jobs from the queue and runs them, some at a time.
@@ -6,12 +6,14 @@
 //!   `inputs`, `outputs`: the files of a run.
 //! - `slots`: how many runs work at a time. `calls`: runs that call other plugins.
 //! - `deliveries`: sends webhooks that are due.
+//! - [`Upkeep`]: signs of life, and tasks of processes that give none; servers have it too.
 //! - `cache`: what is known of modules, kept in SQL.
 //!
 //! # Invariants
 //! - Every write of a run carries its number; where no row is hit the host is stopped and the files are
 //!   discarded.
 //! - A short run is one write: its end, with its log and outputs.
+//! - A task may be run more than once, and is recorded once.
 
 mod cache;
 mod calls;
@@ -22,21 +24,25 @@ mod outputs;
 mod run;
 mod slots;
 mod state;
+mod upkeep;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use apalis::prelude::{Data, WorkerBuilder};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use runner_fetch::Fetcher;
 use runner_host::Modules;
-use runner_queue::{Events, Job, Queue};
-use runner_store::Store;
-use slots::{Slot, Slots};
+use runner_queue::{Consumer, Events, Jobs, Queue, Taken};
+use runner_store::{Store, StoreError};
+use slots::Slots;
+use upkeep::Runs;
 
 pub use cache::StoreCache;
+pub use upkeep::{Upkeep, UpkeepConfig};
 
 /// What a worker works with.
 #[derive(Clone)]
@@ -56,10 +62,14 @@ pub struct Tools {
 /// Settings of a worker.
 #[derive(Debug, Clone)]
 pub struct WorkerConfig {
-    /// Name of this worker in SQL; another one for each start.
-    pub holder: String,
+    /// Name of this worker; another one for each start.
+    pub name: String,
+    /// Name of the queue.
+    pub queue: String,
     /// Runs at a time.
     pub concurrency: usize,
+    /// What others see of it, and when they take over.
+    pub upkeep: UpkeepConfig,
     /// How long a run may take, unless its module says otherwise.
     pub run_timeout: Duration,
     /// How long a webhook may take to answer.
@@ -70,86 +80,137 @@ pub struct WorkerConfig {
 pub struct Worker {
     shared: Arc<Shared>,
     tasks: TaskTracker,
+    upkeep: Upkeep,
 }
 
 /// What all runs share.
 pub(crate) struct Shared {
     pub(crate) tools: Tools,
     pub(crate) config: WorkerConfig,
-    /// Ends everything at once; what was running is run again at the next start.
+    pub(crate) slots: Slots,
+    /// Ends everything at once; what was running is run again by others, or at the next start.
     pub(crate) abort: CancellationToken,
-    /// The runs in progress.
-    running: Mutex<HashMap<i64, CancellationToken>>,
+    running: Mutex<HashMap<i64, Running>>,
+}
+
+/// A run in progress.
+struct Running {
+    run: i64,
+    cancel: CancellationToken,
 }
 
 impl Worker {
-    /// Starts to take jobs.
-    pub fn start(tools: Tools, config: WorkerConfig) -> Self {
+    /// Joins the installation and starts to take jobs.
+    ///
+    /// # Errors
+    /// SQL cannot be written.
+    pub async fn start(tools: Tools, config: WorkerConfig) -> Result<Self, StoreError> {
         let shared = Arc::new(Shared {
+            slots: Slots::new(config.concurrency),
             tools,
             config,
             abort: CancellationToken::new(),
             running: Mutex::default(),
         });
+        let Tools { store, queue, .. } = &shared.tools;
+        let upkeep = shared.config.upkeep.clone();
+        let runs: Arc<dyn Runs> = shared.clone();
+        let upkeep = Upkeep::start_with(store, queue, upkeep, Some(runs)).await?;
+        let jobs = queue.jobs(Consumer {
+            name: shared.config.name.clone(),
+            lease: shared.config.upkeep.lease,
+            slots: shared.slots.semaphore(),
+        });
         let tasks = TaskTracker::new();
-        tasks.spawn(take_jobs(Arc::clone(&shared), tasks.clone()));
+        tasks.spawn(take_jobs(Arc::clone(&shared), jobs));
         tokio::spawn(deliveries::deliver(Arc::clone(&shared)));
         tokio::spawn(cancel_ended(Arc::clone(&shared)));
         tasks.close();
-        Self { shared, tasks }
+        Ok(Self {
+            shared,
+            tasks,
+            upkeep,
+        })
     }
 
     /// Takes no more jobs, gives the runs in progress this long to end, then ends them: they are run
-    /// again at the next start.
+    /// again by another worker, or at the next start.
     pub async fn stop(self, deadline: Duration) {
         self.shared.tools.queue.close();
         if tokio::time::timeout(deadline, self.tasks.wait())
             .await
             .is_err()
         {
-            tracing::warn!(
-                "runs that are still in progress are ended; they begin again at the next start"
-            );
+            tracing::warn!("runs that are still in progress are ended; they will begin again");
         }
         self.shared.abort.cancel();
         self.tasks.wait().await;
+        self.upkeep.stop().await;
     }
 }
 
 impl Shared {
-    pub(crate) fn begin(&self, task: i64) -> CancellationToken {
+    pub(crate) fn begin(&self, task: i64, run: i64) -> CancellationToken {
         let cancel = CancellationToken::new();
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        running.insert(task, cancel.clone());
+        let running = Running {
+            run,
+            cancel: cancel.clone(),
+        };
+        self.running().insert(task, running);
         cancel
     }
 
-    pub(crate) fn end(&self, task: i64) {
-        self.running
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&task);
+    pub(crate) fn end(&self, task: i64, run: i64) {
+        let mut running = self.running();
+        // A later run of the same task may have begun here.
+        if running.get(&task).is_some_and(|held| held.run == run) {
+            running.remove(&task);
+        }
+    }
+
+    fn running(&self) -> MutexGuard<'_, HashMap<i64, Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-async fn take_jobs(shared: Arc<Shared>, tasks: TaskTracker) {
-    let slots = Slots::new(shared.config.concurrency);
-    // First the job, then the slot: a slot that waited for a job would be missing to a run that goes on.
-    while let Some(job) = shared.tools.queue.next().await {
-        let slot = slots.take().await;
-        tasks.spawn(take_job(Arc::clone(&shared), job, slot));
+impl Runs for Shared {
+    fn in_progress(&self) -> Vec<(i64, i64)> {
+        let running = self.running();
+        running
+            .iter()
+            .map(|(task, held)| (*task, held.run))
+            .collect()
+    }
+
+    fn end(&self, tasks: &[i64]) {
+        let running = self.running();
+        for held in tasks.iter().filter_map(|task| running.get(task)) {
+            held.cancel.cancel();
+        }
     }
 }
 
-async fn take_job(shared: Arc<Shared>, job: Job, slot: Slot) {
-    // A task of its own, so that a panic is noticed and told.
-    let run = tokio::spawn(run::perform(Arc::clone(&shared), job, slot));
+async fn take_jobs(shared: Arc<Shared>, jobs: Jobs) {
+    let worker = WorkerBuilder::new(shared.config.name.as_str())
+        .backend(jobs)
+        .data(shared)
+        .build(take_job);
+    if let Err(error) = worker.run().await {
+        tracing::error!("no more jobs are taken: {error}");
+    }
+}
+
+async fn take_job(taken: Taken, shared: Data<Arc<Shared>>) {
+    let shared = Arc::clone(&shared);
+    let job = taken.job();
+    // A task of its own, so that a panic is noticed and told, and that what works does not hold up the others.
+    let run = tokio::spawn(run::perform(Arc::clone(&shared), taken));
     if let Err(error) = run.await {
         tracing::error!(
             task = job.task,
             "the run ended with an error of the runner: {error}"
         );
-        shared.end(job.task);
+        shared.end(job.task, job.run);
         run::fail_after_panic(&shared, job).await;
     }
 }
@@ -161,12 +222,6 @@ async fn cancel_ended(shared: Arc<Shared>) {
             ended = shared.tools.queue.ended_tasks() => ended,
             () = shared.abort.cancelled() => return,
         };
-        let running = shared
-            .running
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        for cancel in ended.iter().filter_map(|task| running.get(task)) {
-            cancel.cancel();
-        }
+        Runs::end(shared.as_ref(), &ended);
     }
 }

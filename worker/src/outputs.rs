@@ -6,8 +6,13 @@ use std::sync::Arc;
 use runner_core::file::{content_type_of, plain_name};
 use runner_core::plugin::Plugin;
 use runner_host::RunFolder;
-use runner_host::protocol::OutputNote;
+use runner_host::protocol::{OutputContent, OutputNote};
 use runner_store::{FileStore, NewFile};
+
+/// Outputs that came as text are stored at once if they are no more than this, in number and in bytes: writing
+/// them takes less than handing them to another thread. More of them, and files, whose size only the disk knows,
+/// would hold up others.
+const QUICK: (usize, usize) = (4, 64 * 1024);
 
 /// Copies each output into the store. On an error nothing is left there.
 pub(crate) async fn take(
@@ -23,22 +28,40 @@ pub(crate) async fn take(
         [only] => only.data_type.clone(),
         _ => "*".to_owned(),
     };
-    let taken = tokio::task::spawn_blocking(move || {
-        let mut taken: Vec<NewFile> = Vec::with_capacity(notes.len());
-        for note in notes {
-            match take_one(&files, &folder, note, &usual) {
-                Ok(file) => taken.push(file),
-                Err(error) => {
-                    discard(&files, &taken);
-                    return Err(error);
-                }
-            }
-        }
-        Ok(taken)
-    });
+    if !files.waits_for_disk() && are_quick(&notes) {
+        return take_all(&files, &folder, notes, &usual);
+    }
+    let taken = tokio::task::spawn_blocking(move || take_all(&files, &folder, notes, &usual));
     taken
         .await
         .unwrap_or_else(|error| Err(format!("storing the outputs failed: {error}")))
+}
+
+fn are_quick(notes: &[OutputNote]) -> bool {
+    let bytes = notes.iter().try_fold(0, |sum, note| match &note.content {
+        OutputContent::Text(text) => Some(sum + text.len()),
+        OutputContent::Path(_) => None,
+    });
+    notes.len() <= QUICK.0 && bytes.is_some_and(|bytes| bytes <= QUICK.1)
+}
+
+fn take_all(
+    files: &FileStore,
+    folder: &RunFolder,
+    notes: Vec<OutputNote>,
+    usual: &str,
+) -> Result<Vec<NewFile>, String> {
+    let mut taken: Vec<NewFile> = Vec::with_capacity(notes.len());
+    for note in notes {
+        match take_one(files, folder, note, usual) {
+            Ok(file) => taken.push(file),
+            Err(error) => {
+                discard(files, &taken);
+                return Err(error);
+            }
+        }
+    }
+    Ok(taken)
 }
 
 fn take_one(
@@ -47,14 +70,19 @@ fn take_one(
     note: OutputNote,
     usual: &str,
 ) -> Result<NewFile, String> {
-    let file = folder.open(&note.path).map_err(|error| error.to_string())?;
-    let own_name = Path::new(&note.path)
-        .file_name()
-        .map(|name| name.to_string_lossy().into_owned());
+    let own_name = match &note.content {
+        OutputContent::Path(path) => Path::new(path).file_name(),
+        OutputContent::Text(_) => None,
+    };
+    let own_name = own_name.map(|name| name.to_string_lossy().into_owned());
     let name = plain_name(&note.name.or(own_name).unwrap_or_default());
-    let stored = files
-        .put(file)
-        .map_err(|error| format!("the output {name} cannot be stored: {error}"))?;
+    let stored = match &note.content {
+        OutputContent::Path(path) => {
+            files.put(folder.open(path).map_err(|error| error.to_string())?)
+        }
+        OutputContent::Text(text) => files.put_bytes(text.as_bytes()),
+    };
+    let stored = stored.map_err(|error| format!("the output {name} cannot be stored: {error}"))?;
     Ok(NewFile {
         stored,
         data_type: note.data_type.unwrap_or_else(|| usual.to_owned()),

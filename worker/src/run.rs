@@ -1,22 +1,25 @@
 //! One run from its job to its last write.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use runner_core::task::{Change, Task};
+use runner_core::task::{Change, Task, TaskState, retry_pause};
 use runner_host::Provided;
+use runner_host::manifest::RunRules;
 use runner_host::protocol::RunAnswer;
-use runner_queue::Job;
-use runner_store::{NewFile, RunWrite, StoreError};
+use runner_queue::{Job, Offer, Taken};
+use runner_store::{LostRun, NewFile, RunWrite, StoreError, WorkerInfo, WorkerKind};
 use tokio_util::sync::CancellationToken;
 
 use crate::execution::Execution;
-use crate::slots::Slot;
 use crate::state::{Flush, RunState};
 use crate::{Shared, outputs};
 
 /// How long to wait before a write that failed is tried again: first, and at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+
+/// After this a job is offered again to workers that may have its plugin.
+const ELSEWHERE: Duration = Duration::from_secs(1);
 
 /// How a run went, for its last write.
 pub(crate) enum Outcome {
@@ -25,18 +28,42 @@ pub(crate) enum Outcome {
         outputs: Vec<NewFile>,
     },
     Failed(String),
+    /// The plugin failed; another run may do better.
+    PluginFailed(String),
+    /// The host was ended from outside; another run may do better.
+    Lost(String),
     Cancelled,
     /// Another run has begun, or the worker stops: nothing is to be written.
     Overtaken,
 }
 
 /// Does the job, unless it is out of date.
-pub(crate) async fn perform(shared: Arc<Shared>, job: Job, slot: Slot) {
+pub(crate) async fn perform(shared: Arc<Shared>, mut taken: Taken) {
+    let job = taken.job();
+    let slot = shared.slots.slot(taken.take_slot());
+    if taken.deliveries() > 1 {
+        begin_again(&shared, job).await;
+        return taken.done();
+    }
     let Some(task) = load(&shared, job).await else {
-        return;
+        return match shared.abort.is_cancelled() {
+            true => taken.hand_back(),
+            false => taken.done(),
+        };
     };
-    let cancel = shared.begin(job.task);
-    let (state, outcome) = match find(&shared, &task).await {
+    let found = match find(&shared, &task).await {
+        Found::Here(provided) => Ok(provided),
+        Found::Elsewhere => return taken.hand_back_later(ELSEWHERE),
+        Found::Nowhere(outcome) => Err(outcome),
+    };
+    if let Ok(provided) = &found
+        && let Some(most) = provided.module.run_rules().concurrency
+        && !taken.enter(&provided.module.status().name, most).await
+    {
+        return;
+    }
+    let cancel = shared.begin(job.task, job.run);
+    let (state, rules, outcome) = match found {
         Ok(provided) => {
             let broken = cancel.child_token();
             let state = Arc::new(RunState::new(
@@ -44,6 +71,7 @@ pub(crate) async fn perform(shared: Arc<Shared>, job: Job, slot: Slot) {
                 Some(Arc::clone(&provided.plugin)),
                 broken.clone(),
             ));
+            let rules = provided.module.run_rules();
             let outcome = {
                 let execution = Execution {
                     shared: &shared,
@@ -55,15 +83,49 @@ pub(crate) async fn perform(shared: Arc<Shared>, job: Job, slot: Slot) {
                 };
                 execution.execute().await
             };
-            (state, outcome)
+            (state, rules, outcome)
         }
         Err(outcome) => {
             let state = RunState::new(task, None, cancel.child_token());
-            (Arc::new(state), outcome)
+            (Arc::new(state), RunRules::default(), outcome)
         }
     };
-    finish(&shared, &state, outcome).await;
-    shared.end(job.task);
+    let is_overtaken = matches!(outcome, Outcome::Overtaken);
+    finish(&shared, &state, &rules, outcome).await;
+    shared.end(job.task, job.run);
+    // A run that this worker gave up begins again elsewhere, at once.
+    match is_overtaken && shared.abort.is_cancelled() {
+        true => taken.hand_back(),
+        false => taken.done(),
+    }
+}
+
+/// A job that a worker took and did not bring to its end: that run is lost, and another one is offered.
+async fn begin_again(shared: &Shared, job: Job) {
+    let why = "The worker that ran this task is gone.";
+    let tools = &shared.tools;
+    let mut pause = RETRY.0;
+    loop {
+        let max_attempts = shared.config.upkeep.max_attempts;
+        match tools
+            .store
+            .lost_run(job.task, job.run, max_attempts, why)
+            .await
+        {
+            Ok(LostRun::Again(job)) => tools.queue.push(job.into()),
+            Ok(LostRun::Failed) => tools.queue.deliveries_due(),
+            Ok(LostRun::Overtaken) => return,
+            Err(error) => {
+                tracing::error!(task = job.task, "the task cannot be queued again: {error}");
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => pause = (pause * 2).min(RETRY.1),
+                    () = shared.abort.cancelled() => return,
+                }
+                continue;
+            }
+        }
+        return tools.events.changed(job.task);
+    }
 }
 
 /// After a panic nothing of the run is left but its number.
@@ -73,7 +135,13 @@ pub(crate) async fn fail_after_panic(shared: &Shared, job: Job) {
     };
     let state = RunState::new(task, None, CancellationToken::new());
     let problem = "the runner itself failed during this run; its log has the details".to_owned();
-    finish(shared, &state, Outcome::Failed(problem)).await;
+    finish(
+        shared,
+        &state,
+        &RunRules::default(),
+        Outcome::Failed(problem),
+    )
+    .await;
 }
 
 async fn load(shared: &Shared, job: Job) -> Option<Task> {
@@ -110,22 +178,99 @@ async fn give_up(shared: &Shared, job: Job, problem: &str) {
     shared.tools.queue.deliveries_due();
 }
 
-async fn find(shared: &Shared, task: &Task) -> Result<Provided, Outcome> {
+/// Where a task can be run.
+enum Found {
+    Here(Provided),
+    /// Another worker has the plugin, or will.
+    Elsewhere,
+    Nowhere(Outcome),
+}
+
+async fn find(shared: &Shared, task: &Task) -> Found {
     let modules = &shared.tools.modules;
     if modules.table().plugin(&task.plugin).is_none() && !modules.is_ready() {
         tokio::select! {
             () = modules.ready() => {}
-            () = shared.abort.cancelled() => return Err(Outcome::Overtaken),
+            () = shared.abort.cancelled() => return Found::Nowhere(Outcome::Overtaken),
         }
     }
-    let table = modules.table();
-    let provided = table.plugin(&task.plugin).cloned();
-    let unknown = || Outcome::Failed(format!("the plugin {} is not loaded", task.plugin));
-    provided.ok_or_else(unknown)
+    if let Some(provided) = modules.table().plugin(&task.plugin) {
+        return Found::Here(provided.clone());
+    }
+    let others = match shared.tools.store.workers().await {
+        Ok(workers) => workers,
+        // Then it cannot be written either that nobody has it.
+        Err(_) => return Found::Elsewhere,
+    };
+    let lease = shared.config.upkeep.lease;
+    let has_it = |worker: &WorkerInfo| {
+        let is_alive = worker.stopped_at.is_none() && worker.silent_for < lease;
+        is_alive
+            && worker.queue == shared.config.queue
+            && worker.row.kind != WorkerKind::Server
+            && worker.row.plugins.contains(&task.plugin)
+    };
+    match others.iter().any(has_it) {
+        true => Found::Elsewhere,
+        false => Found::Nowhere(Outcome::Failed(format!(
+            "no worker of the queue {} has the plugin {}",
+            shared.config.queue, task.plugin
+        ))),
+    }
+}
+
+/// What a run that ended like this does to its task.
+fn change(
+    shared: &Shared,
+    state: &RunState,
+    rules: &RunRules,
+    task: &Task,
+    failed: Failed,
+) -> Change {
+    let again = |what: &str, count: i64, most: i64| {
+        state.log(&format!(
+            "It is run again {what} ({count} of at most {most} times)."
+        ));
+    };
+    match failed {
+        Failed::Lost => {
+            let most = shared.config.upkeep.max_attempts;
+            if !rules.repeatable {
+                state.log("It is not run again, since its plugin is not repeatable.");
+                return Change::Failed;
+            }
+            if task.attempts >= most {
+                return Change::Failed;
+            }
+            again("at once", task.attempts + 1, most);
+            Change::Lost
+        }
+        Failed::Plugin => {
+            let most = i64::from(task.dispatch.retries.unwrap_or(rules.retries));
+            if task.failures >= most {
+                return Change::Failed;
+            }
+            let pause = retry_pause(task.failures + 1, random());
+            again(
+                &format!("in {:.1} s", pause.as_secs_f64()),
+                task.failures + 1,
+                most,
+            );
+            let pause = i64::try_from(pause.as_millis()).unwrap_or(i64::MAX);
+            Change::RetryAt(now_ms().saturating_add(pause))
+        }
+    }
+}
+
+/// Whose fault it was.
+enum Failed {
+    Plugin,
+    Lost,
 }
 
 /// The last write of the run. The folder of the run is gone by now, so that a full disk has room again.
-async fn finish(shared: &Shared, state: &RunState, outcome: Outcome) {
+async fn finish(shared: &Shared, state: &RunState, rules: &RunRules, outcome: Outcome) {
+    let task = state.task();
     let (change, outputs) = match outcome {
         Outcome::Overtaken => return,
         Outcome::Succeeded { answer, outputs } => {
@@ -138,28 +283,40 @@ async fn finish(shared: &Shared, state: &RunState, outcome: Outcome) {
             state.log(&problem);
             (Change::Failed, Vec::new())
         }
+        Outcome::PluginFailed(problem) => {
+            state.log(&problem);
+            let change = change(shared, state, rules, &task, Failed::Plugin);
+            (change, Vec::new())
+        }
+        Outcome::Lost(problem) => {
+            state.log(&problem);
+            let change = change(shared, state, rules, &task, Failed::Lost);
+            (change, Vec::new())
+        }
         Outcome::Cancelled => {
             state.log("cancelled");
             (Change::Cancelled, Vec::new())
         }
     };
     let flush = state.finish(change);
+    let next = (flush.task.state == TaskState::Queued).then(|| Offer::of(&flush.task));
     let files = shared.tools.store.files();
-    if !write(shared, flush, outputs.clone()).await {
+    if !write(shared, task.run, flush, outputs.clone()).await {
         outputs::discard(files, &outputs);
+    } else if let Some(offer) = next {
+        shared.tools.queue.push(offer);
     }
 }
 
 /// Writes, tells who listens, and tries again while SQL is out of reach. `false`: the run was overtaken, or
 /// the worker stops.
-pub(crate) async fn write(shared: &Shared, flush: Flush, outputs: Vec<NewFile>) -> bool {
+pub(crate) async fn write(shared: &Shared, run: i64, flush: Flush, outputs: Vec<NewFile>) -> bool {
     let Flush { task, log, events } = flush;
-    let (id, run) = (task.id, task.run);
+    let id = task.id;
     let has_events = !events.is_empty();
-    let holder = shared.config.holder.clone();
     let write = RunWrite {
         task,
-        holder,
+        run,
         log,
         outputs,
         events,
@@ -192,4 +349,21 @@ pub(crate) async fn write(shared: &Shared, flush: Flush, outputs: Vec<NewFile>) 
         }
     }
     is_current
+}
+
+/// Milliseconds since 1970 (UTC).
+fn now_ms() -> i64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Between 0 and 1. Without randomness tasks that failed together come back together.
+fn random() -> f64 {
+    let mut bytes = [0; 4];
+    match getrandom::fill(&mut bytes) {
+        Ok(()) => f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX),
+        Err(_) => 1.0,
+    }
 }

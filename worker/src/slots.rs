@@ -21,14 +21,17 @@ impl Slots {
         Self(Arc::new(Semaphore::new(count.max(1))))
     }
 
-    /// A slot, as soon as there is one.
-    pub(crate) async fn take(&self) -> Slot {
-        let slot = Slot {
+    /// What the queue counts when it gives out jobs.
+    pub(crate) fn semaphore(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.0)
+    }
+
+    /// The slot of a job that was taken.
+    pub(crate) fn slot(&self, permit: OwnedSemaphorePermit) -> Slot {
+        Slot {
             slots: self.clone(),
-            permit: Arc::default(),
-        };
-        slot.take_again().await;
-        slot
+            permit: Arc::new(Mutex::new(Some(permit))),
+        }
     }
 }
 

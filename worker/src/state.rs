@@ -8,7 +8,7 @@ use runner_core::plugin::Plugin;
 use runner_core::task::{Change, LogWriter, MAX_OUTPUTS, Task, TaskEvent, TaskState};
 use runner_fetch::Fetcher;
 use runner_host::RunHandler;
-use runner_host::protocol::{CallRequest, OutputNote, RunEvent, StepNote};
+use runner_host::protocol::{CallRequest, OutputContent, OutputNote, RunEvent, StepNote};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -17,7 +17,8 @@ use crate::calls::Caller;
 /// A run that lasts this long is written as running even if it tells nothing.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// Bytes of the steps, links and names of outputs of one run: they are kept in memory and written together.
+/// Bytes of the steps, links, and names and texts of outputs of one run: they are kept in memory and written
+/// together.
 const MAX_NAMED: usize = 4 * 1024 * 1024;
 
 /// What an event adds to what is kept of a run.
@@ -31,7 +32,8 @@ fn size(event: &RunEvent) -> usize {
         }
         RunEvent::Output(note) => {
             let texts = [&note.name, &note.data_type, &note.content_type];
-            note.path.len()
+            let (OutputContent::Path(content) | OutputContent::Text(content)) = &note.content;
+            content.len()
                 + texts
                     .iter()
                     .filter_map(|text| text.as_ref())
@@ -92,6 +94,11 @@ impl RunState {
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The task as it is now.
+    pub(crate) fn task(&self) -> Task {
+        self.inner().task.clone()
     }
 
     pub(crate) fn log(&self, text: &str) {

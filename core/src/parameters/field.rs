@@ -116,6 +116,14 @@ impl Field {
 }
 
 impl FieldKind {
+    /// The kind of one value: that of the items of a list, else its own.
+    pub fn item(&self) -> &Self {
+        match self {
+            Self::List(items) => items.item(),
+            kind => kind,
+        }
+    }
+
     /// What is said of a value of another kind.
     pub fn expectation(&self) -> &'static str {
         match self {

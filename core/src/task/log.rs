@@ -1,14 +1,20 @@
 //! The log of a task: entries separated by line breaks, bounded.
 
-/// Bytes of the log that stand in the task's row; the rest is kept in chunks.
+use std::borrow::Cow;
+
+/// Bytes of the log that may stand in the task's row; the rest is kept in chunks.
 pub const INLINE_LOG: usize = 16 * 1024;
 /// Bytes kept from the beginning of a long log.
 const HEAD: u64 = 9 * 1024 * 1024;
-/// Bytes kept from its end.
-const TAIL: usize = 1024 * 1024;
+/// Bytes of the whole log, with what is said about the cut.
+const MAX_LOG: u64 = 10 * 1024 * 1024;
+/// Bytes that say that something was cut, at most.
+const NOTE: u64 = 128;
+/// Bytes that a run may always add, so that the log of a task of many runs says how it ended.
+const LEAST: u64 = 4 * 1024;
 
-/// Collects what a run logs. What is beyond 9 MiB of the task's log is cut, but for the last 1 MiB;
-/// the cut is said where it is.
+/// Collects what a run logs. What is beyond 9 MiB of the task's log is cut, but for as much of the end as
+/// leaves it within 10 MiB; the cut is said where it is. Runs that find it full add their last 4 KiB.
 #[derive(Debug, Default)]
 pub struct LogWriter {
     length: u64,
@@ -28,7 +34,7 @@ impl LogWriter {
 
     /// Adds an entry. Line breaks at its end are dropped; an empty one is none.
     pub fn entry(&mut self, text: &str) {
-        let text = text.trim_end_matches(['\n', '\r']);
+        let text = &*without_nul(text.trim_end_matches(['\n', '\r']));
         if text.is_empty() {
             return;
         }
@@ -42,13 +48,19 @@ impl LogWriter {
         }
         self.tail.push_str(separator);
         self.tail.push_str(text);
-        if self.tail.len() > 2 * TAIL {
+        if self.tail.len() > 2 * self.room() {
             self.trim_tail();
         }
     }
 
+    /// Bytes that are kept from the end.
+    fn room(&self) -> usize {
+        let left = MAX_LOG.saturating_sub(self.length + NOTE).max(LEAST);
+        usize::try_from(left).unwrap_or(usize::MAX)
+    }
+
     fn trim_tail(&mut self) {
-        let mut from = self.tail.len().saturating_sub(TAIL);
+        let mut from = self.tail.len().saturating_sub(self.room());
         while !self.tail.is_char_boundary(from) {
             from += 1;
         }
@@ -63,7 +75,7 @@ impl LogWriter {
 
     /// What is new, with the end of a log that was cut.
     pub fn finish(&mut self) -> String {
-        if self.tail.len() > TAIL {
+        if self.tail.len() > self.room() {
             self.trim_tail();
         }
         let tail = std::mem::take(&mut self.tail);
@@ -81,14 +93,12 @@ impl LogWriter {
     }
 }
 
-/// Splits text that is added to a log of `length` bytes into what still fits into the row and the rest.
-pub fn split_log(length: u64, text: &str) -> (&str, &str) {
-    let room = (INLINE_LOG as u64).saturating_sub(length);
-    let mut at = usize::try_from(room).unwrap_or(INLINE_LOG).min(text.len());
-    while !text.is_char_boundary(at) {
-        at -= 1;
+/// Text with U+FFFD in the place of NUL, which not every database keeps.
+pub fn without_nul(text: &str) -> Cow<'_, str> {
+    match text.contains('\0') {
+        false => Cow::Borrowed(text),
+        true => Cow::Owned(text.replace('\0', "\u{fffd}")),
     }
-    text.split_at(at)
 }
 
 #[cfg(test)]
@@ -118,7 +128,7 @@ mod tests {
         }
         log.entry("the end");
         let text = log.finish();
-        assert!(text.len() < 11 * 1024 * 1024, "{}", text.len());
+        assert!(text.len() as u64 <= MAX_LOG, "{}", text.len());
         assert!(text.ends_with("\nthe end"));
         let note = text.find("bytes of the log were left out").unwrap();
         assert!(note as u64 > HEAD - 2000);
@@ -137,10 +147,29 @@ mod tests {
     }
 
     #[test]
-    fn the_row_takes_the_first_part() {
-        assert_eq!(split_log(0, "abc"), ("abc", ""));
-        assert_eq!(split_log(INLINE_LOG as u64 - 1, "abc"), ("a", "bc"));
-        assert_eq!(split_log(INLINE_LOG as u64 - 1, "ä"), ("", "ä"));
-        assert_eq!(split_log(1 << 40, "abc"), ("", "abc"));
+    fn lengths_are_those_without_nul() {
+        let mut log = LogWriter::new(0);
+        log.entry("a\0b");
+        log.entry("\0");
+        let text = log.finish();
+        assert_eq!(text, "a\u{fffd}b\n\u{fffd}");
+        assert_eq!(log.length, text.len() as u64);
+    }
+
+    #[test]
+    fn runs_of_a_full_log_add_little_and_say_how_they_ended() {
+        let mut length = 0;
+        for run in 0..50 {
+            let mut log = LogWriter::new(length);
+            for _ in 0..11 * 1024 {
+                log.entry(&"x".repeat(1023));
+            }
+            log.entry(&format!("the end of run {run}"));
+            let text = log.finish();
+            assert!(text.ends_with(&format!("\nthe end of run {run}")));
+            assert!(text.contains("bytes of the log were left out"));
+            length += text.len() as u64;
+        }
+        assert!(length <= MAX_LOG + 49 * (LEAST + NOTE), "{length}");
     }
 }

@@ -5,8 +5,12 @@
 //!   │ ▲         │
 //!   │ └waiting◄─┤          cancelled: from queued, running and waiting
 //!   └───────────┴──► (a short run goes from queued to its end in one change)
+//!   ▲
+//!   └── failed, cancelled: when somebody wants it to be run once more
 //! ```
 
+mod change;
+mod dispatch;
 mod log;
 
 use serde::{Deserialize, Serialize};
@@ -15,7 +19,9 @@ use serde_json::{Map, Value};
 use crate::file::{File, Upload};
 use crate::plugin::Link;
 
-pub use log::{INLINE_LOG, LogWriter, split_log};
+pub use change::{Change, Refused, TaskEvent};
+pub use dispatch::{Dispatch, Idempotency, MAX_RETRIES, Priority, retry_pause};
+pub use log::{INLINE_LOG, LogWriter, without_nul};
 
 /// The most outputs that a task may have.
 pub const MAX_OUTPUTS: usize = 1_000;
@@ -156,8 +162,10 @@ pub struct Task {
     pub state: TaskState,
     /// Counts the dispatches: the fence.
     pub run: i64,
-    /// Counts the runs of the current step that were lost.
+    /// Counts the runs of the current step that were lost with their worker or host.
     pub attempts: i64,
+    /// Counts the runs of the current step in which the plugin itself failed.
+    pub failures: i64,
     /// Counts the changes.
     pub version: i64,
     /// What was submitted to the plugin itself.
@@ -166,7 +174,7 @@ pub struct Task {
     pub step: Option<StepRun>,
     /// What the plugin keeps between its steps.
     pub data: Value,
-    /// The log; only its first [`INLINE_LOG`] bytes where a run begins.
+    /// The log; where a run begins only its first part, at most [`INLINE_LOG`] bytes.
     pub log: String,
     /// Bytes of the whole log.
     pub log_length: u64,
@@ -182,6 +190,8 @@ pub struct Task {
     pub depth: u32,
     /// Words by which its owner finds it.
     pub labels: Vec<String>,
+    /// When, how often and before whom it is run.
+    pub dispatch: Dispatch,
     /// Base URL of the request that made it, without a slash at the end.
     pub base_url: String,
     /// When it was made, in milliseconds since 1970 (UTC).
@@ -207,6 +217,10 @@ pub struct NewTask {
     pub base_url: String,
     /// The task that calls it, and its depth.
     pub caller: Option<(i64, u32)>,
+    /// When, how often and before whom it is run.
+    pub dispatch: Dispatch,
+    /// By what the same request is known when it comes again.
+    pub idempotency: Option<Idempotency>,
 }
 
 /// How deep tasks may call one another.
@@ -235,272 +249,6 @@ pub fn check_labels(labels: Vec<String>) -> Result<Vec<String>, String> {
     match checked.len() {
         0..=MAX_LABELS => Ok(checked),
         count => Err(format!("{count} labels; the limit is {MAX_LABELS}.")),
-    }
-}
-
-/// Something that happens to a task.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Change {
-    /// The run has begun and will take a while.
-    Started,
-    /// The run is this far.
-    Progressed(Progress),
-    /// The run asks for a step.
-    StepAdded {
-        /// The step as the plugin declared it.
-        step: String,
-        /// Its id in the task.
-        step_id: String,
-        /// Values that prefill its form.
-        values: Map<String, Value>,
-    },
-    /// A task that the run called has a step, as it is now.
-    StepShown(Step),
-    /// The run added a link.
-    LinkAdded(Link),
-    /// The run ended well; `data` replaces what is kept between steps.
-    Succeeded {
-        /// What the plugin keeps, if it said so.
-        data: Option<Value>,
-    },
-    /// The run ended badly.
-    Failed,
-    /// The task is to end.
-    Cancelled,
-    /// Somebody submitted a step.
-    StepSubmitted {
-        /// Its id.
-        step_id: String,
-        /// What was submitted, checked.
-        parameters: Map<String, Value>,
-    },
-    /// The run was lost with its worker; another one is to begin.
-    Lost,
-}
-
-/// What subscribers are told of a change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum TaskEvent {
-    /// `status` changed.
-    Status,
-    /// `steps` changed.
-    Steps,
-    /// Anything else changed that clients wait for.
-    Details,
-}
-
-impl TaskEvent {
-    /// The word in SQL and on the wire.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Status => "status",
-            Self::Steps => "steps",
-            Self::Details => "details",
-        }
-    }
-
-    /// The event of this word.
-    pub fn parse(word: &str) -> Option<Self> {
-        [Self::Status, Self::Steps, Self::Details]
-            .into_iter()
-            .find(|event| event.as_str() == word)
-    }
-}
-
-/// Why a change does not apply. The task is as it was.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
-    /// The task is in a state in which this cannot happen.
-    #[error("the task is {}", .0.as_str())]
-    State(TaskState),
-    /// No such step.
-    #[error("the task has no step {0:?}")]
-    UnknownStep(String),
-    /// The step was submitted before.
-    #[error("the step {0:?} was submitted already")]
-    Cleared(String),
-    /// The id cannot stand in a URL or is that of another step.
-    #[error("the step id {0:?} is not usable: expected letters, digits, _ and -, once in a task")]
-    StepId(String),
-    /// Too many of something.
-    #[error("more than {limit} {what}")]
-    TooMany {
-        /// Of what.
-        what: &'static str,
-        /// The limit.
-        limit: usize,
-    },
-}
-
-impl Task {
-    /// Applies a change: the one place where a task's state changes. Answers what subscribers are told.
-    ///
-    /// # Errors
-    /// Why it does not apply.
-    pub fn apply(&mut self, change: Change) -> Result<Vec<TaskEvent>, Refused> {
-        use TaskEvent::{Details, Status, Steps};
-        use TaskState::{Cancelled, Failed, Queued, Running, Succeeded, Waiting};
-        let allowed: &[TaskState] = match change {
-            Change::Started => &[Queued],
-            Change::StepSubmitted { .. } => &[Waiting],
-            Change::Cancelled => &[Queued, Running, Waiting],
-            _ => &[Queued, Running],
-        };
-        // A step posted again is told what happened to the step, not to the task.
-        if let Change::StepSubmitted { step_id, .. } = &change {
-            let own = |step: &&Step| step.step_id == *step_id && !step.is_called;
-            let step = self.steps.iter().find(own);
-            let step = step.ok_or_else(|| Refused::UnknownStep(step_id.clone()))?;
-            if step.cleared {
-                return Err(Refused::Cleared(step_id.clone()));
-            }
-        }
-        if !allowed.contains(&self.state) {
-            return Err(Refused::State(self.state));
-        }
-        match change {
-            Change::Started => self.state = Running,
-            Change::Progressed(progress) => self.progress = Some(progress),
-            Change::LinkAdded(link) => {
-                let link = link.below(&self.plugin_url());
-                // A run that was lost may have added it before.
-                if self.links.contains(&link) {
-                    return Ok(Vec::new());
-                }
-                if self.links.len() >= MAX_LINKS {
-                    return Err(Refused::TooMany {
-                        what: "links",
-                        limit: MAX_LINKS,
-                    });
-                }
-                self.links.push(link);
-            }
-            Change::StepAdded {
-                step,
-                step_id,
-                values,
-            } => self.add_step(step, step_id, values)?,
-            Change::StepShown(step) => return Ok(self.show_step(step)),
-            Change::Succeeded { data } => {
-                if let Some(data) = data {
-                    self.data = data;
-                }
-                self.step = None;
-                if self
-                    .steps
-                    .iter()
-                    .any(|step| !step.cleared && !step.is_called)
-                {
-                    self.state = Waiting;
-                    return Ok(vec![Steps, Details]);
-                }
-                self.state = Succeeded;
-                return Ok(vec![Status, Details]);
-            }
-            Change::Failed | Change::Cancelled => {
-                self.state = if change == Change::Cancelled {
-                    Cancelled
-                } else {
-                    Failed
-                };
-                self.step = None;
-                let mut open = self
-                    .steps
-                    .iter_mut()
-                    .filter(|step| !step.cleared)
-                    .peekable();
-                let events = match open.peek() {
-                    Some(_) => vec![Status, Steps, Details],
-                    None => vec![Status, Details],
-                };
-                open.for_each(|step| step.cleared = true);
-                return Ok(events);
-            }
-            Change::StepSubmitted {
-                step_id,
-                parameters,
-            } => {
-                for step in self.steps.iter_mut().filter(|step| step.step_id == step_id) {
-                    step.cleared = true;
-                    self.step = Some(StepRun {
-                        step: step.step.clone(),
-                        step_id: step_id.clone(),
-                        parameters: parameters.clone(),
-                    });
-                }
-                self.state = Queued;
-                self.run += 1;
-                self.attempts = 0;
-                return Ok(vec![Steps]);
-            }
-            Change::Lost => {
-                self.attempts += i64::from(self.state == Running);
-                self.state = Queued;
-                self.run += 1;
-            }
-        }
-        Ok(Vec::new())
-    }
-
-    /// The plugin as the client knows it that made the task, without a slash at the end.
-    fn plugin_url(&self) -> String {
-        let segment = crate::identity::url_segment(&self.plugin);
-        format!("{}/plugins/{segment}", self.base_url)
-    }
-
-    /// A step of a called task only grows: it is added, then cleared.
-    fn show_step(&mut self, shown: Step) -> Vec<TaskEvent> {
-        match self
-            .steps
-            .iter()
-            .position(|step| step.step_id == shown.step_id)
-        {
-            Some(at) if self.steps[at].cleared || !shown.cleared => return Vec::new(),
-            Some(at) => self.steps[at].cleared = true,
-            None if self.steps.len() >= MAX_STEPS => return Vec::new(),
-            None => self.steps.push(Step {
-                is_called: true,
-                ..shown
-            }),
-        }
-        vec![TaskEvent::Steps]
-    }
-
-    fn add_step(
-        &mut self,
-        step: String,
-        step_id: String,
-        values: Map<String, Value>,
-    ) -> Result<(), Refused> {
-        let same =
-            |other: &&mut Step| !other.cleared && other.step == step && other.step_id == step_id;
-        // A run that was lost may have added it before.
-        if let Some(open) = self.steps.iter_mut().find(same) {
-            open.values = values;
-            return Ok(());
-        }
-        if self.steps.len() >= MAX_STEPS {
-            return Err(Refused::TooMany {
-                what: "steps",
-                limit: MAX_STEPS,
-            });
-        }
-        let taken = self.steps.iter().any(|other| other.step_id == step_id);
-        if taken || !crate::plugin::is_step_id(&step_id) {
-            return Err(Refused::StepId(step_id));
-        }
-        let base = format!("{}/{}/{step_id}", self.plugin_url(), self.id);
-        self.steps.push(Step {
-            step_id,
-            step,
-            href: format!("{base}-process/"),
-            ui_href: format!("{base}-ui/"),
-            cleared: false,
-            values,
-            is_called: false,
-        });
-        Ok(())
     }
 }
 

@@ -10,6 +10,7 @@ fn task() -> Task {
         state: TaskState::Queued,
         run: 1,
         attempts: 0,
+        failures: 0,
         version: 0,
         parameters: Map::new(),
         step: None,
@@ -22,6 +23,7 @@ fn task() -> Task {
         outputs: Vec::new(),
         depth: 0,
         labels: Vec::new(),
+        dispatch: Dispatch::default(),
         base_url: "http://host:5005".to_owned(),
         created_at: 0,
         finished_at: None,
@@ -119,6 +121,36 @@ fn what_a_lost_run_added_is_there_once_when_the_next_one_adds_it_again() {
 }
 
 #[test]
+fn a_task_that_failed_begins_again_where_it_failed() {
+    let mut task = task();
+    assert_eq!(
+        task.apply(Change::Retried),
+        Err(Refused::State(TaskState::Queued))
+    );
+    task.apply(step("a")).unwrap();
+    task.apply(Change::Failed).unwrap();
+    task.apply(Change::Retried).unwrap();
+    assert_eq!((task.state, task.run), (TaskState::Queued, 2));
+    task.apply(step("a")).unwrap();
+    task.apply(Change::Succeeded {
+        data: Some(json!(1)),
+    })
+    .unwrap();
+    task.apply(submit("a")).unwrap();
+    task.apply(step("b")).unwrap();
+    task.apply(Change::RetryAt(77)).unwrap();
+    assert_eq!((task.failures, task.dispatch.run_at), (1, Some(77)));
+    task.apply(step("b")).unwrap();
+    task.apply(Change::Failed).unwrap();
+    task.apply(Change::Retried).unwrap();
+    let ids: Vec<_> = task.steps.iter().map(|step| &step.step_id).collect();
+    assert_eq!(ids, ["a"], "what its run added is forgotten");
+    assert_eq!(task.step.as_ref().unwrap().step_id, "a");
+    assert_eq!((task.data.clone(), task.failures), (json!(1), 0));
+    task.apply(step("b")).unwrap();
+}
+
+#[test]
 fn the_steps_of_a_called_task_are_shown_but_not_waited_for() {
     let mut caller = task();
     caller.apply(Change::Started).unwrap();
@@ -177,6 +209,8 @@ fn change() -> impl Strategy<Value = Change> {
         Just(Change::Failed),
         Just(Change::Cancelled),
         Just(Change::Lost),
+        Just(Change::RetryAt(5)),
+        Just(Change::Retried),
     ]
 }
 
@@ -188,11 +222,15 @@ proptest! {
         let mut task = task();
         for change in changes {
             let before = task.clone();
+            let is_retried = change == Change::Retried;
             let outcome = task.apply(change);
-            if outcome.is_err() || before.state.is_finished() {
+            if outcome.is_err() || before.state.is_finished() && !is_retried {
                 prop_assert_eq!(&task, &before, "refused changes change nothing");
             }
             prop_assert!(task.run >= before.run);
+            if is_retried {
+                continue;
+            }
             prop_assert!(task.steps.len() >= before.steps.len());
             for (old, new) in before.steps.iter().zip(&task.steps) {
                 prop_assert_eq!((&old.step_id, &old.href), (&new.step_id, &new.href));

@@ -5,10 +5,12 @@ mod lines;
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::net::unix::pipe;
@@ -16,11 +18,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::HostError;
-use crate::launcher::{HostCommand, Launcher, Process};
+use crate::launcher::{Exit, HostCommand, Launcher, Process};
 use crate::protocol::{
     CANCELLED, CallRequest, Incoming, MAX_LINE, PROTOCOL, RpcError, RunAnswer, RunEvent,
     RunRequest, UNKNOWN_METHOD, parse,
 };
+use crate::run_folder::{RunFolder, WorkFolder};
 use lines::Lines;
 
 /// The longest piece of standard error that becomes one entry of a log.
@@ -77,6 +80,8 @@ pub(crate) struct Host {
     process: Process,
     /// Its folder for life; below it `in/` and `work/`.
     folder: PathBuf,
+    /// Its `work/`, once a run has opened it.
+    work: Option<Arc<WorkFolder>>,
     input: pipe::Sender,
     output: Lines,
     errors: Lines,
@@ -142,6 +147,7 @@ impl Host {
         let mut host = Self {
             process,
             folder,
+            work: None,
             input: pipe::Sender::from_owned_fd(OwnedFd::from(input)).map_err(broken)?,
             output: Lines::new(pipe::Receiver::from_owned_fd(output.into()).map_err(broken)?),
             errors: Lines::new(pipe::Receiver::from_owned_fd(errors.into()).map_err(broken)?),
@@ -172,6 +178,11 @@ impl Host {
 
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// Makes the folders of a run.
+    pub(crate) fn run_folder(&mut self) -> Result<RunFolder, HostError> {
+        RunFolder::new(&self.folder, &mut self.work)
     }
 
     pub(crate) fn pid(&self) -> i32 {
@@ -339,13 +350,8 @@ impl Host {
                         }
                     },
                     Ok(None) => {
-                        let how = self.end(talk.handler).await;
-                        return match ending {
-                            Some(ending) => Ok(ending.into()),
-                            None => Err(HostError::Lost(format!(
-                                "the plugin's process ended during {} ({how})", talk.what
-                            ))),
-                        };
+                        let error = self.end(talk).await;
+                        return ending.map_or(Err(error), |ending| Ok(ending.into()));
                     }
                     Err(error) => return Err(HostError::Lost(error)),
                 },
@@ -357,11 +363,7 @@ impl Host {
                             Ok(Ended::Answered(result))
                         }
                         (Some(ending), _) => Ok(ending.into()),
-                        (None, _) => Err(HostError::Lost(format!(
-                            "the plugin's process ended during {} ({})",
-                            talk.what,
-                            self.process.exited().await
-                        ))),
+                        (None, _) => Err(ended_during(talk.what, self.process.exited().await)),
                     };
                 }
                 line = self.errors.next(MAX_LOG_LINE) => if let Ok(Some(line)) = line {
@@ -458,17 +460,38 @@ impl Host {
     }
 
     /// The host closed its output: ends it, reads what it left, says how it ended.
-    async fn end(&mut self, handler: &dyn RunHandler) -> String {
+    async fn end(&mut self, talk: Talk<'_>) -> HostError {
         let exit = tokio::time::timeout(EXIT_GRACE, self.process.exited()).await;
-        let how = match exit {
-            Ok(exit) => exit.to_string(),
+        let error = match exit {
+            Ok(exit) => ended_during(talk.what, exit),
             Err(_) => {
                 self.process.kill();
-                format!("it closed its output; {}", self.process.exited().await)
+                HostError::Lost(format!(
+                    "the plugin's process ended during {} (it closed its output; {})",
+                    talk.what,
+                    self.process.exited().await
+                ))
             }
         };
-        self.drain_errors(handler);
-        how
+        self.drain_errors(talk.handler);
+        error
+    }
+}
+
+/// Signals that others send: the system when memory is short, an administrator, the end of a machine.
+const FROM_OUTSIDE: [Signal; 4] = [
+    Signal::SIGKILL,
+    Signal::SIGTERM,
+    Signal::SIGINT,
+    Signal::SIGHUP,
+];
+
+fn ended_during(what: &str, exit: Exit) -> HostError {
+    let text = format!("the plugin's process ended during {what} ({exit})");
+    let is_from_outside = |number: i32| FROM_OUTSIDE.iter().any(|signal| *signal as i32 == number);
+    match exit {
+        Exit::Signal(number) if is_from_outside(number) => HostError::Killed(text),
+        _ => HostError::Lost(text),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use clap::Args;
 use serde_json::json;
+use url::Url;
 
 use crate::screen::{self, BOLD, WEAK, note, paint};
 use crate::settings::sources::Sources;
@@ -27,7 +28,7 @@ impl Config {
                 .map(|setting| {
                     json!({
                         "name": setting.name,
-                        "value": sources.text(setting.name),
+                        "value": shown(&sources.text(setting.name)),
                         "origin": sources.origin(setting.name).to_string(),
                         "default": setting.default,
                         "meaning": setting.meaning,
@@ -42,7 +43,7 @@ impl Config {
         }
         let mut text = String::new();
         for setting in SETTINGS {
-            let value = sources.text(setting.name);
+            let value = shown(&sources.text(setting.name));
             let origin = sources.origin(setting.name);
             text.push_str(&format!(
                 "{}={value}  {}\n    {}\n",
@@ -56,5 +57,35 @@ impl Config {
             note(&notice);
         }
         Ok(())
+    }
+}
+
+/// A value without the password that its URL may have.
+fn shown(value: &str) -> String {
+    match Url::parse(value) {
+        Ok(mut url) if url.password().is_some() => {
+            // Only URLs without a host refuse it, and those have no password.
+            let _ = url.set_password(Some("***"));
+            url.into()
+        }
+        _ => value.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_are_not_shown() {
+        let url = "postgresql+psycopg2://me:secret@db/runner?sslmode=require";
+        assert_eq!(
+            shown(url),
+            "postgresql+psycopg2://me:***@db/runner?sslmode=require"
+        );
+        assert_eq!(shown("redis://:secret@cache/0"), "redis://:***@cache/0");
+        for plain in ["sqlite:////a/b.db", "127.0.0.1", "5005", "", "a:b@c"] {
+            assert_eq!(shown(plain), plain);
+        }
     }
 }

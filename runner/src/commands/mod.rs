@@ -3,12 +3,15 @@
 pub(crate) mod bench;
 pub(crate) mod completions;
 pub(crate) mod config;
+pub(crate) mod db;
 pub(crate) mod doctor;
 pub(crate) mod licenses;
 pub(crate) mod openapi;
 pub(crate) mod plugin;
+pub(crate) mod server;
 pub(crate) mod task;
 pub(crate) mod up;
+pub(crate) mod worker;
 
 use clap::Args;
 

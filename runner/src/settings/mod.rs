@@ -15,9 +15,12 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use runner_fetch::UrlMap;
-use runner_store::Durability;
+use runner_store::{DatabaseUrl, Durability};
 
 use sources::Sources;
+
+/// A process that is held up for less than this is not taken for dead.
+const MIN_LEASE: Duration = Duration::from_secs(1);
 
 /// What the program needs of its settings.
 #[derive(Debug)]
@@ -26,7 +29,10 @@ pub(crate) struct Settings {
     pub(crate) port: u16,
     pub(crate) instance: PathBuf,
     pub(crate) plugin_folders: Vec<PathBuf>,
-    pub(crate) database: PathBuf,
+    pub(crate) database: DatabaseUrl,
+    pub(crate) broker: Option<String>,
+    pub(crate) queue: String,
+    pub(crate) worker_lease: Duration,
     pub(crate) files: PathBuf,
     pub(crate) durability: Durability,
     pub(crate) concurrency: usize,
@@ -85,14 +91,14 @@ impl Settings {
                 None => usual_folders(Path::new(".")),
             },
             database: match sources.get("DATABASE_URL") {
-                Some(url) => sqlite_path(&url).with_context(|| {
-                    format!(
-                        "DATABASE_URL is {url:?} ({})",
-                        sources.origin("DATABASE_URL")
-                    )
+                Some(url) => DatabaseUrl::parse(&url).with_context(|| {
+                    format!("DATABASE_URL ({})", sources.origin("DATABASE_URL"))
                 })?,
-                None => under("runner.sqlite"),
+                None => DatabaseUrl::of_file(under("runner.sqlite")),
             },
+            broker: sources.get("BROKER_URL").filter(|url| !url.is_empty()),
+            queue: queue_name(sources)?,
+            worker_lease: seconds(sources, "WORKER_LEASE")?.max(MIN_LEASE),
             files: sources
                 .get("FILE_STORE_ROOT_PATH")
                 .map_or_else(|| under("files"), PathBuf::from),
@@ -178,22 +184,17 @@ fn usual_folders(root: &Path) -> Vec<PathBuf> {
     folders
 }
 
-/// The file of a database URL, also in SQLAlchemy's spelling: three slashes before a relative path, four
-/// before an absolute one.
-fn sqlite_path(url: &str) -> anyhow::Result<PathBuf> {
-    let Some(path) = url.strip_prefix("sqlite:") else {
-        let scheme = url.split_once(':').map_or(url, |(scheme, _)| scheme);
-        bail!("this runner keeps its data in SQLite: expected sqlite:///path, found {scheme:?}");
-    };
-    let path = path.split('?').next().unwrap_or_default();
-    let path = path
-        .strip_prefix("///")
-        .or_else(|| path.strip_prefix("//"))
-        .unwrap_or(path);
-    if path.is_empty() || path == ":memory:" {
-        bail!("a database in memory would be lost with the process: expected sqlite:///path");
+/// It becomes part of keys in Redis.
+fn queue_name(sources: &Sources) -> anyhow::Result<String> {
+    let name = sources.text("QUEUE");
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if name.is_empty() || name.len() > 60 || !name.chars().all(is_plain) {
+        bail!(
+            "QUEUE is {name:?}; expected 1 to 60 letters, digits, -, _ and . ({})",
+            sources.origin("QUEUE")
+        );
     }
-    Ok(PathBuf::from(path))
+    Ok(name)
 }
 
 /// The reference's words for levels, beside those of `tracing`.

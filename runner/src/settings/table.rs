@@ -62,7 +62,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "DATABASE_URL",
         &["SQLALCHEMY_DATABASE_URI"],
         "",
-        "Where tasks are kept: sqlite:///path. Default: runner.sqlite in the instance folder.",
+        "Where tasks are kept: sqlite:///path, postgresql://user:password@host/database, or mysql:// (also for \
+         MariaDB). Default: runner.sqlite in the instance folder.",
     ),
     setting(
         "FILE_STORE_ROOT_PATH",
@@ -80,7 +81,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "DURABILITY",
         &[],
         "process",
-        "What survives: process (the runner is killed) or power (the machine loses power; slower).",
+        "What survives on this machine: process (the runner is killed) or power (the machine loses power; slower).",
     ),
     setting(
         "CONCURRENCY",
@@ -92,7 +93,21 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "QUEUE",
         &["CELERY_QUEUE"],
         "runner",
-        "Name of the queue. `runner up` has one of its own.",
+        "Name of the queue: servers and workers of one name work together, others do not see them.",
+    ),
+    setting(
+        "BROKER_URL",
+        &[],
+        "",
+        "Redis of `runner server` and `runner worker`: redis://[user:password@]host[:port][/database]. `runner up` \
+         needs none.",
+    ),
+    setting(
+        "WORKER_LEASE",
+        &[],
+        "15",
+        "Seconds that a server or worker may be silent before others take over its work; at least 1, the same for \
+         all of them.",
     ),
     setting(
         "SERVER_NAME",
@@ -219,10 +234,6 @@ pub(crate) const SETTINGS: &[Setting] = &[
 /// Variables of the QHAna plugin runner that mean nothing here, and what takes their place.
 pub(crate) const NOTICES: &[(&str, &str)] = &[
     (
-        "BROKER_URL",
-        "`runner up` queues in its own process and finds its jobs again in the database",
-    ),
-    (
         "RESULT_BACKEND",
         "results are kept in the database, see DATABASE_URL",
     ),
@@ -234,7 +245,10 @@ pub(crate) const NOTICES: &[(&str, &str)] = &[
         "GIT_PLUGINS",
         "clone the repositories and name their folders in PLUGIN_FOLDERS",
     ),
-    ("CONTAINER_MODE", "`runner up` is server and worker in one"),
+    (
+        "CONTAINER_MODE",
+        "the command says what a process does: `runner up`, `runner server` or `runner worker`",
+    ),
     (
         "PERIODIC_SCHEDULER",
         "no scheduler needs to be started beside the runner",

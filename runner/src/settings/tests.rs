@@ -58,7 +58,7 @@ fn no_variable_of_the_reference_is_silently_ignored() {
         ("PLUGIN_FOLDERS", "/a:/b", |s| s.plugin_folders.len() == 2),
         ("CELERY_QUEUE", "q", |s| s.notices.is_empty()),
         ("SQLALCHEMY_DATABASE_URI", "sqlite:////x/y.db", |s| {
-            s.database == Path::new("/x/y.db")
+            s.database.file() == Some(Path::new("/x/y.db"))
         }),
         ("DEFAULT_FILE_STORE", "local_filesystem", |s| {
             s.notices.is_empty()

@@ -15,6 +15,9 @@ from runner.plugin import Plugin
 
 #: Characters of a log entry that surely fit in a line, however they are escaped.
 _LOG_PIECE = 128 * 1024
+# The longest output that is told as text instead of made a file, in bytes: making and removing a file
+# costs as much as passing on some thousands of bytes.
+_SHORT_OUTPUT = 16 * 1024
 
 
 class Cancelled(BaseException):
@@ -33,11 +36,18 @@ class FetchError(RequestError):
 
 
 class CallError(RequestError):
-    """A plugin could not be called, or its task did not end well. `called` is the task, if there is one."""
+    """A plugin could not be called, or its task did not end well.
+
+    `called` is the task, if there is one; `called.log` says more than the message, which has its last line.
+    """
 
     def __init__(self, message: str, called: Optional[Called] = None) -> None:
         super().__init__(message)
         self.called = called
+
+    def __repr__(self) -> str:
+        # It stands in the log of the caller, and in that of its caller: quotes in quotes would double.
+        return str(self)
 
 
 @dataclass(frozen=True)
@@ -92,6 +102,8 @@ class Task:
         self._request = request
         self._is_cancelled = is_cancelled
         self._outputs = 0
+        # Bytes of outputs that the runner takes as text; an older one takes none.
+        self._text_room: int = params.get("outputText") or 0
         self._open = True
 
     def _notify(self, method: str, **params: Any) -> None:
@@ -142,7 +154,11 @@ class Task:
                 found = Path(shutil.copyfile(found, self._new_path()))
         else:
             if isinstance(content, str):
-                content = content.encode("utf-8")
+                text, content = content, content.encode("utf-8")
+                if len(content) <= min(_SHORT_OUTPUT, self._text_room):
+                    self._text_room -= len(content)
+                    self._announce({"text": text}, name, data_type, content_type)
+                    return
             elif not isinstance(content, (bytes, bytearray, memoryview)):
                 kind = type(content).__name__
                 raise TypeError(
@@ -150,7 +166,7 @@ class Task:
                 )
             found = self._new_path()
             found.write_bytes(content)
-        self._announce(found, name, data_type, content_type)
+        self._announce({"path": str(found)}, name, data_type, content_type)
 
     @contextlib.contextmanager
     def open_output(
@@ -177,16 +193,18 @@ class Task:
             with contextlib.suppress(OSError):
                 path.unlink()
             raise
-        self._announce(path, name, data_type, content_type)
+        self._announce({"path": str(path)}, name, data_type, content_type)
 
     def _new_path(self) -> Path:
         # Not the output's own name: that is for people and may be anything.
         self._outputs += 1
         return self.directory / f".output-{self._outputs}"
 
-    def _announce(self, path: Path, name: str, data_type: str, content_type: Optional[str]) -> None:
+    def _announce(
+        self, content: Dict[str, str], name: str, data_type: str, content_type: Optional[str]
+    ) -> None:
         guess = {} if content_type is None else {"contentType": content_type}
-        self._notify("output", path=str(path), name=name, dataType=data_type, **guess)
+        self._notify("output", name=name, dataType=data_type, **content, **guess)
 
     def step(self, step: str, step_id: Optional[str] = None, /, **values: Any) -> None:
         """Asks for a step when this run has ended; `values` prefill its form.
@@ -232,7 +250,9 @@ class Task:
             outputs=[Input.from_wire(output) for output in answer["outputs"]],
         )
         if called.status != "SUCCESS":
-            raise CallError(f"the called task of {plugin} failed: {called.log}", called)
+            # Its cause alone: with the tracebacks of all callers a deep chain doubles at every level.
+            cause = (called.log.rstrip().splitlines() or ["no reason given"])[-1]
+            raise CallError(f"the called task of {plugin} failed: {cause}", called)
         return called
 
     def _end(self) -> None:

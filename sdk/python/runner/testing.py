@@ -102,7 +102,10 @@ class RunInProgress:
         if method == "log":
             self.result.log.append(params["text"])
         elif method == "output":
-            content = (Path(self.directory) / params["path"]).read_bytes()
+            if "text" in params:
+                content = params["text"].encode("utf-8")
+            else:
+                content = (Path(self.directory) / params["path"]).read_bytes()
             kind = params.get("contentType") or mimetypes.guess_type(params["name"])[0]
             self.result.outputs.append(
                 OutputFile(params["name"], params["dataType"], kind, content)
@@ -343,6 +346,7 @@ class Host:
             "data": data,
             "directory": directory,
             "baseUrl": "http://localhost",
+            "outputText": 1 << 20,
         }
         self.send({"id": id, "method": "run", "params": params})
         return RunInProgress(self, id, id, 1, directory)

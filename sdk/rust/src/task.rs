@@ -44,6 +44,9 @@ pub(crate) struct RunParams {
     directory: PathBuf,
     #[serde(default)]
     base_url: String,
+    /// Bytes of outputs that the runner takes as text; an older one takes none.
+    #[serde(default)]
+    output_text: usize,
 }
 
 #[derive(Deserialize)]
@@ -122,6 +125,7 @@ impl Task {
         let connection = Arc::new(Connection::new(params.task, host));
         let outputs = Arc::new(Outputs::new(
             params.directory.clone(),
+            params.output_text,
             Arc::clone(&connection),
         ));
         Self {

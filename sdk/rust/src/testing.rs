@@ -11,6 +11,9 @@ use crate::failure::code;
 use crate::task::RunParams;
 use crate::{HostCalls, Plugin, RunFailure, exports};
 
+/// Bytes of outputs that may come as text, as with a runner.
+const OUTPUT_TEXT: usize = 1024 * 1024;
+
 /// A run of a plugin that is to be tried.
 ///
 /// ```
@@ -58,7 +61,10 @@ pub struct Report {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ReportedOutput {
-    path: PathBuf,
+    /// Where the file is; none if it came as text.
+    pub(crate) path: Option<PathBuf>,
+    #[serde(default)]
+    text: String,
     /// The name of the file.
     pub name: String,
     /// The data type.
@@ -116,7 +122,7 @@ impl Trial {
             "task": 1, "run": 1, "plugin": plugin.describe().identifier(),
             "step": self.step, "stepId": self.step,
             "parameters": self.parameters, "inputs": self.inputs, "data": self.data,
-            "directory": directory.0,
+            "directory": directory.0, "outputText": OUTPUT_TEXT,
         });
         let params = RunParams::deserialize(params).map_err(internal)?;
         let recorder = Recorder::default();
@@ -128,7 +134,10 @@ impl Trial {
         }
         report.data = result.get("data").cloned();
         for output in &mut report.outputs {
-            output.content = std::fs::read(directory.0.join(&output.path)).map_err(internal)?;
+            output.content = match &output.path {
+                Some(path) => std::fs::read(directory.0.join(path)).map_err(internal)?,
+                None => std::mem::take(&mut output.text).into_bytes(),
+            };
         }
         Ok(report)
     }

@@ -412,3 +412,16 @@ fn what_is_no_library_is_refused() {
         Error::Load { .. }
     ));
 }
+
+#[test]
+fn a_short_output_is_told_as_text_where_the_runner_takes_it() {
+    let (host, directory) = (Host::default(), tempfile::tempdir().unwrap());
+    let parameters = json!({"inputStr": "my input"});
+    let mut params = params("hello-world@v0-2-1", parameters, directory.path());
+    params["outputText"] = json!(1000);
+    hello_world().run(&params, &host).unwrap();
+    let output = &host.told("output")[0];
+    assert_eq!(output["text"], "my output");
+    assert_eq!(output.get("path"), None);
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+}

@@ -1,5 +1,6 @@
 //! What was sent, as a form or JSON.
 
+pub(crate) mod dispatch;
 mod disposition;
 mod multipart;
 mod paced;
@@ -15,7 +16,7 @@ use runner_core::file::Upload;
 use runner_core::parameters::form::is_nested_too_deeply;
 use runner_core::parameters::{Checked, FieldErrors, Form, FormValue, NESTED, Parameters};
 use runner_core::task::check_labels;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::app::App;
 use crate::error::{ApiError, Location};
@@ -24,7 +25,7 @@ pub(crate) use uploads::Uploads;
 pub(crate) use urlencoded::parse as parse_query;
 
 /// The key of labels; parameters cannot begin with `_`.
-const LABEL: &str = "_label";
+pub(crate) const LABEL: &str = "_label";
 
 /// A body that was read.
 #[derive(Debug)]
@@ -108,25 +109,42 @@ impl Sent {
 
     /// Takes out the labels for the task, which are no parameters of the plugin.
     pub(crate) fn take_labels(&mut self) -> Result<Vec<String>, ApiError> {
-        let labels = match &mut self.content {
+        let labels = self
+            .take_option(LABEL)
+            .into_iter()
+            .map(|value| match value {
+                Value::String(label) => Ok(label),
+                _ => Err("Not a valid list of labels.".to_owned()),
+            });
+        let labels = labels.collect::<Result<Vec<_>, _>>();
+        labels
+            .and_then(check_labels)
+            .map_err(|problem| self.wrong(LABEL, problem))
+    }
+
+    /// Takes out what is said about the task and is no parameter of the plugin: each value that was sent. Empty
+    /// fields of a form say nothing.
+    pub(crate) fn take_option(&mut self, name: &str) -> Vec<Value> {
+        match &mut self.content {
             Content::Form(form) => {
-                let texts = form.all(LABEL).filter_map(|value| match value {
-                    FormValue::Text(text) if !text.is_empty() => Some(text.clone()),
+                let texts = form.all(name).filter_map(|value| match value {
+                    FormValue::Text(text) if !text.is_empty() => Some(json!(text)),
                     _ => None,
                 });
-                Ok(texts.collect())
+                texts.collect()
             }
-            Content::Json(object) => match object.shift_remove(LABEL) {
-                None | Some(Value::Null) => Ok(Vec::new()),
-                Some(Value::String(label)) => Ok(vec![label]),
-                Some(labels) => serde_json::from_value(labels)
-                    .map_err(|_| "Not a valid list of labels.".to_owned()),
+            Content::Json(object) => match object.shift_remove(name) {
+                None | Some(Value::Null) => Vec::new(),
+                Some(Value::Array(values)) => values,
+                Some(value) => vec![value],
             },
-        };
-        labels.and_then(check_labels).map_err(|problem| {
-            let errors = FieldErrors::from([(LABEL.to_owned(), vec![problem])]);
-            ApiError::fields(self.location(), errors)
-        })
+        }
+    }
+
+    /// What is wrong with one field.
+    pub(crate) fn wrong(&self, name: &str, problem: impl Into<String>) -> ApiError {
+        let errors = FieldErrors::from([(name.to_owned(), vec![problem.into()])]);
+        ApiError::fields(self.location(), errors)
     }
 
     /// What stands in it; the files that came with it are removed.

@@ -72,7 +72,7 @@ impl Drop for Guard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use runner_store::{Durability, Store, StoreConfig};
+    use runner_store::{DatabaseUrl, Durability, Store, StoreConfig};
 
     struct Fixture {
         store: Store,
@@ -83,9 +83,11 @@ mod tests {
         async fn new() -> Self {
             let folder = tempfile::tempdir().unwrap();
             let config = StoreConfig {
-                database: folder.path().join("runner.db"),
+                database: DatabaseUrl::of_file(folder.path().join("runner.db")),
                 files: folder.path().join("files"),
                 durability: Durability::Process,
+                queue: "test".to_owned(),
+                process: "test".to_owned(),
             };
             Self {
                 store: Store::open(&config).await.unwrap(),

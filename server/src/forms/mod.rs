@@ -89,7 +89,7 @@ impl Pages {
     pub(crate) fn index(
         &self,
         base: &BaseUrl,
-        plugins: &[(String, String, String)],
+        plugins: &[(String, String, String, String)],
     ) -> Result<Html<String>, ApiError> {
         self.render(
             "index.html",
@@ -266,9 +266,12 @@ mod tests {
             "secrets are not shown"
         );
         let Html(index) = Pages::new()
-            .index(&base, &[("a".to_owned(), "b".to_owned(), "c".to_owned())])
+            .index(&base, &[["a", "1.0", "b", "c"].map(str::to_owned).into()])
             .unwrap();
-        assert!(index.contains("<a href=\"c\">a</a>: b"), "{index}");
+        assert!(
+            index.contains("<a href=\"c\">a</a> <small>1.0</small>: b"),
+            "{index}"
+        );
         assert!(index.contains("\"/prefix/static/forms.css\""), "{index}");
         for name in ["index", "routes", "frontend_debugger"] {
             let Html(page) = Pages::new()

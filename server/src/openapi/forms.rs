@@ -6,7 +6,7 @@
 //! - A parameter that is neither text, number, list nor file is JSON in the text of a form.
 
 use runner_core::parameters::{Field, FieldKind, Parameters};
-use runner_core::task::MAX_LABELS;
+use runner_core::task::{MAX_LABELS, MAX_RETRIES};
 use serde_json::{Map, Value, json};
 use utoipa::openapi::Required;
 use utoipa::openapi::content::{Content, ContentBuilder};
@@ -15,13 +15,12 @@ use utoipa::openapi::request_body::{RequestBody, RequestBodyBuilder};
 
 use super::Parts;
 use super::parts::content;
+use crate::body::{LABEL, dispatch};
 
 /// Keywords of plugins that mean something inside of the runner only, or nothing within a document.
 const DROPPED: [&str; 4] = ["x-messages", "x-id", "$schema", "$id"];
 /// Where values stand, not schemas.
 const VALUES: [&str; 5] = ["default", "enum", "const", "example", "examples"];
-/// The labels of a task.
-const LABELS: &str = "_label";
 
 /// The schemas of a form and of its JSON: `<name>.form`, `<name>.json`.
 pub(super) struct Forms<'a> {
@@ -154,7 +153,8 @@ impl<'a> Forms<'a> {
                 bound(field, properties);
             }
             if self.has_labels {
-                properties.insert(LABELS.to_owned(), labels(is_form));
+                properties.insert(LABEL.to_owned(), labels(is_form));
+                properties.extend(options());
             }
         }
         schema
@@ -168,6 +168,35 @@ fn bound(field: &Field, properties: &mut Map<String, Value>) {
     {
         property.entry("format").or_insert(json!("int64"));
     }
+}
+
+/// What can be said of the runs of a task.
+fn options() -> [(String, Value); 4] {
+    let options = [
+        (
+            dispatch::PRIORITY,
+            json!({"type": "string", "enum": ["low", "normal", "high"], "description": "Before whom it is run."}),
+        ),
+        (
+            dispatch::RUN_AT,
+            json!({"type": "string", "format": "date-time", "description": "It is run not before this moment."}),
+        ),
+        (
+            dispatch::RETRIES,
+            json!({
+                "type": "integer", "minimum": 0, "maximum": MAX_RETRIES,
+                "description": "How often it is run again when the plugin fails.",
+            }),
+        ),
+        (
+            dispatch::TIMEOUT,
+            json!({
+                "type": "number", "minimum": 0.001, "exclusiveMaximum": 1e9,
+                "description": "Seconds that one run may take; the limit of the runner or its module stays.",
+            }),
+        ),
+    ];
+    options.map(|(name, schema)| (name.to_owned(), schema))
 }
 
 /// In a form, empty labels are none.

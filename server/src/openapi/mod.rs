@@ -34,7 +34,7 @@ A plugin runner: every plugin is a documented service, every invocation a task.
 - A path that ends in a slash is reached without it, too: 308, with the query kept.
 - Errors are JSON: `code`, `status`, mostly `message`, and `errors` with what is wrong at which field.
 - GET routes answer HEAD. Every route answers OPTIONS; other methods get 405 and `Allow`.
-- A plugin may have routes of its own below its path; whoever wrote the plugin describes them.
+- A plugin may have routes of its own: `{path}` below its path. What they are, who wrote it describes.
 - In forms, a list is a repeated field, or one text with its items separated by commas or line breaks.
 - Without a `SERVER_NAME`, `Host` must be an IP address, a loopback name or a name without a dot.";
 

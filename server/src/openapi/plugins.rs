@@ -3,15 +3,18 @@
 use runner_core::identity::url_segment;
 use runner_core::plugin::{FormDescription, Plugin};
 use utoipa::openapi::Ref;
+use utoipa::openapi::content::ContentBuilder;
 use utoipa::openapi::path::{HttpMethod, OperationBuilder, Parameter, ParameterIn};
+use utoipa::openapi::request_body::RequestBodyBuilder;
+use utoipa::openapi::response::{ResponseBuilder, ResponsesBuilder};
 use utoipa::openapi::tag::TagBuilder;
 
 use super::Parts;
 use super::forms::Forms;
-use super::parts::{answers, json, number, operation, optional, page, redirect, segment};
+use super::parts::{answers, json, number, operation, optional, page, redirect, segment, string};
 
 /// What `process` can answer beside its redirect.
-pub(super) const PROCESS_ERRORS: [u16; 6] = [404, 413, 415, 422, 503, 507];
+pub(super) const PROCESS_ERRORS: [u16; 7] = [400, 404, 413, 415, 422, 503, 507];
 /// What submitting a step can answer beside its redirect.
 pub(super) const STEP_ERRORS: [u16; 7] = [404, 409, 413, 415, 422, 503, 507];
 /// What checking a form can answer beside its page.
@@ -67,6 +70,12 @@ pub(super) fn add(parts: &mut Parts, plugin: &Plugin) {
     parts.add(&ui, HttpMethod::Post, check);
     let process = operation(tag, &format!("{name}.process"), &format!("Run {title}"))
         .description(some(help))
+        .parameter(optional(
+            ParameterIn::Header,
+            "Idempotency-Key",
+            "Chosen by the client: the same request that comes again with it makes no second task.",
+            string(),
+        ))
         .request_body(Some(forms.body(&plugin.form.example, false)))
         .responses(answers(
             [(303, redirect("The task that was made."))],
@@ -76,7 +85,54 @@ pub(super) fn add(parts: &mut Parts, plugin: &Plugin) {
     for (step, form) in &plugin.steps {
         add_step(parts, plugin, &name, step, form);
     }
+    if plugin.routes {
+        add_routes(parts, plugin, &name);
+    }
 }
+
+/// The methods of own routes, and whether a request has a body.
+pub(super) const ROUTE_METHODS: [(HttpMethod, &str, bool); 6] = [
+    (HttpMethod::Get, "GET", false),
+    (HttpMethod::Head, "HEAD", false),
+    (HttpMethod::Post, "POST", true),
+    (HttpMethod::Put, "PUT", true),
+    (HttpMethod::Patch, "PATCH", true),
+    (HttpMethod::Delete, "DELETE", false),
+];
+
+/// What is known of own routes: where they are. A plugin may answer anything, also with a status that the
+/// runner has, so that only `default` is true.
+fn add_routes(parts: &mut Parts, plugin: &Plugin, name: &str) {
+    let path = format!("/plugins/{}/{{path}}", url_segment(&plugin.identifier));
+    for (method, shown, has_body) in ROUTE_METHODS {
+        let answer = ResponseBuilder::new().description(
+            "The plugin's answer, with any status, headers and body; or an error of the runner, in JSON.",
+        );
+        let answers = ResponsesBuilder::new().response("default", answer.build());
+        let id = format!("{name}.route.{}", shown.to_lowercase());
+        let summary = format!("{shown} an own route of {}", plugin.title);
+        let mut route = operation(&plugin.identifier, &id, &summary)
+            .description(Some(ROUTE))
+            .parameter(segment(
+                "path",
+                "What follows the plugin's path. It may have slashes; those of the runner's routes come first.",
+                string(),
+            ))
+            .responses(answers);
+        if has_body {
+            let any = RequestBodyBuilder::new()
+                .description(Some("What the plugin takes."))
+                .content("*/*", ContentBuilder::new().build());
+            route = route.request_body(Some(any.build()));
+        }
+        parts.add(&path, method, route);
+    }
+}
+
+/// What holds for all own routes; Markdown.
+const ROUTE: &str = "\
+Which paths, methods, queries and bodies there are, and what they answer, only the plugin knows. The request is \
+passed on to it as it is. Where it does not answer, the runner does: 408, 413, 501 (upgrades), 502, 503, 504.";
 
 /// What a page says of a form that was posted.
 pub(super) const CHECKED: &str = "The form, with what is wrong at each field.";

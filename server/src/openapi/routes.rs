@@ -259,6 +259,26 @@ fn changes(parts: &mut Parts) {
             &[404, 409, 503, 507],
         ));
     parts.add("/tasks/{id}/cancel", HttpMethod::Post, cancel);
+    let retry = operation("tasks", "retryTask", "Run a task once more")
+        .description(Some(
+            "For a task that failed or was cancelled; it goes on at the step that failed.",
+        ))
+        .parameter(id())
+        .responses(answers(
+            [(200, json("The task.", "Task"))],
+            &[404, 409, 503, 507],
+        ));
+    parts.add("/tasks/{id}/retry", HttpMethod::Post, retry);
+    let webhooks = operation("tasks", "listDeliveries", "What subscribers are still to be told")
+        .description(Some(
+            "In the order of what happened. Those that arrived are gone; those that were given up stay.",
+        ))
+        .parameter(id())
+        .responses(answers(
+            [(200, json("The deliveries.", "DeliveryList"))],
+            &[404, 503],
+        ));
+    parts.add("/tasks/{id}/webhooks", HttpMethod::Get, webhooks);
     let gone = ResponseBuilder::new().description("It is gone, with its files.");
     let delete = operation("tasks", "deleteTask", "Delete a task, cancelling it first")
         .parameter(id())

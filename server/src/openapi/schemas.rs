@@ -38,6 +38,7 @@ pub(super) fn all() -> BTreeMap<String, Value> {
         ("TaskList", task_list()),
         ("TaskSummary", task_summary()),
         ("Subscription", subscription()),
+        ("DeliveryList", delivery_list()),
         ("ModuleList", module_list()),
         ("Module", module()),
         ("Licenses", licenses()),
@@ -166,6 +167,9 @@ fn task() -> Value {
         "plugin": {"type": "string", "description": "Identifier of the plugin."},
         "version": {"type": "integer", "description": "Counts the changes; for `wait`."},
         "labels": strings(),
+        "priority": {"type": "string", "enum": ["low", "normal", "high", "called"]},
+        "attempts": {"type": "integer", "minimum": 0, "description": "Runs that failed or were lost before."},
+        "runAt": {"type": "string", "format": "date-time", "description": "It is run not before this moment."},
         "log": {"type": "string"},
         "progress": reference("Progress"),
         "steps": array("Step"),
@@ -175,7 +179,8 @@ fn task() -> Value {
     object(
         properties,
         &[
-            "status", "state", "plugin", "version", "labels", "log", "outputs", "links",
+            "status", "state", "plugin", "version", "labels", "priority", "attempts", "log",
+            "outputs", "links",
         ],
     )
 }
@@ -264,6 +269,18 @@ fn subscription() -> Value {
                 "description": "Which changes; all if left out."},
         },
     })
+}
+
+fn delivery_list() -> Value {
+    let delivery = closed(json!({
+        "webhook": {"type": "string"},
+        "event": {"type": "string", "enum": ["status", "steps", "details"]},
+        "attempts": {"type": "integer", "minimum": 0},
+        "lastError": {"type": ["string", "null"]},
+        "givenUp": {"type": "boolean"},
+        "dueAt": {"type": ["string", "null"], "format": "date-time"},
+    }));
+    closed(json!({"deliveries": {"type": "array", "items": delivery}}))
 }
 
 fn module_list() -> Value {

@@ -41,6 +41,7 @@ fn fixtures() -> Vec<Plugin> {
                 "file": {"type": "string", "format": "binary"}}},
         })),
         plugin(json!({"name": "nothing", "version": "1.0"})),
+        plugin(json!({"name": "pages", "version": "1.0", "title": "Pages", "routes": true})),
         plugin(json!({"name": "nothing", "version": "1-0"})),
     ]
 }
@@ -140,6 +141,27 @@ fn plugins_that_take_files_take_no_other_bodies() {
     let schemas = &document["components"]["schemas"];
     assert!(schemas["every_kind.v1-0-0.form"]["properties"]["file"].is_object());
     assert!(schemas["every_kind.v1-0-0.json"]["properties"]["file"].is_null());
+}
+
+#[test]
+fn own_routes_are_where_the_proxy_takes_them_and_promise_nothing_else() {
+    let document = fixture_document();
+    let item = document["paths"]["/plugins/pages@1-0/{path}"]
+        .as_object()
+        .unwrap();
+    let mut methods: Vec<_> = item.keys().map(|key| key.to_uppercase()).collect();
+    methods.sort();
+    let mut proxied: Vec<_> = crate::routes::plugins::proxy::METHODS.split(',').collect();
+    proxied.sort_unstable();
+    assert_eq!(methods, proxied);
+    for operation in item.values() {
+        let answers: Vec<_> = operation["responses"].as_object().unwrap().keys().collect();
+        assert_eq!(answers, ["default"]);
+        assert!(operation["responses"]["default"]["content"].is_null());
+    }
+    let paths = document["paths"].as_object().unwrap().keys();
+    let with_routes = paths.filter(|path| path.ends_with("/{path}")).count();
+    assert_eq!(with_routes, 1, "plugins without routes have none");
 }
 
 #[test]

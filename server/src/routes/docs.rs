@@ -149,7 +149,8 @@ pub(crate) async fn licenses(headers: HeaderMap) -> Response {
 const LICENSES_STYLE: &str = "<style>\n\
     body { font: 1rem/1.4 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem }\n\
     table { border-collapse: collapse; width: 100% } \
-    th, td { text-align: left; padding: .25rem .5rem; border-bottom: 1px solid #ddd }\n\
+    th, td { text-align: left; padding: .25rem .5rem; border-bottom: 1px solid #ddd; \
+    overflow-wrap: anywhere }\n\
     </style>";
 
 fn licenses_document() -> Value {

@@ -29,7 +29,13 @@ pub(crate) async fn show(
             .map(|provided| {
                 let plugin = &provided.plugin;
                 let link = base.path(&format!("{}ui/", path_of(plugin)));
-                (plugin.title.clone(), plugin.description.clone(), link)
+                let version = plugin.identity.version().to_owned();
+                (
+                    plugin.title.clone(),
+                    version,
+                    plugin.description.clone(),
+                    link,
+                )
             })
             .collect();
         app.0.pages.index(&base, &plugins)?.into_response()

@@ -59,7 +59,7 @@ async fn a_full_disk_is_told_and_forgotten_when_there_is_room() {
         return;
     };
     let store = Store::open(&config(disk.path())).await.unwrap();
-    let first = store.insert_task(new_task()).await.unwrap();
+    let first = store.insert_task(new_task()).await.unwrap().id();
     assert!(store.files().free_bytes().unwrap() <= 4 << 20);
     disk.fill();
 
@@ -96,7 +96,7 @@ async fn a_full_disk_is_told_and_forgotten_when_there_is_room() {
     disk.make_room();
     assert!(store.write_run(write).await.unwrap());
     store.files().put(&[1; 9000][..]).unwrap();
-    let second = store.insert_task(new_task()).await.unwrap();
+    let second = store.insert_task(new_task()).await.unwrap().id();
     assert!(second > first);
     let write = run_write(&mut task, succeeded());
     assert!(store.write_run(write).await.unwrap());

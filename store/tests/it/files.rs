@@ -4,7 +4,13 @@ use std::time::{Duration, SystemTime};
 
 use runner_core::file::Upload;
 
+use crate::databases::On;
 use crate::{Fixture, new_task, run_write, succeeded};
+
+on_each_database!(
+    a_file_that_is_not_finished_leaves_nothing,
+    a_sweep_removes_only_old_keys_without_a_row,
+);
 
 /// Files below a folder.
 fn count(folder: &Path) -> usize {
@@ -19,9 +25,8 @@ fn count(folder: &Path) -> usize {
     files
 }
 
-#[tokio::test]
-async fn a_file_that_is_not_finished_leaves_nothing() {
-    let fixture = Fixture::new().await;
+async fn a_file_that_is_not_finished_leaves_nothing(on: On) {
+    let fixture = Fixture::new(on).await;
     let files = fixture.store.files();
     let mut writer = files.create().unwrap();
     writer.write_all(&[7; 100_000]).unwrap();
@@ -39,9 +44,8 @@ async fn a_file_that_is_not_finished_leaves_nothing() {
     assert_eq!(std::fs::read(files.path(&stored.key)).unwrap(), b"hello");
 }
 
-#[tokio::test]
-async fn a_sweep_removes_only_old_keys_without_a_row() {
-    let fixture = Fixture::new().await;
+async fn a_sweep_removes_only_old_keys_without_a_row(on: On) {
+    let fixture = Fixture::new(on).await;
     let store = &fixture.store;
     let files = store.files();
     let uploaded = files.put(&b"in"[..]).unwrap();
@@ -52,7 +56,7 @@ async fn a_sweep_removes_only_old_keys_without_a_row() {
         content_type: "text/csv".to_owned(),
         size: uploaded.size,
     }];
-    let id = store.insert_task(task).await.unwrap();
+    let id = store.insert_task(task).await.unwrap().id();
     let mut task = fixture.read(id).await;
     assert_eq!(task.outputs, [], "an upload is no output");
     assert_eq!(store.file(1).await.unwrap(), None, "and has no URL");

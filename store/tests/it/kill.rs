@@ -34,14 +34,14 @@ fn child() {
 /// Says what was acknowledged: `made N`, then `ended N`.
 async fn work(store: Store) {
     loop {
-        let id = store.insert_task(new_task()).await.unwrap();
+        let id = store.insert_task(new_task()).await.unwrap().id();
         say(&format!("made {id}\n"));
         let mut task = store.task_for_run(id, 1).await.unwrap().unwrap();
         let events = task.apply(succeeded()).unwrap();
         let content = format!("output of {id}");
         let write = RunWrite {
             task,
-            holder: "worker-1".to_owned(),
+            run: 1,
             log: "done".to_owned(),
             outputs: vec![NewFile {
                 stored: store.files().put(content.as_bytes()).unwrap(),
@@ -102,7 +102,7 @@ async fn check(folder: &Path, made: &[i64], ended: &[i64]) {
     let config = config(folder);
     let store = Store::open(&config).await.unwrap();
     let integrity: String = sqlx::query_scalar("PRAGMA integrity_check")
-        .fetch_one(&mut connect(&config.database).await)
+        .fetch_one(&mut connect(config.database.file().unwrap()).await)
         .await
         .unwrap();
     assert_eq!(integrity, "ok");

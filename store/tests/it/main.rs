@@ -1,49 +1,93 @@
-//! The store at its door, on real files.
+//! The store at its door, on real files and real databases.
 #![expect(
     clippy::unwrap_used,
     reason = "what helpers of tests unwrap fails the test"
 )]
 
+/// Makes a test of each of these functions for each kind of database.
+macro_rules! on_each_database {
+    ($($name:ident),* $(,)?) => {
+        on_each_database!(@ sqlite Sqlite $($name)*);
+        on_each_database!(@ postgres Postgres $($name)*);
+        on_each_database!(@ mysql Mysql $($name)*);
+    };
+    (@ $module:ident $on:ident $($name:ident)*) => {
+        mod $module {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $name() {
+                    super::$name(crate::databases::On::$on).await;
+                }
+            )*
+        }
+    };
+}
+
+mod away;
+mod databases;
 mod deliveries;
 mod disk_full;
 mod files;
+mod inserts;
 mod kill;
 mod modules;
 mod opening;
 mod pages;
 mod recovery;
 mod runs;
+mod same;
+mod schema;
+mod servers;
 mod tasks;
+mod workers;
 
 use std::path::Path;
 
 use runner_core::task::{Change, NewTask, Task};
-use runner_store::{Durability, NewFile, RunWrite, Store, StoreConfig};
+use runner_store::{DatabaseUrl, Durability, NewFile, QueuedJob, RunWrite, Store, StoreConfig};
 use serde_json::{Map, json};
 use tempfile::TempDir;
 
-/// A store with a folder of its own.
+use databases::{Database, On};
+
+/// A store with a database and a folder of its own.
 struct Fixture {
     store: Store,
     config: StoreConfig,
-    folder: TempDir,
+    _folder: TempDir,
+    /// Removed at the end.
+    database: Database,
 }
 
 impl Fixture {
-    async fn new() -> Self {
+    async fn new(on: On) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let config = config(folder.path());
+        let database = Database::new(on, folder.path()).await;
+        let config = StoreConfig {
+            database: DatabaseUrl::parse(database.url()).unwrap(),
+            ..config(folder.path())
+        };
         let store = Store::open(&config).await.unwrap();
         Self {
             store,
             config,
-            folder,
+            _folder: folder,
+            database,
         }
+    }
+
+    /// What another process has open.
+    async fn other(&self, process: &str) -> Store {
+        let config = StoreConfig {
+            process: process.to_owned(),
+            ..self.config.clone()
+        };
+        Store::open(&config).await.unwrap()
     }
 
     /// A task that was just made.
     async fn task(&self) -> Task {
-        let id = self.store.insert_task(new_task()).await.unwrap();
+        let id = self.store.insert_task(new_task()).await.unwrap().id();
         self.store.task(id).await.unwrap().unwrap()
     }
 
@@ -64,9 +108,11 @@ impl Fixture {
 
 fn config(folder: &Path) -> StoreConfig {
     StoreConfig {
-        database: folder.join("sql/runner.db"),
+        database: DatabaseUrl::of_file(folder.join("sql/runner.db")),
         files: folder.join("files"),
         durability: Durability::Process,
+        queue: "default".to_owned(),
+        process: "worker-1".to_owned(),
     }
 }
 
@@ -81,15 +127,18 @@ fn new_task() -> NewTask {
         labels: Vec::new(),
         caller: None,
         base_url: "http://host:5005".to_owned(),
+        dispatch: Default::default(),
+        idempotency: None,
     }
 }
 
 /// A change of a worker, with its events and nothing else.
 fn run_write(task: &mut Task, change: Change) -> RunWrite {
+    let run = task.run;
     let events = task.apply(change).unwrap();
     RunWrite {
         task: task.clone(),
-        holder: "worker-1".to_owned(),
+        run,
         log: String::new(),
         outputs: Vec::new(),
         events,
@@ -98,4 +147,9 @@ fn run_write(task: &mut Task, change: Change) -> RunWrite {
 
 fn succeeded() -> Change {
     Change::Succeeded { data: None }
+}
+
+/// Task and run of each.
+fn numbers(jobs: &[QueuedJob]) -> Vec<(i64, i64)> {
+    jobs.iter().map(|job| (job.task, job.run)).collect()
 }

@@ -1,10 +1,15 @@
 use runner_core::file::FileStat;
 
 use crate::Fixture;
+use crate::databases::On;
 
-#[tokio::test]
-async fn descriptions_are_kept_by_their_key() {
-    let fixture = Fixture::new().await;
+on_each_database!(
+    descriptions_are_kept_by_their_key,
+    digests_are_kept_while_the_file_is_as_it_was,
+);
+
+async fn descriptions_are_kept_by_their_key(on: On) {
+    let fixture = Fixture::new(on).await;
     let store = &fixture.store;
     assert_eq!(store.description("k").await.unwrap(), None);
     for text in ["{}", "{\"a\":1}"] {
@@ -15,9 +20,8 @@ async fn descriptions_are_kept_by_their_key() {
     assert_eq!(store.description("other").await.unwrap(), None);
 }
 
-#[tokio::test]
-async fn digests_are_kept_while_the_file_is_as_it_was() {
-    let fixture = Fixture::new().await;
+async fn digests_are_kept_while_the_file_is_as_it_was(on: On) {
+    let fixture = Fixture::new(on).await;
     let store = &fixture.store;
     let stat = FileStat {
         device: u64::MAX,

@@ -1,31 +1,29 @@
-use runner_store::{Durability, Store, StoreConfig, StoreError};
+use runner_store::{DatabaseUrl, Durability, Store, StoreConfig, StoreError};
 use sqlx::{ConnectOptions, SqliteConnection, sqlite::SqliteConnectOptions};
 
+use crate::databases::On;
 use crate::{Fixture, config, new_task};
 
 async fn connect(config: &StoreConfig) -> SqliteConnection {
-    let options = SqliteConnectOptions::new().filename(&config.database);
+    let options = SqliteConnectOptions::new().filename(config.database.file().unwrap());
     options.connect().await.unwrap()
 }
 
 #[tokio::test]
 async fn a_database_of_a_newer_runner_is_refused() {
-    let Fixture {
-        store,
-        config,
-        folder: _folder,
-    } = Fixture::new().await;
+    let fixture = Fixture::new(On::Sqlite).await;
+    let Fixture { store, config, .. } = &fixture;
     store.close().await;
-    let mut connection = connect(&config).await;
+    let mut connection = connect(config).await;
     sqlx::query("INSERT INTO runner_migrations VALUES (99, 'later', 0)")
         .execute(&mut connection)
         .await
         .unwrap();
-    let error = Store::open(&config).await.unwrap_err();
+    let error = Store::open(config).await.unwrap_err();
     let expected = StoreError::Newer {
-        path: config.database.clone(),
+        database: config.database.to_string(),
         found: 99,
-        known: 1,
+        known: 2,
     };
     assert_eq!(error.to_string(), expected.to_string());
 }
@@ -34,19 +32,16 @@ async fn a_database_of_a_newer_runner_is_refused() {
 async fn what_is_no_database_is_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let config = config(folder.path());
-    std::fs::create_dir_all(config.database.parent().unwrap()).unwrap();
-    std::fs::write(
-        &config.database,
-        "no database at all, just text".repeat(100),
-    )
-    .unwrap();
+    std::fs::create_dir_all(config.database.file().unwrap().parent().unwrap()).unwrap();
+    let file = config.database.file().unwrap();
+    std::fs::write(file, "no database at all, just text".repeat(100)).unwrap();
     let error = Store::open(&config).await.unwrap_err();
     assert!(error.to_string().contains("runner.db"), "{error}");
 
-    std::fs::remove_file(&config.database).unwrap();
+    std::fs::remove_file(file).unwrap();
     std::fs::write(folder.path().join("plain"), "").unwrap();
     let config = StoreConfig {
-        database: folder.path().join("plain/runner.db"),
+        database: DatabaseUrl::of_file(folder.path().join("plain/runner.db")),
         ..config
     };
     let error = Store::open(&config).await.unwrap_err();
@@ -60,20 +55,23 @@ async fn several_may_open_an_empty_folder_at_once() {
     let open = || Store::open(&config);
     let (a, b, c) = tokio::join!(open(), open(), open());
     for (store, id) in [a, b, c].into_iter().zip(1..) {
-        assert_eq!(store.unwrap().insert_task(new_task()).await.unwrap(), id);
+        assert_eq!(
+            store.unwrap().insert_task(new_task()).await.unwrap().id(),
+            id
+        );
     }
 }
 
 #[tokio::test]
 async fn a_closed_store_refuses_and_leaves_one_file() {
-    let fixture = Fixture::new().await;
+    let fixture = Fixture::new(On::Sqlite).await;
     let id = fixture.task().await.id;
     let other = fixture.store.clone();
     fixture.store.close().await;
     assert!(matches!(other.task(id).await, Err(StoreError::Closed)));
     let insert = other.insert_task(new_task()).await;
     assert!(matches!(insert, Err(StoreError::Closed)));
-    let folder = fixture.config.database.parent().unwrap();
+    let folder = fixture.config.database.file().unwrap().parent().unwrap();
     assert_eq!(std::fs::read_dir(folder).unwrap().count(), 1);
 }
 
@@ -85,14 +83,14 @@ async fn a_store_that_survives_power_cuts_does_the_same() {
         ..config(folder.path())
     };
     let store = Store::open(&config).await.unwrap();
-    assert_eq!(store.insert_task(new_task()).await.unwrap(), 1);
+    assert_eq!(store.insert_task(new_task()).await.unwrap().id(), 1);
     let stored = store.files().put(&b"x"[..]).unwrap();
     assert!(store.files().open(&stored.key).is_ok());
 }
 
 #[tokio::test]
 async fn the_database_is_set_up_as_documented() {
-    let fixture = Fixture::new().await;
+    let fixture = Fixture::new(On::Sqlite).await;
     let mut connection = connect(&fixture.config).await;
     let mode: String = sqlx::query_scalar("PRAGMA journal_mode")
         .fetch_one(&mut connection)

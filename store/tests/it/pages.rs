@@ -2,11 +2,18 @@ use runner_core::file::Upload;
 use runner_core::task::{Change, TaskState};
 use runner_store::PageWrite;
 
+use crate::databases::On;
+use crate::deliveries::LEASE;
 use crate::{Fixture, run_write, succeeded};
 
-#[tokio::test]
-async fn of_two_changes_to_one_version_only_one_is_made() {
-    let fixture = Fixture::new().await;
+on_each_database!(
+    of_two_changes_to_one_version_only_one_is_made,
+    a_cancelled_task_is_lost_to_its_worker,
+    files_that_come_with_a_change_get_rows_if_it_is_made,
+);
+
+async fn of_two_changes_to_one_version_only_one_is_made(on: On) {
+    let fixture = Fixture::new(on).await;
     let store = &fixture.store;
     let mut task = fixture.task().await;
     store.subscribe(task.id, "http://h/", None).await.unwrap();
@@ -21,16 +28,15 @@ async fn of_two_changes_to_one_version_only_one_is_made() {
     assert_eq!((seen.state, seen.version), (TaskState::Cancelled, 1));
     assert!(seen.finished_at.is_some());
     let mut told = 0;
-    while let Some(due) = store.due_deliveries(i64::MAX, 10).await.unwrap().first() {
+    while let Some(due) = store.due_deliveries(10, LEASE).await.unwrap().first() {
         told += 1;
         store.delivery_done(due.id).await.unwrap();
     }
     assert_eq!(told, events.len());
 }
 
-#[tokio::test]
-async fn a_cancelled_task_is_lost_to_its_worker() {
-    let fixture = Fixture::new().await;
+async fn a_cancelled_task_is_lost_to_its_worker(on: On) {
+    let fixture = Fixture::new(on).await;
     let store = &fixture.store;
     let mut task = fixture.task().await;
     let write = run_write(&mut task, Change::Started);
@@ -53,9 +59,8 @@ async fn a_cancelled_task_is_lost_to_its_worker() {
     assert_eq!(seen.log, "cancelled");
 }
 
-#[tokio::test]
-async fn files_that_come_with_a_change_get_rows_if_it_is_made() {
-    let fixture = Fixture::new().await;
+async fn files_that_come_with_a_change_get_rows_if_it_is_made(on: On) {
+    let fixture = Fixture::new(on).await;
     let store = &fixture.store;
     let mut task = fixture.task().await;
     let stored = [1, 2].map(|_| store.files().put(&b"x"[..]).unwrap());

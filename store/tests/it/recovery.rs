@@ -1,11 +1,17 @@
 use runner_core::task::{Change, TaskEvent, TaskState};
-use runner_store::Store;
 
-use crate::{Fixture, run_write, succeeded};
+use crate::databases::On;
+use crate::deliveries::LEASE;
+use crate::{Fixture, numbers, run_write, succeeded};
 
-#[tokio::test]
-async fn a_start_queues_again_what_had_not_ended() {
-    let fixture = Fixture::new().await;
+on_each_database!(
+    a_start_queues_again_what_had_not_ended,
+    a_task_that_is_lost_too_often_fails_and_says_so,
+    what_was_not_closed_is_all_there_when_opened_again,
+);
+
+async fn a_start_queues_again_what_had_not_ended(on: On) {
+    let fixture = Fixture::new(on).await;
     let store = &fixture.store;
     let queued = fixture.task().await;
     let mut running = fixture.task().await;
@@ -30,7 +36,7 @@ async fn a_start_queues_again_what_had_not_ended() {
     assert!(store.write_run(write).await.unwrap());
 
     let recovered = store.recover(3).await.unwrap();
-    assert_eq!(recovered.jobs, [(queued.id, 2), (running.id, 2)]);
+    assert_eq!(numbers(&recovered.jobs), [(queued.id, 2), (running.id, 2)]);
     assert!(recovered.failed.is_empty());
     let seen = fixture.read(queued.id).await;
     assert_eq!((seen.run, seen.attempts, seen.version), (2, 0, 1));
@@ -38,16 +44,15 @@ async fn a_start_queues_again_what_had_not_ended() {
     assert_eq!((seen.run, seen.attempts), (2, 1));
     assert_eq!(seen.state, TaskState::Queued);
     assert!(!store.write_run(late.clone()).await.unwrap(), "the fence");
-    late.task.run = 2;
-    late.holder = "worker-2".to_owned();
-    assert!(store.write_run(late).await.unwrap(), "nobody holds it");
+    (late.run, late.task.run) = (2, 2);
+    let other = fixture.other("worker-2").await;
+    assert!(other.write_run(late).await.unwrap(), "nobody holds it");
     let seen = fixture.read(waiting.id).await;
     assert_eq!((seen.state, seen.run), (TaskState::Waiting, 1));
 }
 
-#[tokio::test]
-async fn a_task_that_is_lost_too_often_fails_and_says_so() {
-    let fixture = Fixture::new().await;
+async fn a_task_that_is_lost_too_often_fails_and_says_so(on: On) {
+    let fixture = Fixture::new(on).await;
     let store = &fixture.store;
     let id = fixture.task().await.id;
     store.subscribe(id, "http://h/", None).await.unwrap();
@@ -58,7 +63,7 @@ async fn a_task_that_is_lost_too_often_fails_and_says_so() {
         assert!(store.write_run(write).await.unwrap());
         let recovered = store.recover(2).await.unwrap();
         if run < 3 {
-            assert_eq!(recovered.jobs, [(id, run + 1)]);
+            assert_eq!(numbers(&recovered.jobs), [(id, run + 1)]);
         } else {
             assert!(recovered.jobs.is_empty());
             assert_eq!(recovered.failed, [id]);
@@ -74,23 +79,20 @@ async fn a_task_that_is_lost_too_often_fails_and_says_so() {
         task.log
     );
     assert!(last.contains("ended 3 times"), "{last}");
-    let due = store.due_deliveries(i64::MAX, 10).await.unwrap();
+    let due = store.due_deliveries(10, LEASE).await.unwrap();
     assert_eq!(due[0].event, TaskEvent::Status);
     assert_eq!(store.recover(2).await.unwrap(), Default::default());
 }
 
-#[tokio::test]
-async fn what_was_not_closed_is_all_there_when_opened_again() {
-    let Fixture {
-        store,
-        config,
-        folder: _folder,
-    } = Fixture::new().await;
+async fn what_was_not_closed_is_all_there_when_opened_again(on: On) {
+    let fixture = Fixture::new(on).await;
+    let store = fixture.other("worker-2").await;
     let mut ids = Vec::new();
     for _ in 0..20 {
-        ids.push((store.insert_task(crate::new_task()).await.unwrap(), 2));
+        ids.push((store.insert_task(crate::new_task()).await.unwrap().id(), 2));
     }
     drop(store);
-    let store = Store::open(&config).await.unwrap();
-    assert_eq!(store.recover(3).await.unwrap().jobs, ids);
+    let store = fixture.other("worker-3").await;
+    let recovered = store.recover(3).await.unwrap();
+    assert_eq!(numbers(&recovered.jobs), ids);
 }

@@ -3,6 +3,7 @@
 mod clients;
 mod disk;
 mod escapes;
+mod floods;
 mod loading;
 mod running;
 mod uploads;

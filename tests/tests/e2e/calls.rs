@@ -47,6 +47,13 @@ fn a_plugin_that_calls_itself_for_ever_is_stopped_and_the_next_task_works() {
     let runner = runner();
     let log = runner.run_badly("endless@1-0-0", &[]);
     assert!(log.contains("more than 16 deep"), "{log}");
+    let first = log.lines().next().unwrap_or_default();
+    assert!(first.ends_with("endless is not called"), "{first}");
+    assert!(
+        !log.contains('\\') && log.len() < 8192,
+        "a chain of failures can be read, {} bytes",
+        log.len()
+    );
     assert_eq!(listed(&runner, "plugin=endless").len(), 17);
     assert!(listed(&runner, "status=PENDING").is_empty());
     runner.run_well("hello-world@v0-2-1", &[("inputStr", "x")]);

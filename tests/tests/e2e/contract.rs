@@ -1,6 +1,7 @@
 //! What the contract says beyond the transcripts.
 
 mod files;
+mod registry;
 mod requests;
 mod subscriptions;
 mod tasks;

@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use runner_tests::events::{Stream, log_of};
 use runner_tests::http::Request;
 use runner_tests::scratch::Scratch;
 use runner_tests::{Runner, proc, wait};
@@ -195,79 +196,6 @@ fn wait_answers_when_the_task_changes_or_the_time_is_over() {
             "{wrong}"
         );
     }
-}
-
-/// One connection to the events of a task.
-struct Stream {
-    reader: BufReader<TcpStream>,
-}
-
-impl Stream {
-    fn open(runner: &Runner, task: u64, last_id: Option<&str>) -> Self {
-        let mut stream = TcpStream::connect(runner.address()).expect("a connection");
-        stream
-            .set_read_timeout(Some(Duration::from_secs(20)))
-            .expect("a timeout");
-        let last_id = last_id
-            .map(|id| format!("Last-Event-ID: {id}\r\n"))
-            .unwrap_or_default();
-        let host = runner.address();
-        write!(
-            stream,
-            "GET /tasks/{task}/events HTTP/1.1\r\nHost: {host}\r\n{last_id}\r\n"
-        )
-        .expect("a request");
-        let mut reader = BufReader::new(stream);
-        let mut line = String::new();
-        reader.read_line(&mut line).expect("an answer");
-        assert!(line.contains(" 200 "), "{line}");
-        while line.trim() != "" {
-            line.clear();
-            reader.read_line(&mut line).expect("a header");
-        }
-        Self { reader }
-    }
-
-    /// The next event: id, name, data.
-    fn next(&mut self) -> (String, String, Value) {
-        let (mut id, mut name, mut data) = (String::new(), String::new(), String::new());
-        loop {
-            let mut line = String::new();
-            assert!(
-                self.reader.read_line(&mut line).expect("an event") > 0,
-                "the stream ended"
-            );
-            match line.trim_end().split_once(": ") {
-                Some(("id", text)) => text.clone_into(&mut id),
-                Some(("event", text)) => text.clone_into(&mut name),
-                Some(("data", text)) => data.push_str(text),
-                // Lengths of chunks, comments, the empty line that ends an event.
-                _ if line.trim().is_empty() && !data.is_empty() => {
-                    return (id, name, serde_json::from_str(&data).expect("JSON"));
-                }
-                _ => {}
-            }
-        }
-    }
-
-    fn until_end(&mut self) -> Vec<(String, String, Value)> {
-        let mut events = Vec::new();
-        loop {
-            let event = self.next();
-            let is_end = event.1 == "end";
-            events.push(event);
-            if is_end {
-                return events;
-            }
-        }
-    }
-}
-
-fn log_of(events: &[(String, String, Value)]) -> String {
-    let texts = events.iter().filter(|(_, name, _)| name == "log");
-    texts
-        .filter_map(|(_, _, data)| data["text"].as_str())
-        .collect()
 }
 
 #[test]

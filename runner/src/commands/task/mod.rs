@@ -4,6 +4,7 @@ mod cancel;
 mod delete;
 mod each;
 mod list;
+mod retry;
 mod show;
 mod wait;
 
@@ -21,6 +22,8 @@ pub(crate) enum Task {
     Wait(wait::Wait),
     /// Ends tasks and everything they started.
     Cancel(cancel::Cancel),
+    /// Runs tasks once more that failed or were cancelled.
+    Retry(retry::Retry),
     /// Deletes tasks with their files; those that still run are cancelled first.
     Delete(delete::Delete),
 }
@@ -32,6 +35,7 @@ impl Task {
             Self::Show(show) => show.run(),
             Self::Wait(wait) => wait.run(),
             Self::Cancel(cancel) => cancel.run(),
+            Self::Retry(retry) => retry.run(),
             Self::Delete(delete) => delete.run(),
         }
     }

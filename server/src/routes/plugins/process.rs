@@ -1,12 +1,16 @@
 //! `POST /plugins/<identifier>/process/`: makes a task.
 
-use axum::extract::{Request, State};
-use axum::http::StatusCode;
+use std::net::SocketAddr;
+
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use runner_core::parameters::Parameters;
-use runner_core::task::NewTask;
-use runner_queue::Job;
+use runner_core::task::{Dispatch, Idempotency, NewTask};
+use runner_queue::{Job, Offer};
+use runner_store::Inserted;
 use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
 
 use super::find;
 use crate::app::App;
@@ -16,6 +20,11 @@ use crate::error::ApiError;
 use crate::router::redirect;
 use crate::routes::{Segment, commit_then_announce};
 
+/// The header with the key that a client chose.
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+/// Bytes of such a key.
+const MAX_KEY: usize = 200;
+
 pub(crate) async fn start(
     State(app): State<App>,
     base: BaseUrl,
@@ -24,12 +33,17 @@ pub(crate) async fn start(
 ) -> Result<Response, ApiError> {
     let provided = find(&app, &identifier).await?;
     require_room(&app)?;
+    let key = idempotency_key(request.headers())?;
+    let submitter = submitter(&request);
     let mut sent = Sent::read(&app, request).await?;
     let labels = sent.take_labels()?;
+    let priority = provided.module.run_rules().priority;
+    let dispatch = sent.take_dispatch(priority, submitter)?;
     let form = &provided.plugin.form.parameters;
     let parameters = checked(&app, &sent, form)?;
     let uploads = form.uploads(&parameters);
     let files = sent.into_uploads(&uploads);
+    let idempotency = key.map(|key| idempotency(&key, &provided.plugin.identifier, &parameters));
     let task = NewTask {
         plugin: provided.plugin.identifier.clone(),
         digest: provided.module.status().sha256,
@@ -38,20 +52,92 @@ pub(crate) async fn start(
         labels,
         base_url: base.url(""),
         caller: None,
+        dispatch,
+        idempotency,
     };
     let shared = app.clone();
-    let commit = files.named_by(async move { Ok(shared.0.store.insert_task(task).await?) });
-    let announce = move |task: &i64| {
-        app.0.queue.push(Job {
-            task: *task,
-            run: 1,
-        });
+    let offer = offer(&task);
+    let commit = async move {
+        match shared.0.store.insert_task(task).await? {
+            Inserted::Other(_) => Err(ApiError::with(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "The Idempotency-Key was used for another request.",
+            )),
+            inserted => Ok(inserted),
+        }
     };
-    let task = commit_then_announce(commit, announce).await?;
+    let commit = files.named_by(commit);
+    let announce = move |inserted: &Inserted| {
+        if let Inserted::New(task) = inserted {
+            app.0.queue.push(offer(*task));
+        }
+    };
+    let task = commit_then_announce(commit, announce).await?.id();
     Ok(redirect(
         StatusCode::SEE_OTHER,
         &base.path(&format!("/tasks/{task}/")),
     ))
+}
+
+/// The first run of a task that is to be made, once it has a number.
+fn offer(task: &NewTask) -> impl Fn(i64) -> Offer + Send + use<> {
+    let Dispatch {
+        priority,
+        submitter,
+        run_at,
+        ..
+    } = task.dispatch.clone();
+    move |task| Offer {
+        job: Job { task, run: 1 },
+        priority,
+        submitter: submitter.clone(),
+        not_before: run_at,
+    }
+}
+
+/// Who asks, so that one who asks for much does not hold up the others.
+fn submitter(request: &Request) -> String {
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+    peer.map_or_else(String::new, |ConnectInfo(address)| address.ip().to_string())
+}
+
+/// The key that a client chose for a request that it may send again.
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
+    let Some(key) = headers.get(IDEMPOTENCY_KEY) else {
+        return Ok(None);
+    };
+    let key = key.to_str().unwrap_or_default().trim();
+    match key.len() {
+        1..=MAX_KEY => Ok(Some(key.to_owned())),
+        _ => Err(ApiError::bad_request(format!(
+            "The Idempotency-Key is not usable; expected 1 to {MAX_KEY} ASCII characters."
+        ))),
+    }
+}
+
+/// The digests by which the request is known when it comes again. Files that are sent along are not part of
+/// it: they have other keys each time.
+fn idempotency(key: &str, plugin: &str, parameters: &Map<String, Value>) -> Idempotency {
+    let mut compared = parameters.clone();
+    compared.retain(|_, value| value.get("$upload").is_none());
+    let fingerprint = serde_json::to_vec(&compared).unwrap_or_default();
+    Idempotency {
+        key: digest(&[plugin.as_bytes(), key.as_bytes()]),
+        fingerprint: digest(&[plugin.as_bytes(), &fingerprint]),
+    }
+}
+
+fn digest(parts: &[&[u8]]) -> String {
+    let mut hasher = Sha256::new();
+    for part in parts {
+        hasher.update((part.len() as u64).to_le_bytes());
+        hasher.update(part);
+    }
+    hasher
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// The values, if all is right with them.

@@ -28,7 +28,7 @@ use crate::error::ApiError;
 use crate::router::add_slash;
 
 /// What a plugin's own route may be asked with, for browsers that ask before they do.
-const METHODS: &str = "GET,HEAD,POST,PUT,PATCH,DELETE";
+pub(crate) const METHODS: &str = "GET,HEAD,POST,PUT,PATCH,DELETE";
 
 /// Everything below a plugin that has no row of its own in the table of routes.
 pub(crate) async fn dispatch(

@@ -7,7 +7,7 @@ use runner_core::parameters::{FieldErrors, Form};
 use runner_core::plugin::FormDescription;
 use runner_core::task::{Change, Refused, Step, Task, TaskEvent};
 use runner_host::Provided;
-use runner_queue::Job;
+use runner_queue::Offer;
 use runner_store::PageWrite;
 use serde_json::{Map, Value};
 
@@ -164,10 +164,7 @@ impl Found {
         let files = sent.into_uploads(&uploads);
         let expected_version = self.task.version;
         let (task, events) = self.submitted(parameters)?;
-        let job = Job {
-            task: task.id,
-            run: task.run,
-        };
+        let offer = Offer::of(&task);
         let shared = app.clone();
         let commit = files.named_by(async move {
             let write = PageWrite {
@@ -183,16 +180,16 @@ impl Found {
             let message = "The task changed at the same moment; look at it before trying again.";
             Err(ApiError::with(StatusCode::CONFLICT, message))
         });
-        let app = app.clone();
+        let (app, number) = (app.clone(), offer.job.task);
         let announce = move |(): &()| {
-            app.0.queue.push(job);
+            app.0.events.changed(offer.job.task);
+            app.0.queue.push(offer.clone());
             app.0.queue.deliveries_due();
-            app.0.events.changed(job.task);
         };
         commit_then_announce(commit, announce).await?;
         Ok(redirect(
             StatusCode::SEE_OTHER,
-            &base.path(&format!("/tasks/{}/", job.task)),
+            &base.path(&format!("/tasks/{number}/")),
         ))
     }
 

@@ -1,9 +1,11 @@
-//! `POST /tasks/<id>/cancel` and `DELETE /tasks/<id>/`.
+//! `POST /tasks/<id>/cancel`, `POST /tasks/<id>/retry` and `DELETE /tasks/<id>/`.
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use runner_core::task::TaskState;
+use runner_queue::Offer;
+use runner_store::Retried;
 use serde_json::Value;
 
 use super::{find, view};
@@ -29,6 +31,37 @@ pub(crate) async fn cancel(
             "The task has ended already.",
         )),
     }
+}
+
+/// Runs a task once more that failed or was cancelled.
+pub(crate) async fn retry(
+    State(app): State<App>,
+    base: BaseUrl,
+    Id(id): Id,
+) -> Result<Json<Value>, ApiError> {
+    let id = id.ok_or_else(ApiError::task_not_found)?;
+    let shared = app.clone();
+    let commit = async move {
+        match shared.0.store.retry_task(id).await? {
+            Retried::Queued(job) => Ok(Offer::from(job)),
+            Retried::Refused(state) => Err(ApiError::with(
+                StatusCode::CONFLICT,
+                format!(
+                    "The task is {}; only one that failed or was cancelled can be run once more.",
+                    state.as_str()
+                ),
+            )),
+            Retried::Unknown => Err(ApiError::task_not_found()),
+        }
+    };
+    let shared = app.clone();
+    let announce = move |offer: &Offer| {
+        shared.0.queue.push(offer.clone());
+        shared.0.queue.deliveries_due();
+        shared.0.events.changed(id);
+    };
+    commit_then_announce(commit, announce).await?;
+    Ok(Json(view(&find(&app, Some(id)).await?, &base)))
 }
 
 /// Deletes a task with its files, cancelling it first.

@@ -2,7 +2,7 @@
 //!
 //! The id of an event is a cursor into SQL. Whoever comes back with it as `Last-Event-ID` gets what SQL has
 //! beyond it, then what is new: an event is a hint to read, so nothing is missed, and a client that does
-//! not read costs nothing but its connection.
+//! not read costs its connection and one piece of what it does not read.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -17,7 +17,7 @@ use runner_core::task::Task;
 use runner_queue::Watch;
 use serde_json::{Value, json};
 
-use super::{find, output_view, progress_view, step_view};
+use super::{output_view, progress_view, step_view};
 use crate::app::App;
 use crate::base_url::BaseUrl;
 use crate::error::ApiError;
@@ -25,8 +25,11 @@ use crate::routes::Id;
 
 /// A comment is sent after so much silence, so that proxies keep the connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// The largest piece of a log in one event.
+/// The largest piece of a log in one event, and about as much of it as is read at a time: what waits for a
+/// client that does not read stays in SQL.
 const MAX_LOG: usize = 64 * 1024;
+/// The most outputs of which events are made at a time.
+const MAX_OUTPUTS: usize = 100;
 
 pub(crate) async fn stream(
     State(app): State<App>,
@@ -36,7 +39,9 @@ pub(crate) async fn stream(
 ) -> Result<Response, ApiError> {
     let number = id.ok_or_else(ApiError::task_not_found)?;
     let watch = app.0.events.watch(number);
-    find(&app, id).await?;
+    // The follower reads its log.
+    let found = app.0.store.task_since(number, 0, 0).await?;
+    found.ok_or_else(ApiError::task_not_found)?;
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok());
     let cursor = last.and_then(Cursor::parse).unwrap_or_default();
     let follower = Follower {
@@ -46,7 +51,7 @@ pub(crate) async fn stream(
         watch,
         cursor,
         ready: VecDeque::new(),
-        is_first: true,
+        is_behind: true,
         has_ended: false,
     };
     let events = Sse::new(follower.events()).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
@@ -104,7 +109,8 @@ struct Follower {
     watch: Watch,
     cursor: Cursor,
     ready: VecDeque<(Cursor, &'static str, Value)>,
-    is_first: bool,
+    /// Whether SQL has more than was read: at the beginning, and after a piece.
+    is_behind: bool,
     has_ended: bool,
 }
 
@@ -128,15 +134,15 @@ impl Follower {
             if self.has_ended {
                 return None;
             }
-            if !self.is_first {
+            if !self.is_behind {
                 self.watch.changed().await;
             }
-            self.is_first = false;
+            self.is_behind = false;
             match self
                 .app
                 .0
                 .store
-                .task_since(self.task, self.cursor.log)
+                .task_since(self.task, self.cursor.log, MAX_LOG as u64)
                 .await
             {
                 Ok(Some(task)) => self.take(&task),
@@ -169,6 +175,11 @@ impl Follower {
             self.push("log", json!({ "text": piece }));
             log = rest;
         }
+        // The rest comes behind all of the log, so that nothing has ended before it.
+        if self.cursor.log < task.log_length && !task.log.is_empty() {
+            self.is_behind = true;
+            return;
+        }
         let cleared = task.steps.iter().filter(|step| step.cleared).count();
         if task.steps.len() > self.cursor.steps || cleared > self.cursor.cleared {
             self.cursor.steps = task.steps.len();
@@ -179,14 +190,19 @@ impl Follower {
             self.cursor.links += 1;
             self.push("link", json!(link));
         }
-        if let Some(progress) = task.progress.as_ref().filter(|_| is_new) {
-            self.push("progress", progress_view(progress));
-        }
         if task.state.is_finished() {
-            for file in task.outputs.iter().skip(self.cursor.outputs) {
+            let new = task.outputs.iter().skip(self.cursor.outputs);
+            for file in new.take(MAX_OUTPUTS) {
                 self.cursor.outputs += 1;
                 self.push("output", output_view(file, &self.base));
             }
+            if self.cursor.outputs < task.outputs.len() {
+                self.is_behind = true;
+                return;
+            }
+        }
+        if let Some(progress) = task.progress.as_ref().filter(|_| is_new) {
+            self.push("progress", progress_view(progress));
         }
         self.cursor.version = task.version;
         let state =

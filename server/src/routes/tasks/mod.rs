@@ -4,11 +4,13 @@ pub(crate) mod cancel;
 pub(crate) mod events;
 pub(crate) mod list;
 mod subscribe;
+pub(crate) mod webhooks;
 
 use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{RawQuery, State};
+use jiff::Timestamp;
 use runner_core::identity::url_segment;
 use runner_core::parameters::{FieldErrors, Form};
 use runner_core::task::{Progress, Step, Task};
@@ -112,7 +114,12 @@ fn view(task: &Task, base: &BaseUrl) -> Value {
         "state": task.state,
         "version": task.version,
         "labels": task.labels,
+        "priority": task.dispatch.priority,
+        "attempts": task.attempts + task.failures,
     });
+    if let Some(run_at) = task.dispatch.run_at.and_then(moment) {
+        shown["runAt"] = json!(run_at);
+    }
     if let Some(progress) = &task.progress {
         shown["progress"] = progress_view(progress);
     }
@@ -120,6 +127,12 @@ fn view(task: &Task, base: &BaseUrl) -> Value {
         shown["steps"] = task.steps.iter().map(step_view).collect();
     }
     shown
+}
+
+/// Milliseconds since 1970 as RFC 3339 has them.
+fn moment(milliseconds: i64) -> Option<String> {
+    let moment = Timestamp::from_millisecond(milliseconds).ok()?;
+    Some(moment.to_string())
 }
 
 fn output_view(file: &runner_core::file::File, base: &BaseUrl) -> Value {

@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use runner_tests::{Runner, proc, wait};
+use sha2::{Digest, Sha256};
 
 use super::loading::bad;
 use crate::shared::HELLO;
@@ -23,6 +24,33 @@ fn a_link_in_place_of_the_run_directory_opens_nothing() {
         "nothing was removed either"
     );
     runner.run_well(HELLO, &[("inputStr", "x")]);
+}
+
+#[test]
+fn a_plugin_that_keeps_writing_to_its_output_does_not_change_what_is_served() {
+    for way in ["descriptor", "mapping", "link", "directory"] {
+        let runner = Runner::builder()
+            .plugins(["tests/fixtures/bad"])
+            .env("DESCRIBE_TIMEOUT", 5)
+            .start();
+        for _ in 0..3 {
+            let task = runner.run_to_end("bad-keeps@1-0-0", &[("way", way)]);
+            if way == "directory" && task["status"] == "FAILURE" {
+                continue;
+            }
+            let task = runner.successful(task);
+            let path = runner.path_of(&runner.output_href(&task, "out.bin"));
+            let first = runner.get(&path).expect(200);
+            for _ in 0..20 {
+                let served = runner.get(&path).expect(200);
+                assert_eq!(served.body, first.body, "{way}");
+                let digest = Sha256::digest(&served.body);
+                let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+                let tag = served.header("etag").expect("a tag").trim_matches('"');
+                assert_eq!(tag, &digest[..32], "{way}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -3,15 +3,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 
+use crate::sql::{Ask, Statement, args};
+use crate::{DatabaseUrl, Durability, migrations};
+
 async fn writer() -> (tempfile::TempDir, Writer) {
     let folder = tempfile::tempdir().unwrap();
-    let config = StoreConfig {
-        database: folder.path().join("db"),
-        files: folder.path().join("files"),
-        durability: Durability::Process,
-    };
-    let writer = Writer::start(Database::new(&config)).await.unwrap();
-    (folder, writer)
+    let url = DatabaseUrl::of_file(folder.path().join("db"));
+    let database = Database::new(&url, Durability::Process);
+    let mut connection = database.open().await.unwrap();
+    migrations::apply(&mut connection, &url).await.unwrap();
+    (folder, Writer::start(database, connection))
 }
 
 /// Keeps a description; fails as it is told to, after having written.
@@ -45,25 +46,26 @@ impl Put {
 impl Write for Put {
     type Answer = i64;
 
-    async fn apply(&self, connection: &mut SqliteConnection) -> Result<i64, StoreError> {
+    async fn apply(&self, connection: &mut Connection, _is_again: bool) -> Result<i64, StoreError> {
         self.applied.fetch_add(1, Ordering::Relaxed);
-        sqlx::query("INSERT INTO descriptions (key, description, stored_at) VALUES (?1, '', 0)")
-            .bind(self.key)
-            .execute(&mut *connection)
-            .await
-            .map_err(|source| StoreError::sql("putting", source))?;
+        let done = connection.execute(&PUT, args![self.key]).await;
+        done.map_err(|source| StoreError::sql("putting", source))?;
         if let Some(fails) = self.fails
             && self.times.load(Ordering::Relaxed) > 0
         {
             self.times.fetch_sub(1, Ordering::Relaxed);
             return Err(fails());
         }
-        sqlx::query_scalar("SELECT count(*) FROM descriptions")
-            .fetch_one(connection)
-            .await
+        let row = connection.row(&COUNT, args![]).await;
+        row.and_then(|row| row.unwrap().get(0))
             .map_err(|source| StoreError::sql("counting", source))
     }
 }
+
+static PUT: Statement = Statement::new(
+    "INSERT INTO descriptions (module_key, description, stored_at) VALUES (?1, '', 0)",
+);
+static COUNT: Statement = Statement::new("SELECT count(*) FROM descriptions");
 
 #[tokio::test]
 async fn one_that_fails_does_not_disturb_those_that_share_its_transaction() {

@@ -1,0 +1,52 @@
+//! `runner worker`: takes jobs from the queue and runs them.
+
+use clap::Args;
+
+use crate::screen::note;
+use crate::service::{self, QueueFlags, Role, ServiceFlags, given};
+
+/// Arguments of `runner worker`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  runner worker --broker-url redis://127.0.0.1/0 --concurrency 4
+  runner worker --broker-url redis://cache/0 --database-url postgresql://runner:secret@db/runner \\
+    --queue gpu --plugin-folders /srv/plugins
+
+Any number of workers may serve one queue, on one or several machines. SIGTERM lets runs end that are
+in progress (SHUTDOWN_GRACE), then hands them back to others.")]
+pub(crate) struct Worker {
+    /// Tasks that run at a time [CONCURRENCY, default one for each core]
+    #[arg(long, short = 'c')]
+    concurrency: Option<String>,
+    #[command(flatten)]
+    queue: QueueFlags,
+    #[command(flatten)]
+    service: ServiceFlags,
+    /// Accepted for scripts of the QHAna plugin runner: every run has a process of its module, so there are no
+    /// pools to choose from
+    #[arg(long, short = 'P')]
+    pool: Option<String>,
+    /// Accepted for scripts of the QHAna plugin runner: nothing has to be started beside workers
+    #[arg(long, short = 'B')]
+    periodic_scheduler: bool,
+}
+
+impl Worker {
+    /// Works until it is told to stop.
+    pub(crate) fn run(&self) -> anyhow::Result<()> {
+        if let Some(pool) = &self.pool {
+            note(&format!(
+                "--pool {pool} means nothing here: plugins run in processes of their own, --concurrency of them at \
+                 a time"
+            ));
+        }
+        if self.periodic_scheduler {
+            note("--periodic-scheduler means nothing here: workers need no scheduler beside them");
+        }
+        let mut flags = self.queue.flags();
+        flags.extend(self.service.flags());
+        flags.extend(given([("CONCURRENCY", &self.concurrency)]));
+        service::run(Role::Worker, flags)
+    }
+}

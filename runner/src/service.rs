@@ -1,0 +1,608 @@
+//! What serves: a server, a worker, or both in one process. All wiring of the rooms is here.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use runner_core::identity::url_segment;
+use runner_fetch::{FetchConfig, Fetcher, Proxies};
+use runner_host::host::Patience;
+use runner_host::{Launcher, Modules, ModulesConfig};
+use runner_queue::{Offer, Queue, RedisConfig};
+use runner_server::{App, ServerConfig};
+use runner_store::{Store, StoreConfig, WorkerKind, WorkerRow};
+use runner_worker::{StoreCache, Tools, Upkeep, UpkeepConfig, Worker, WorkerConfig};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::instance::{self, Lock};
+use crate::settings::sources::Sources;
+use crate::settings::{Flags, Settings};
+
+/// Runs that were lost with their worker before a task is given up.
+pub(crate) const MAX_ATTEMPTS: i64 = 3;
+/// How long `GET /plugins/` waits for modules that are being described.
+const PLUGINS_WAIT: Duration = Duration::from_secs(4);
+/// How long a file may lie in a store that others write to before its row is committed.
+const UNNAMED: Duration = Duration::from_secs(2 * 24 * 3600);
+/// How long a webhook may take to answer.
+pub(crate) const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What a second signal says.
+const INTERRUPTED: &str = "interrupted; what was running begins again";
+
+/// Flags of all that serve. Each is a setting; more settings, as variables, stand in `.env.example`.
+#[derive(Debug, Args)]
+pub(crate) struct ServiceFlags {
+    /// Folder of everything the runner keeps [RUNNER_INSTANCE_FOLDER, default instance]
+    #[arg(long)]
+    instance_folder: Option<String>,
+    /// Folders of plugins, separated by colons [PLUGIN_FOLDERS, default plugins and stable_plugins/*]
+    #[arg(long)]
+    plugin_folders: Option<String>,
+    /// Where tasks are kept: sqlite:///path, postgresql://… or mysql://… [DATABASE_URL, default in the instance folder]
+    #[arg(long)]
+    database_url: Option<String>,
+    /// Folders below which file:// URLs may be opened, separated by colons [FILE_ROOTS, default none]
+    #[arg(long)]
+    file_roots: Option<String>,
+    /// error, warn, info, debug or trace [LOG_LEVEL, default info]
+    #[arg(long)]
+    log_level: Option<String>,
+}
+
+impl ServiceFlags {
+    /// The settings they are.
+    pub(crate) fn flags(&self) -> Flags {
+        given([
+            ("RUNNER_INSTANCE_FOLDER", &self.instance_folder),
+            ("PLUGIN_FOLDERS", &self.plugin_folders),
+            ("DATABASE_URL", &self.database_url),
+            ("FILE_ROOTS", &self.file_roots),
+            ("LOG_LEVEL", &self.log_level),
+        ])
+    }
+}
+
+/// Flags of what listens.
+#[derive(Debug, Args)]
+pub(crate) struct ListenFlags {
+    /// Address to listen on [RUNNER_HOST, default 127.0.0.1]
+    #[arg(long)]
+    host: Option<String>,
+    /// Port to listen on; 0 takes a free one [RUNNER_PORT, default 5005]
+    #[arg(long)]
+    port: Option<String>,
+    /// Shows all routes and a host page for micro frontends at /debug/ [DEVELOPMENT, default off]
+    #[arg(long)]
+    dev: bool,
+}
+
+impl ListenFlags {
+    /// The settings they are.
+    pub(crate) fn flags(&self) -> Flags {
+        let mut flags = given([("RUNNER_HOST", &self.host), ("RUNNER_PORT", &self.port)]);
+        if self.dev {
+            flags.insert("DEVELOPMENT", "on".to_owned());
+        }
+        flags
+    }
+}
+
+/// Flags of what shares a queue with others.
+#[derive(Debug, Args)]
+pub(crate) struct QueueFlags {
+    /// Where the queue is: redis://[user:password@]host[:port][/database] [BROKER_URL]
+    #[arg(long)]
+    broker_url: Option<String>,
+    /// Name of the queue; servers and workers of one name work together [QUEUE, default runner]
+    #[arg(long)]
+    queue: Option<String>,
+}
+
+impl QueueFlags {
+    /// The settings they are.
+    pub(crate) fn flags(&self) -> Flags {
+        given([("BROKER_URL", &self.broker_url), ("QUEUE", &self.queue)])
+    }
+}
+
+/// The flags that were given.
+pub(crate) fn given<const N: usize>(flags: [(&'static str, &Option<String>); N]) -> Flags {
+    let given = flags
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value.clone()?)));
+    given.collect()
+}
+
+/// What a process does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Server and worker, with a queue of its own.
+    Both,
+    /// Answers requests.
+    Server,
+    /// Runs tasks.
+    Worker,
+}
+
+impl Role {
+    fn serves(self) -> bool {
+        self != Self::Worker
+    }
+
+    fn works(self) -> bool {
+        self != Self::Server
+    }
+
+    fn kind(self) -> WorkerKind {
+        match self {
+            Self::Both => WorkerKind::Both,
+            Self::Server => WorkerKind::Server,
+            Self::Worker => WorkerKind::Worker,
+        }
+    }
+}
+
+/// Serves until it is told to stop.
+pub(crate) fn run(role: Role, flags: Flags) -> anyhow::Result<()> {
+    let settings = Settings::read(&Sources::read(flags)?)?;
+    start_logging(&settings.log_level)?;
+    for notice in &settings.notices {
+        tracing::warn!("{notice}");
+    }
+    if role == Role::Both && settings.broker.is_some() {
+        tracing::warn!(
+            "BROKER_URL is not used: `runner up` queues in its own process (`runner server` and `runner worker` \
+             use it)"
+        );
+    }
+    let instance = instance::make(&settings.instance)?;
+    let mut kept: Vec<&Path> = vec![&instance, &settings.files];
+    kept.extend(settings.database.file());
+    instance::keep_apart(&kept, &settings.plugin_folders)?;
+    let mut lock = match role {
+        Role::Both => Lock::take(&instance)?,
+        Role::Server | Role::Worker => Lock::share(&instance)?,
+    };
+    let is_alone = role == Role::Both;
+    let mut others = vec![instance::lock_apart(&settings.files, &instance, is_alone)?];
+    if let Some(file) = settings.database.file() {
+        others.push(instance::lock_apart(file, &instance, is_alone)?);
+    }
+    let token = instance::token(&instance)?;
+    let runner = std::env::current_exe().context("cannot find the runner's own program")?;
+    // Before any other thread is started, while this process is small.
+    let launcher = Launcher::start(&runner)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let process = Process {
+        role,
+        name: process_name()?,
+        instance,
+        runner,
+        token,
+        launcher,
+        settings,
+    };
+    runtime.block_on(process.serve(&mut lock))
+}
+
+/// A process that serves, with what it was started with.
+struct Process {
+    role: Role,
+    /// As others know it.
+    name: String,
+    instance: PathBuf,
+    runner: PathBuf,
+    token: String,
+    launcher: Launcher,
+    settings: Settings,
+}
+
+impl Process {
+    async fn serve(self, lock: &mut Lock) -> anyhow::Result<()> {
+        let listener = match self.role.serves() {
+            true => Some(self.listen(lock).await?),
+            false => None,
+        };
+        let started = SystemTime::now();
+        let store = self.open_store().await?;
+        let queue = self.open_queue(&store).await?;
+        let modules = self.modules(&store);
+        let mut signals = Signals::new()?;
+        let mut running = Running {
+            queue: queue.clone(),
+            store: store.clone(),
+            modules: Arc::clone(&modules),
+            server: None,
+            worker: None,
+            upkeep: None,
+        };
+        let address = listener.as_ref().map(|(_, address)| *address);
+        if let Some((listener, _)) = listener {
+            running.server = Some(self.start_server(listener, &store, &queue, &modules));
+        }
+        match self.role {
+            Role::Both => running.worker = Some(self.start_worker(&store, &queue, &modules).await?),
+            Role::Server => {
+                let upkeep = Upkeep::start(&store, &queue, self.upkeep(&modules)).await?;
+                running.upkeep = Some(upkeep);
+            }
+            Role::Worker => {}
+        }
+        let loading = async {
+            modules.load().await?;
+            // A worker tells others which plugins it has, so it has to know.
+            if self.role == Role::Worker {
+                running.worker = Some(self.start_worker(&store, &queue, &modules).await?);
+            }
+            match address {
+                Some(address) => greet(&address, &modules, &self.token),
+                None => greet_worker(&self.settings, &modules),
+            }
+            if self.role.serves() {
+                sweep(&store, self.unnamed_before(started)).await;
+            }
+            std::future::pending::<anyhow::Result<()>>().await
+        };
+        tokio::select! {
+            failed = loading => failed?,
+            () = signals.next() => {}
+            // Without it no plugin can be started.
+            () = self.launcher.ended() => bail!("the launcher of plugin processes ended; start the runner again"),
+        }
+        let grace = self.settings.shutdown_grace;
+        tracing::info!(
+            "stopping; runs in progress have {} s to end",
+            grace.as_secs_f64()
+        );
+        tokio::select! {
+            () = running.stop(grace) => Ok(()),
+            () = signals.next() => bail!(INTERRUPTED),
+        }
+    }
+
+    /// Files that were stored before this moment and belong to no task never will: nobody is at work on them.
+    fn unnamed_before(&self, started: SystemTime) -> SystemTime {
+        match self.role {
+            Role::Both => started,
+            // Another server may be receiving an upload, another worker may have a long run.
+            _ => started - UNNAMED,
+        }
+    }
+
+    async fn listen(&self, lock: &mut Lock) -> anyhow::Result<(TcpListener, SocketAddr)> {
+        let address = SocketAddr::new(self.settings.host, self.settings.port);
+        let listener = TcpListener::bind(address)
+            .await
+            .with_context(|| format!("cannot listen on {address} (another --port may be free)"))?;
+        let address = listener
+            .local_addr()
+            .context("cannot tell the own address")?;
+        lock.tell_address(&address)?;
+        Ok((listener, address))
+    }
+
+    async fn open_store(&self) -> anyhow::Result<Store> {
+        let store = Store::open(&StoreConfig {
+            database: self.settings.database.clone(),
+            files: self.settings.files.clone(),
+            durability: self.settings.durability,
+            queue: self.queue_name(),
+            process: self.name.clone(),
+        })
+        .await?;
+        Ok(store)
+    }
+
+    /// The name under which tasks of this process are queued. A process that queues for itself has a name of
+    /// its own where it may share the database with others.
+    fn queue_name(&self) -> String {
+        let name = &self.settings.queue;
+        match self.role == Role::Both && self.settings.database.is_server() {
+            true => format!("{name}-{}", instance::digest(&self.token)),
+            false => name.clone(),
+        }
+    }
+
+    async fn open_queue(&self, store: &Store) -> anyhow::Result<Queue> {
+        if self.role != Role::Both {
+            let Some(url) = self.settings.broker.clone() else {
+                bail!(
+                    "a server and its workers meet in Redis: say where it is with --broker-url \
+                     redis://host:6379/0 or BROKER_URL (`runner up` is server and worker in one, without Redis)"
+                );
+            };
+            let config = RedisConfig {
+                url,
+                name: self.queue_name(),
+                process: self.name.clone(),
+            };
+            return Ok(Queue::connect(&config).await?);
+        }
+        let queue = Queue::in_process();
+        let recovered = store.recover(MAX_ATTEMPTS).await?;
+        if !recovered.jobs.is_empty() {
+            tracing::info!("{} tasks go on that had not ended", recovered.jobs.len());
+        }
+        queue.push_all(recovered.jobs.into_iter().map(Offer::from));
+        Ok(queue)
+    }
+
+    fn modules(&self, store: &Store) -> Arc<Modules> {
+        let settings = &self.settings;
+        Modules::new(
+            ModulesConfig {
+                folders: settings.plugin_folders.clone(),
+                instance: self.instance.clone(),
+                runner: self.runner.clone(),
+                python: settings.python.clone(),
+                patience: Patience {
+                    describe: settings.describe_timeout,
+                    cancel: settings.cancel_grace,
+                },
+                idle: settings.host_idle,
+                max_hosts: settings.max_hosts,
+            },
+            self.launcher.clone(),
+            Arc::new(StoreCache(store.clone())),
+        )
+    }
+
+    fn start_server(
+        &self,
+        listener: TcpListener,
+        store: &Store,
+        queue: &Queue,
+        modules: &Arc<Modules>,
+    ) -> Server {
+        let settings = &self.settings;
+        let app = App::new(
+            store.clone(),
+            queue.clone(),
+            queue.events(),
+            Arc::clone(modules),
+            ServerConfig {
+                server_name: settings.server_name.clone(),
+                proxies: settings.proxies,
+                development: settings.development,
+                token: self.token.clone(),
+                max_body: settings.max_body,
+                max_parameters: settings.max_parameters,
+                max_upload: settings.max_upload,
+                disk_floor: settings.disk_floor,
+                route_timeout: settings.route_timeout,
+                plugins_wait: PLUGINS_WAIT,
+            },
+        );
+        let (stop, stopped) = oneshot::channel::<()>();
+        let task = tokio::spawn(runner_server::serve(listener, app, async {
+            // A dropped sender means the same.
+            let _ = stopped.await;
+        }));
+        Server { stop, task }
+    }
+
+    async fn start_worker(
+        &self,
+        store: &Store,
+        queue: &Queue,
+        modules: &Arc<Modules>,
+    ) -> anyhow::Result<Worker> {
+        let settings = &self.settings;
+        let fetcher = Fetcher::new(FetchConfig {
+            url_map: settings.url_map.clone(),
+            file_roots: settings.file_roots.clone(),
+            max_size: settings.max_input,
+            proxies: Proxies::from_env(),
+            ..FetchConfig::default()
+        })?;
+        let tools = Tools {
+            store: store.clone(),
+            queue: queue.clone(),
+            events: queue.events(),
+            modules: Arc::clone(modules),
+            fetcher,
+        };
+        let config = WorkerConfig {
+            upkeep: self.upkeep(modules),
+            name: self.name.clone(),
+            queue: self.queue_name(),
+            concurrency: settings.concurrency,
+            run_timeout: settings.run_timeout,
+            webhook_timeout: WEBHOOK_TIMEOUT,
+        };
+        Ok(Worker::start(tools, config).await?)
+    }
+
+    fn upkeep(&self, modules: &Modules) -> UpkeepConfig {
+        let table = modules.table();
+        let plugins = table
+            .plugins()
+            .iter()
+            .map(|provided| provided.plugin.identifier.clone());
+        UpkeepConfig {
+            row: WorkerRow {
+                kind: self.role.kind(),
+                host: host_name(),
+                pid: std::process::id(),
+                concurrency: match self.role.works() {
+                    true => u32::try_from(self.settings.concurrency).unwrap_or(u32::MAX),
+                    false => 0,
+                },
+                plugins: plugins.collect(),
+            },
+            lease: self.settings.worker_lease,
+            max_attempts: MAX_ATTEMPTS,
+        }
+    }
+}
+
+/// What has to be stopped.
+struct Running {
+    queue: Queue,
+    store: Store,
+    modules: Arc<Modules>,
+    server: Option<Server>,
+    worker: Option<Worker>,
+    upkeep: Option<Upkeep>,
+}
+
+struct Server {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<std::io::Result<()>>,
+}
+
+impl Running {
+    async fn stop(self, grace: Duration) {
+        let server = self.server.map(|server| {
+            let _ = server.stop.send(());
+            server.task
+        });
+        let flushed = tokio::time::timeout(grace, self.queue.flushed());
+        if let Some(worker) = self.worker {
+            worker.stop(grace).await;
+        }
+        if let Some(upkeep) = self.upkeep {
+            match flushed.await {
+                Ok(()) => upkeep.stop().await,
+                // Its signs of life end, so that others queue again what it could not.
+                Err(_) => {
+                    tracing::warn!("the queue did not take all jobs; others find them in SQL")
+                }
+            }
+        }
+        self.modules.close();
+        if let Some(server) = server {
+            server.abort();
+        }
+        self.store.close().await;
+    }
+}
+
+/// SIGINT and SIGTERM.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// Says where the runner is, what it offers, and how to try it.
+fn greet(address: &SocketAddr, modules: &Modules, token: &str) {
+    let base = instance::base_url(address);
+    let table = modules.table();
+    let mut text = format!("runner is ready at {base}/\n");
+    text.push_str(&format!("modules  {base}/modules/?token={token}\n"));
+    text.push_str("plugins\n");
+    for provided in table.plugins() {
+        let plugin = &provided.plugin;
+        let form = format!("{base}/plugins/{}/ui/", url_segment(&plugin.identifier));
+        text.push_str(&format!("  {:<40} {form}\n", plugin.identity.to_string()));
+    }
+    if table.plugins().is_empty() {
+        text.push_str("  none yet: put one into a plugin folder\n");
+    }
+    let hello = table.newest("hello-world").or(table.plugins().first());
+    if let Some(provided) = hello {
+        let plugin = &provided.plugin;
+        let fields = plugin.form.parameters.texts(&plugin.form.example);
+        let data: String = fields
+            .iter()
+            .map(|(key, text)| format!(" --data-urlencode '{key}={}'", text.replace('\'', "'\\''")))
+            .collect();
+        let data = if data.is_empty() {
+            " --data ''".to_owned()
+        } else {
+            data
+        };
+        let process = format!(
+            "{base}/plugins/{}/process/",
+            url_segment(&plugin.identifier)
+        );
+        text.push_str(&format!("try it\n  curl -sL{data} '{process}'\n"));
+    }
+    say(&text);
+}
+
+/// Says what a worker is there for.
+fn greet_worker(settings: &Settings, modules: &Modules) {
+    let mut text = format!(
+        "worker is ready: {} runs at a time of the queue {}\nplugins\n",
+        settings.concurrency, settings.queue
+    );
+    for provided in modules.table().plugins() {
+        text.push_str(&format!("  {}\n", provided.plugin.identity));
+    }
+    say(&text);
+}
+
+fn say(text: &str) {
+    let mut out = std::io::stdout().lock();
+    // Nobody may be reading.
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// Removes files that were stored before this start for tasks that never came to know them.
+async fn sweep(store: &Store, started: SystemTime) {
+    match store.sweep_files(started).await {
+        Ok(0) => {}
+        Ok(count) => tracing::info!("{count} files that belonged to no task were removed"),
+        Err(error) => tracing::warn!("files that belong to no task cannot be removed: {error}"),
+    }
+}
+
+fn start_logging(level: &str) -> anyhow::Result<()> {
+    let filter = tracing_subscriber::EnvFilter::try_new(level).with_context(|| {
+        format!("LOG_LEVEL is {level:?}; expected error, warn, info, debug or trace")
+    })?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .init();
+    Ok(())
+}
+
+/// A name for this start, so that what an earlier one held is not taken for its own.
+fn process_name() -> anyhow::Result<String> {
+    let host: String = host_name()
+        .chars()
+        .filter(|c| c.is_ascii_alphanumeric() || *c == '-')
+        .take(30)
+        .collect();
+    Ok(format!(
+        "{host}-{}-{}",
+        std::process::id(),
+        &instance::random()?[..8]
+    ))
+}
+
+/// The name of this machine.
+fn host_name() -> String {
+    let name = nix::unistd::gethostname().unwrap_or_default();
+    name.to_string_lossy().into_owned()
+}

@@ -1,0 +1,218 @@
+//! What keeps the promise that nothing is lost: signs of life, and taking over the work of who gives none.
+//!
+//! Every process of an installation does this, whatever else it does. Several may do each step at once, since
+//! SQL refuses what another has done already.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use runner_queue::{Queue, QueueError};
+use runner_store::{QueuedJob, Store, StoreError, WorkerRow};
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+/// Signs of life in one lease: two may be missed.
+const BEATS: u32 = 3;
+/// Tasks that are queued again at a time.
+const BATCH: u32 = 1_000;
+/// Leases that a task may be queued in SQL while the queue knows of no job at all.
+const FORGOTTEN: u32 = 4;
+
+/// What upkeep needs to know.
+#[derive(Debug, Clone)]
+pub struct UpkeepConfig {
+    /// This process, as others see it.
+    pub row: WorkerRow,
+    /// How long a process may be silent before others take over its work.
+    pub lease: Duration,
+    /// Runs that may be lost before a task is given up.
+    pub max_attempts: i64,
+}
+
+/// The runs in progress in this process.
+pub(crate) trait Runs: Send + Sync {
+    /// Task and run of each.
+    fn in_progress(&self) -> Vec<(i64, i64)>;
+    /// Ends those of these tasks.
+    fn end(&self, tasks: &[i64]);
+}
+
+/// The upkeep of this process, until it is stopped.
+#[derive(Debug)]
+pub struct Upkeep {
+    store: Store,
+    stop: CancellationToken,
+    ended: tokio::task::JoinHandle<()>,
+}
+
+impl Upkeep {
+    /// Joins the installation, and begins. For a process that runs no tasks.
+    ///
+    /// # Errors
+    /// SQL cannot be written.
+    pub async fn start(
+        store: &Store,
+        queue: &Queue,
+        config: UpkeepConfig,
+    ) -> Result<Self, StoreError> {
+        Self::start_with(store, queue, config, None).await
+    }
+
+    pub(crate) async fn start_with(
+        store: &Store,
+        queue: &Queue,
+        config: UpkeepConfig,
+        runs: Option<Arc<dyn Runs>>,
+    ) -> Result<Self, StoreError> {
+        store.join(config.row.clone()).await?;
+        let stop = CancellationToken::new();
+        let keeper = Keeper {
+            store: store.clone(),
+            queue: queue.clone(),
+            config,
+            runs,
+            incarnation: None,
+        };
+        let ended = tokio::spawn(keeper.keep(stop.clone()));
+        Ok(Self {
+            store: store.clone(),
+            stop,
+            ended,
+        })
+    }
+
+    /// Ends the upkeep, and tells others that this process needs no looking after: what it offered is in the
+    /// queue by now.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        let _ended = self.ended.await;
+        if let Err(error) = self.store.leave().await {
+            tracing::warn!("others were not told that this process ends: {error}");
+        }
+    }
+}
+
+/// Why a round was not brought to its end. The next one does what is missing.
+#[derive(Debug, thiserror::Error)]
+enum HeldUp {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+}
+
+struct Keeper {
+    store: Store,
+    queue: Queue,
+    config: UpkeepConfig,
+    runs: Option<Arc<dyn Runs>>,
+    /// What the queue was in the last round.
+    incarnation: Option<String>,
+}
+
+impl Keeper {
+    async fn keep(mut self, stop: CancellationToken) {
+        let mut ticks = tokio::time::interval(self.config.lease / BEATS);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut is_held_up = false;
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                // Hints may have been missed, and jobs may be gone.
+                () = self.queue.gaps() => {}
+                () = stop.cancelled() => return,
+            }
+            let outcome = tokio::select! {
+                outcome = self.round() => outcome,
+                () = stop.cancelled() => return,
+            };
+            match &outcome {
+                Err(error) if !is_held_up => tracing::error!("upkeep is held up: {error}"),
+                Ok(()) if is_held_up => tracing::info!("upkeep goes on"),
+                _ => {}
+            }
+            is_held_up = outcome.is_err();
+        }
+    }
+
+    async fn round(&mut self) -> Result<(), HeldUp> {
+        if !self.store.beat().await?.known {
+            self.store.join(self.config.row.clone()).await?;
+        }
+        self.end_overtaken().await?;
+        self.take_over().await?;
+        self.look_at_queue().await
+    }
+
+    /// Ends runs of this process that are not current any more, for when a hint got lost.
+    async fn end_overtaken(&self) -> Result<(), StoreError> {
+        let Some(runs) = &self.runs else {
+            return Ok(());
+        };
+        let in_progress = runs.in_progress();
+        if !in_progress.is_empty() {
+            let overtaken = self.store.current_runs(&in_progress).await?;
+            runs.end(&overtaken);
+        }
+        Ok(())
+    }
+
+    /// Queues again what processes held that give no sign of life.
+    async fn take_over(&self) -> Result<(), StoreError> {
+        let lease = self.config.lease;
+        loop {
+            let swept = self.store.sweep(lease, self.config.max_attempts).await?;
+            if !swept.jobs.is_empty() {
+                tracing::warn!(
+                    "{} tasks of processes that are gone are queued again",
+                    swept.jobs.len()
+                );
+            }
+            self.offer(swept.jobs);
+            self.queue.tasks_ended(&swept.failed, &self.queue.events());
+            if !swept.has_more {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn look_at_queue(&mut self) -> Result<(), HeldUp> {
+        let Some(now) = self.queue.incarnation().await? else {
+            return Ok(());
+        };
+        if self.incarnation.as_ref() != Some(&now) {
+            if self.store.adopt_incarnation(&now).await? {
+                self.queue_again(Duration::ZERO).await?;
+            }
+            self.incarnation = Some(now);
+        }
+        if self.queue.depth().await?.is_empty() {
+            self.queue_again(self.config.lease * FORGOTTEN).await?;
+        }
+        Ok(())
+    }
+
+    /// Queues again all that has been queued for this long.
+    async fn queue_again(&self, older_than: Duration) -> Result<(), StoreError> {
+        let (mut after, mut count) = (0, 0);
+        loop {
+            let jobs = self.store.requeue_queued(older_than, after, BATCH).await?;
+            let Some(last) = jobs.last() else { break };
+            after = last.task;
+            count += jobs.len();
+            self.offer(jobs);
+        }
+        if count > 0 {
+            tracing::warn!("the queue had lost {count} tasks; they are queued again from SQL");
+        }
+        Ok(())
+    }
+
+    fn offer(&self, jobs: Vec<QueuedJob>) {
+        let events = self.queue.events();
+        for job in jobs {
+            events.changed(job.task);
+            self.queue.push(job.into());
+        }
+    }
+}
