@@ -48,17 +48,17 @@ class Row:
 
     def __init__(self, scenario, ours, peer_name=None, peer=None, aim=None, less=False):
         self.scenario, self.ours, self.peer_name, self.peer, self.aim = scenario, ours, peer_name, peer, aim
-        self.ratio, self.error = None, None
+        self.ratio, self.ratios, self.error = None, [], None
         if peer is not None:
             one = len(peer.values) == 1
             pairs = zip(ours.values, peer.values * len(ours.values) if one else peer.values)
-            ratios = [theirs / mine if less else mine / theirs for mine, theirs in pairs if mine and theirs]
-            self.ratio = statistics.median(ratios) if ratios else None
+            self.ratios = [theirs / mine if less else mine / theirs for mine, theirs in pairs if mine and theirs]
+            self.ratio = statistics.median(self.ratios) if self.ratios else None
 
     @classmethod
     def missing(cls, scenario, error):
         row = cls(scenario, None)
-        row.error = error
+        row.error = str(error)
         return row
 
     @property
@@ -67,12 +67,20 @@ class Row:
             return None
         return self.aim.is_reached(self.ours.median, self.ratio)
 
+    @property
+    def is_unanimous(self):
+        """Whether each turn by itself says the same."""
+        ratios = self.ratios if len(self.ratios) == len(self.ours.values) else [self.ratio] * len(self.ours.values)
+        return all(self.aim.is_reached(*turn) == self.reached for turn in zip(self.ours.values, ratios))
+
     def cells(self):
         if self.error:
             return [self.scenario, f"not measured: {self.error}", "", "", "", ""]
         peer = f"{self.peer_name}: {self.peer}" if self.peer else ""
         ratio = f"{self.ratio:.2f} x" if self.ratio is not None else ""
         reached = {None: "", True: "yes", False: "NO"}[self.reached]
+        if reached and not self.is_unanimous:
+            reached += ", not in each turn"
         return [self.scenario, str(self.ours), peer, ratio, self.aim.text if self.aim else "", reached]
 
     def to_json(self):
@@ -81,6 +89,7 @@ class Row:
             "ours": self.ours and self.ours.to_json(),
             "peer": self.peer and {"name": self.peer_name, **self.peer.to_json()},
             "ratio": self.ratio,
+            "ratios": self.ratios,
             "aim": self.aim and self.aim.text,
             "reached": self.reached,
             "error": self.error,

@@ -162,3 +162,10 @@ def cpu_seconds(pids):
         if above:
             total += times[pid]
     return total
+
+
+def busy_seconds():
+    """Processor time that everything on this machine has used."""
+    with open("/proc/stat") as stat:
+        user, nice, system, _idle, _wait, irq, softirq, *_ = map(int, stat.readline().split()[1:])
+    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
