@@ -8,11 +8,11 @@
 
 use std::error::Error;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use runner_core::task::Priority;
-use runner_queue::{Consumer, Job, Offer, Queue, RedisConfig};
+use runner_queue::{Consumer, Depth, Job, Offer, Queue, RedisConfig};
 use tokio::sync::{Notify, Semaphore};
 
 /// Consumers of the queue, as so many workers have them.
@@ -32,19 +32,19 @@ async fn main() -> Result<(), Box<dyn Error>> {
         return Err(usage.into());
     };
     let jobs: usize = jobs.parse()?;
-    let begin = match what.as_str() {
+    let took = match what.as_str() {
         "ours" => ours(&url, jobs).await?,
         "bare" => bare(&url, jobs).await?,
         _ => return Err(usage.into()),
     };
     #[expect(clippy::cast_precision_loss, reason = "a count of a benchmark")]
-    let rate = jobs as f64 / begin.elapsed().as_secs_f64();
+    let rate = jobs as f64 / took.as_secs_f64();
     println!("{rate:.0}");
     Ok(())
 }
 
-/// Answers when it began.
-async fn ours(url: &str, jobs: usize) -> Result<Instant, Box<dyn Error>> {
+/// Answers how long it took.
+async fn ours(url: &str, jobs: usize) -> Result<Duration, Box<dyn Error>> {
     let name = format!("bench-{}", std::process::id());
     let queue = Queue::connect(&RedisConfig {
         url: url.to_owned(),
@@ -52,6 +52,7 @@ async fn ours(url: &str, jobs: usize) -> Result<Instant, Box<dyn Error>> {
         process: name,
     })
     .await?;
+    let seen: Arc<Vec<AtomicBool>> = Arc::new((0..jobs).map(|_| AtomicBool::new(false)).collect());
     let left = Arc::new(AtomicUsize::new(jobs));
     let all = Arc::new(Notify::new());
     for _ in 0..CONSUMERS {
@@ -60,11 +61,15 @@ async fn ours(url: &str, jobs: usize) -> Result<Instant, Box<dyn Error>> {
             lease: Duration::from_secs(30),
             slots: Arc::new(Semaphore::new(SLOTS)),
         });
-        let (left, all) = (Arc::clone(&left), Arc::clone(&all));
+        let (left, all, seen) = (Arc::clone(&left), Arc::clone(&all), Arc::clone(&seen));
         tokio::spawn(async move {
             while let Some(taken) = taking.next().await {
+                let task = usize::try_from(taken.job().task).ok();
                 taken.done();
-                if left.fetch_sub(1, Ordering::Relaxed) == 1 {
+                // A job that comes twice is not a second one.
+                let slot = task.and_then(|task| seen.get(task));
+                let is_new = slot.is_some_and(|slot| !slot.swap(true, Ordering::Relaxed));
+                if is_new && left.fetch_sub(1, Ordering::Relaxed) == 1 {
                     all.notify_one();
                 }
             }
@@ -87,11 +92,16 @@ async fn ours(url: &str, jobs: usize) -> Result<Instant, Box<dyn Error>> {
     }
     all.notified().await;
     queue.flushed().await;
-    Ok(begin)
+    let end = begin.elapsed();
+    let depth = queue.depth().await?;
+    if depth != Depth::default() {
+        return Err(format!("jobs are left: {depth:?}").into());
+    }
+    Ok(end)
 }
 
-/// Answers when it began.
-async fn bare(url: &str, jobs: usize) -> Result<Instant, Box<dyn Error>> {
+/// Answers how long it took.
+async fn bare(url: &str, jobs: usize) -> Result<Duration, Box<dyn Error>> {
     let client = redis::Client::open(url)?;
     let mut connection = client.get_multiplexed_async_connection().await?;
     let mut fresh = redis::pipe();
@@ -103,7 +113,10 @@ async fn bare(url: &str, jobs: usize) -> Result<Instant, Box<dyn Error>> {
     for first in (0..jobs).step_by(PIPELINE) {
         let mut add = redis::pipe();
         for task in first..(first + PIPELINE).min(jobs) {
-            add.cmd("XADD").arg(&["bench", "*", "job"]).arg(task).ignore();
+            add.cmd("XADD")
+                .arg(&["bench", "*", "job"])
+                .arg(task)
+                .ignore();
         }
         add.query_async::<()>(&mut connection).await?;
         type Entries = Vec<(String, Vec<(String, Vec<String>)>)>;
@@ -118,5 +131,5 @@ async fn bare(url: &str, jobs: usize) -> Result<Instant, Box<dyn Error>> {
         done.cmd("XDEL").arg("bench").arg(&ids).ignore();
         done.query_async::<()>(&mut connection).await?;
     }
-    Ok(begin)
+    Ok(begin.elapsed())
 }
