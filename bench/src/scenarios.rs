@@ -76,6 +76,23 @@ pub(crate) async fn burst(target: &Target, report: &mut Report) -> Result<(), Be
     Ok(())
 }
 
+/// Many tasks at once, without waiting for any.
+pub(crate) async fn fill(target: &Target, report: &mut Report) -> Result<(), BenchError> {
+    let begin = Instant::now();
+    let clients = (0..target.clients).map(|client| async move {
+        let mut connection = Client::connect(target.address).await?;
+        let share = (client..target.burst).step_by(target.clients).len();
+        for _ in 0..share {
+            connection.submit(&target.plugin, &target.form).await?;
+        }
+        Ok::<_, BenchError>(share)
+    });
+    let count: usize = try_join_all(clients).await?.into_iter().sum();
+    let name = format!("{count} tasks submitted");
+    report.rate(&name, "tasks/s", count, begin.elapsed(), None);
+    Ok(())
+}
+
 /// The reads that clients do most, each beside a bare handler with the same body.
 pub(crate) async fn reads(target: &Target, report: &mut Report) -> Result<(), BenchError> {
     let mut client = Client::connect(target.address).await?;

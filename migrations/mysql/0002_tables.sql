@@ -142,3 +142,11 @@ CREATE TABLE IF NOT EXISTS queues (
     incarnation VARCHAR(255) NOT NULL,
     adopted_by  VARCHAR(64) NOT NULL -- the process that saw this incarnation first
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_bin;
+
+-- The file store that belongs to this database, so that no process works with another one.
+CREATE TABLE IF NOT EXISTS file_stores (
+    name   VARCHAR(16) NOT NULL PRIMARY KEY, -- there is one, 'files'
+    marker VARCHAR(64) NOT NULL,             -- stands in it as well
+    host   LONGTEXT NOT NULL,                -- where it was seen first
+    path   LONGTEXT NOT NULL
+) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_bin;

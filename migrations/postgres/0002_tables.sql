@@ -141,3 +141,11 @@ CREATE TABLE queues (
     incarnation TEXT COLLATE "C" NOT NULL,
     adopted_by  TEXT COLLATE "C" NOT NULL -- the process that saw this incarnation first
 );
+
+-- The file store that belongs to this database, so that no process works with another one.
+CREATE TABLE file_stores (
+    name   TEXT COLLATE "C" PRIMARY KEY, -- there is one, 'files'
+    marker TEXT COLLATE "C" NOT NULL,    -- stands in it as well
+    host   TEXT COLLATE "C" NOT NULL,    -- where it was seen first
+    path   TEXT COLLATE "C" NOT NULL
+);

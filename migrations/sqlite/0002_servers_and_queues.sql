@@ -43,7 +43,7 @@ INSERT INTO tasks_2 (id, state, run, attempts, failures, version, last_write, qu
     submitter, run_at, retries, timeout_ms, created_at, queued_at, finished_at, caller, depth, output_count,
     log_length, plugin, digest, base_url, idempotency_key, fingerprint, progress, step, steps, links, labels,
     data, parameters, log)
-SELECT id, state, run, attempts, 0, version, 0, 'default', '', holder, CASE WHEN depth > 0 THEN 3 ELSE 1 END,
+SELECT id, state, run, attempts, 0, version, 0, 'runner', '', holder, CASE WHEN depth > 0 THEN 3 ELSE 1 END,
     '', NULL, NULL, NULL, created_at, created_at, finished_at, caller, depth, output_count,
     log_length, plugin, digest, base_url, NULL, NULL, progress, step, steps, links, labels,
     data, parameters, log
@@ -126,4 +126,12 @@ CREATE TABLE queues (
     name        TEXT PRIMARY KEY NOT NULL,
     incarnation TEXT NOT NULL,
     adopted_by  TEXT NOT NULL -- the process that saw this incarnation first
+) STRICT;
+
+-- The file store that belongs to this database, so that no process works with another one.
+CREATE TABLE file_stores (
+    name   TEXT PRIMARY KEY NOT NULL, -- there is one, 'files'
+    marker TEXT NOT NULL,    -- stands in it as well
+    host   TEXT NOT NULL,    -- where it was seen first
+    path   TEXT NOT NULL
 ) STRICT;

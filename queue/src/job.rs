@@ -64,4 +64,6 @@ pub(crate) struct Entry {
     pub(crate) deliveries: u32,
     pub(crate) priority: Priority,
     pub(crate) submitter: Arc<str>,
+    /// The group in which it was given a place when it was let in. Only in process.
+    pub(crate) place: Option<Arc<str>>,
 }

@@ -62,7 +62,8 @@ impl Jobs {
     /// The next job, when there is one and a slot is free. `None` when the queue is closed and the jobs
     /// that this gave out are settled. May be cancelled, nothing is lost then.
     pub async fn next(&mut self) -> Option<Taken> {
-        poll_fn(|cx| self.poll_taken(cx)).await
+        let waiting = Waiting(self);
+        poll_fn(|cx| waiting.0.poll_taken(cx)).await
     }
 
     fn poll_taken(&mut self, cx: &mut Context<'_>) -> Poll<Option<Taken>> {
@@ -93,6 +94,18 @@ impl Jobs {
         }
         self.has_ended = true;
         Poll::Ready(None)
+    }
+}
+
+/// One that waits in [`Jobs::next`]. When it is cancelled, it must not stay in the line of those who are
+/// woken: the others would sleep beside a job.
+struct Waiting<'a>(&'a mut Jobs);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if let Source::Memory { next, .. } = &mut self.0.source {
+            *next = None;
+        }
     }
 }
 

@@ -106,10 +106,13 @@ impl Taken {
     /// Takes a place in a group, of whose jobs only `max` run at a time on all workers. `false`: there is
     /// none, and the job was parked; nothing is to be done with it but drop it. It is given out again when
     /// a member has left, by being settled, dropped, or by the end of its lease. A job is in one group: who
-    /// enters another leaves the first.
+    /// enters another leaves the first. A `max` of 0 counts as 1.
+    ///
+    /// A job that is given out again after it was parked has its place already, until it is settled.
     ///
     /// Waits while Redis is away. `false` also when the lease has ended meanwhile: the job is another's.
     pub async fn enter(&mut self, group: &str, max: u32) -> bool {
+        let max = max.max(1);
         let has_entered = match &mut self.ticket {
             Some(Ticket::Memory(ticket)) => ticket.enter(group, max),
             Some(Ticket::Broker(ticket)) => ticket.enter(group, max).await,

@@ -12,7 +12,7 @@ use runner_core::identity::url_segment;
 use runner_fetch::{FetchConfig, Fetcher, Proxies};
 use runner_host::host::Patience;
 use runner_host::{Launcher, Modules, ModulesConfig};
-use runner_queue::{Offer, Queue, RedisConfig};
+use runner_queue::{Queue, RedisConfig};
 use runner_server::{App, ServerConfig};
 use runner_store::{Store, StoreConfig, WorkerKind, WorkerRow};
 use runner_worker::{StoreCache, Tools, Upkeep, UpkeepConfig, Worker, WorkerConfig};
@@ -31,6 +31,8 @@ pub(crate) const MAX_ATTEMPTS: i64 = 3;
 const PLUGINS_WAIT: Duration = Duration::from_secs(4);
 /// How long a file may lie in a store that others write to before its row is committed.
 const UNNAMED: Duration = Duration::from_secs(2 * 24 * 3600);
+/// Between two looks for files that belong to no task.
+const SWEEP_PAUSE: Duration = Duration::from_secs(6 * 3600);
 /// How long a webhook may take to answer.
 pub(crate) const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -228,9 +230,6 @@ impl Process {
             upkeep: None,
         };
         let address = listener.as_ref().map(|(_, address)| *address);
-        if let Some((listener, _)) = listener {
-            running.server = Some(self.start_server(listener, &store, &queue, &modules));
-        }
         match self.role {
             Role::Both => running.worker = Some(self.start_worker(&store, &queue, &modules).await?),
             Role::Server => {
@@ -238,6 +237,10 @@ impl Process {
                 running.upkeep = Some(upkeep);
             }
             Role::Worker => {}
+        }
+        // It joined before it makes tasks, or others would take them for those of a dead one.
+        if let Some((listener, _)) = listener {
+            running.server = Some(self.start_server(listener, &store, &queue, &modules));
         }
         let loading = async {
             modules.load().await?;
@@ -250,7 +253,7 @@ impl Process {
                 None => greet_worker(&self.settings, &modules),
             }
             if self.role.serves() {
-                sweep(&store, self.unnamed_before(started)).await;
+                keep_sweeping(&store, self.unnamed_before(started)).await;
             }
             std::future::pending::<anyhow::Result<()>>().await
         };
@@ -301,6 +304,7 @@ impl Process {
             process: self.name.clone(),
         })
         .await?;
+        store.check_file_store(&host_name()).await?;
         Ok(store)
     }
 
@@ -334,7 +338,7 @@ impl Process {
         if !recovered.jobs.is_empty() {
             tracing::info!("{} tasks go on that had not ended", recovered.jobs.len());
         }
-        queue.push_all(recovered.jobs.into_iter().map(Offer::from));
+        queue.push_all(recovered.jobs);
         Ok(queue)
     }
 
@@ -566,12 +570,20 @@ fn say(text: &str) {
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
-/// Removes files that were stored before this start for tasks that never came to know them.
-async fn sweep(store: &Store, started: SystemTime) {
-    match store.sweep_files(started).await {
-        Ok(0) => {}
-        Ok(count) => tracing::info!("{count} files that belonged to no task were removed"),
-        Err(error) => tracing::warn!("files that belong to no task cannot be removed: {error}"),
+/// Removes files that were stored for tasks that never came to know them: first those of before this moment,
+/// later those that have become old.
+async fn keep_sweeping(store: &Store, first: SystemTime) {
+    let mut before = first;
+    loop {
+        match store.sweep_files(before).await {
+            Ok(0) => {}
+            Ok(count) => tracing::info!("{count} files that belonged to no task were removed"),
+            Err(error) => {
+                tracing::warn!("files that belong to no task cannot be removed: {error}");
+            }
+        }
+        tokio::time::sleep(SWEEP_PAUSE).await;
+        before = SystemTime::now() - UNNAMED;
     }
 }
 

@@ -79,6 +79,21 @@ pub enum StoreError {
     /// A task was named that is not there.
     #[error("there is no task {0}")]
     UnknownTask(i64),
+    /// The folder of the file store is another one than that of the processes that came before.
+    #[error(
+        "the files of this database are in {there} on {host}, which is not the folder {} here: let \
+         FILE_STORE_ROOT_PATH name a folder that all processes see (if the files were moved by hand, move the \
+         file store-id with them)",
+        here.display()
+    )]
+    OtherFiles {
+        /// The folder of this process.
+        here: PathBuf,
+        /// The folder as the first process called it.
+        there: String,
+        /// The machine of that process.
+        host: String,
+    },
     /// The store was closed before.
     #[error("the store is closed")]
     Closed,

@@ -140,6 +140,44 @@ pub(crate) async fn outputs(
         .map_err(failed)
 }
 
+/// The first `count` outputs in a JSON list of rows, in the order in which they were made. None: it is not whole.
+pub(crate) fn outputs_of_json(json: &str, count: i64) -> Option<Vec<File>> {
+    type Columns = (
+        i64,
+        String,
+        String,
+        String,
+        String,
+        i64,
+        String,
+        String,
+        i64,
+    );
+    let rows: Vec<Columns> = serde_json::from_str(json).ok()?;
+    let count = usize::try_from(count).unwrap_or(0);
+    if rows.len() < count {
+        return None;
+    }
+    let file = |row: Columns| {
+        let (id, tag, name, data_type, content_type, size, digest, key, created_at) = row;
+        File {
+            id,
+            tag,
+            name,
+            data_type,
+            content_type,
+            size: size.cast_unsigned(),
+            digest,
+            key,
+            created_at: created_at / 1000,
+        }
+    };
+    let mut files: Vec<File> = rows.into_iter().map(file).collect();
+    files.sort_unstable_by_key(|file| file.id);
+    files.truncate(count);
+    Some(files)
+}
+
 /// Outputs as the write of a run takes them, each with a new tag.
 pub(crate) fn outputs_json(outputs: &[NewFile]) -> String {
     let row = |file: &NewFile| {
@@ -175,4 +213,31 @@ pub(crate) async fn insert_uploads(
         .await;
     done.map(drop)
         .map_err(|source| StoreError::sql(format!("adding the uploads of task {task}"), source))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::outputs_of_json;
+
+    const ROWS: &str =
+        r#"[[2,"t","b.csv","d","text/csv",5,"x","k2",1999],[1,"t","a\"","d","c",0,"x","k1",1000]]"#;
+
+    #[test]
+    fn outputs_are_in_the_order_of_their_numbers() {
+        let files = outputs_of_json(ROWS, 2).unwrap();
+        let seen: Vec<_> = files.iter().map(|file| (file.id, &*file.name)).collect();
+        assert_eq!(seen, [(1, "a\""), (2, "b.csv")]);
+        let last = &files[1];
+        assert_eq!((last.size, last.created_at, &*last.key), (5, 1, "k2"));
+        assert_eq!(outputs_of_json(ROWS, 1).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_list_that_was_cut_off_is_not_taken_for_whole() {
+        assert!(outputs_of_json(ROWS, 3).is_none());
+        for end in 1..ROWS.len() - 1 {
+            let cut = format!("{}]", &ROWS[..end]);
+            assert!(outputs_of_json(&cut, 2).is_none(), "{cut}");
+        }
+    }
 }

@@ -10,10 +10,11 @@
 //! - [`Store`]: the door; `config` says where it keeps things, `error` what goes wrong.
 //! - `sql`: one way to ask three databases; `writer`: the tasks that write, with their group commit; `migrations`: the
 //!   tables.
-//! - `tasks`: making and reading tasks; `lists`: many of them; `cancel`: their early end; `runs`: the writes of workers
-//!   and pages; `recover`: tasks whose worker, host or job is gone.
+//! - `insert`: making tasks; `tasks`: reading them; `lists`: many of them; `cancel`: their early end; `runs`: the writes
+//!   of workers and pages; `recover`: tasks whose worker or job is gone; `retry`: one that is run once more.
 //! - `workers`: the processes that take or make tasks, and what they know of the queue.
 //! - `deliveries`: subscriptions of webhooks, and what is to be sent to them.
+//! - `marker`: which file store belongs to the database.
 //! - `files`: the rows of inputs and outputs; [`FileStore`]: their content.
 //! - `modules`: cached descriptions and digests.
 //!
@@ -31,10 +32,13 @@ mod deliveries;
 mod error;
 mod file_store;
 mod files;
+mod insert;
 mod lists;
+mod marker;
 mod migrations;
 mod modules;
 mod recover;
+mod retry;
 mod runs;
 mod sql;
 mod tasks;
@@ -53,11 +57,12 @@ pub use config::{BadDatabaseUrl, DatabaseUrl, Durability, StoreConfig};
 pub use deliveries::{Delivery, DeliveryState, MAX_SUBSCRIPTIONS};
 pub use error::StoreError;
 pub use file_store::{FileStore, FileWriter, StoredFile};
+pub use insert::Inserted;
 pub use lists::{TaskFilter, TaskSummary};
 pub use migrations::{MigrationStatus, drop_all, migrate, migration_status};
-pub use recover::{LostRun, Recovered, Retried};
+pub use recover::Recovered;
+pub use retry::{LostRun, Retried};
 pub use runs::{NewFile, PageWrite, RunWrite};
-pub use tasks::{Inserted, QueuedJob};
 pub use workers::{Beat, Statistics, WorkerInfo, WorkerKind, WorkerRow};
 
 /// SQL and the file store of one installation. Clones share everything.

@@ -58,6 +58,7 @@ const TABLES: &[&str] = &[
     "file_digests",
     "workers",
     "queues",
+    "file_stores",
     "runner_migrations",
 ];
 

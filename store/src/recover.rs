@@ -1,4 +1,4 @@
-//! Tasks whose worker, host or job is gone, and tasks that are run once more.
+//! Tasks whose worker or job is gone: what a start and a sweep do with them.
 //!
 //! Whoever queues a task again gives it a new run, compared and set: of two who try, one does. What was changed so is
 //! found again by the number of the write, also when the answer to a commit was lost.
@@ -6,13 +6,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use runner_core::job::{Job, Offer};
 use runner_core::task::{Change, LogWriter, Task, TaskState};
 use serde_json::json;
 
 use crate::deliveries::milliseconds;
 use crate::runs::{Events, PreparedPage, token};
 use crate::sql::{Ask, Connection, Row, Statement, args, json_rows};
-use crate::tasks::{QueuedJob, READ_TO_CHANGE, TaskRow, priority_of, task_row};
+use crate::tasks::{READ_TO_CHANGE, TaskRow, priority_of, task_row};
 use crate::writer::Write;
 use crate::{Store, StoreError};
 
@@ -23,33 +24,11 @@ const SWEEP: i64 = 1_000;
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Recovered {
     /// What is to be queued, in the order of tasks.
-    pub jobs: Vec<QueuedJob>,
+    pub jobs: Vec<Offer>,
     /// Tasks that were lost too often, and have failed.
     pub failed: Vec<i64>,
     /// Whether a sweep left some for the next, which is to follow at once.
     pub has_more: bool,
-}
-
-/// What became of a run that was lost.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LostRun {
-    /// Its task is queued again.
-    Again(QueuedJob),
-    /// Its task was lost too often, and has failed.
-    Failed,
-    /// It was not the current run of the task any more, or the task has ended.
-    Overtaken,
-}
-
-/// What became of a task that is to be run once more.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Retried {
-    /// It is queued again.
-    Queued(QueuedJob),
-    /// It is in a state in which this cannot happen.
-    Refused(TaskState),
-    /// There is no such task.
-    Unknown,
 }
 
 impl Store {
@@ -97,7 +76,7 @@ impl Store {
         older_than: Duration,
         after: i64,
         limit: u32,
-    ) -> Result<Vec<QueuedJob>, StoreError> {
+    ) -> Result<Vec<Offer>, StoreError> {
         self.writer()
             .write(Requeue {
                 queue: self.queue().to_owned(),
@@ -109,48 +88,10 @@ impl Store {
             })
             .await
     }
-
-    /// A run was lost with its worker or host: its task gets another, as [`Change::Lost`] does, or fails with `why` in
-    /// its log when it was lost more than `max_attempts` times.
-    ///
-    /// # Errors
-    /// Why nothing was done.
-    pub async fn lost_run(
-        &self,
-        task: i64,
-        run: i64,
-        max_attempts: i64,
-        why: &str,
-    ) -> Result<LostRun, StoreError> {
-        self.writer()
-            .write(Lost {
-                task,
-                run,
-                max_attempts,
-                why: why.to_owned(),
-                process: self.process().to_owned(),
-                token: token(),
-            })
-            .await
-    }
-
-    /// Runs a task once more that failed or was cancelled, as [`Change::Retried`] does.
-    ///
-    /// # Errors
-    /// Why nothing was done.
-    pub async fn retry_task(&self, id: i64) -> Result<Retried, StoreError> {
-        self.writer()
-            .write(Retry {
-                id,
-                process: self.process().to_owned(),
-                token: token(),
-            })
-            .await
-    }
 }
 
 /// Fails a task that was lost too often. Answers whether it did.
-async fn give_up(
+pub(crate) async fn give_up(
     connection: &mut Connection,
     mut task: Task,
     why: &str,
@@ -205,7 +146,7 @@ async fn jobs_of(
     connection: &mut Connection,
     token: i64,
     ids: &str,
-) -> Result<Vec<QueuedJob>, StoreError> {
+) -> Result<Vec<Offer>, StoreError> {
     let rows = connection.rows(&JOBS_OF, args![token, ids]).await;
     jobs(rows)
 }
@@ -215,14 +156,16 @@ static JOBS_OF: Statement = Statement::new(
      WHERE id IN (SELECT id FROM {ids ?2} j) AND last_write = ?1 AND state = 'queued' ORDER BY id",
 );
 
-fn jobs(rows: Result<Vec<Row>, sqlx::Error>) -> Result<Vec<QueuedJob>, StoreError> {
+fn jobs(rows: Result<Vec<Row>, sqlx::Error>) -> Result<Vec<Offer>, StoreError> {
     let job = |row: &Row| {
-        Ok(QueuedJob {
-            task: row.get(0)?,
-            run: row.get(1)?,
+        Ok(Offer {
+            job: Job {
+                task: row.get(0)?,
+                run: row.get(1)?,
+            },
             priority: priority_of(row.get(2)?),
             submitter: row.get(3)?,
-            run_at: row.get(4)?,
+            not_before: row.get(4)?,
         })
     };
     rows.and_then(|rows| rows.iter().map(job).collect())
@@ -329,7 +272,7 @@ async fn dispatch(
     state: TaskState,
     process: &str,
     token: i64,
-) -> Result<Vec<QueuedJob>, StoreError> {
+) -> Result<Vec<Offer>, StoreError> {
     if found.is_empty() {
         return Ok(Vec::new());
     }
@@ -414,7 +357,7 @@ impl Write for Sweep {
             )
             .await?,
         );
-        swept.jobs.sort_by_key(|job| job.task);
+        swept.jobs.sort_by_key(|offer| offer.job.task);
         Ok(swept)
     }
 }
@@ -434,13 +377,13 @@ static QUEUED: Statement = Statement::new(
 );
 
 impl Write for Requeue {
-    type Answer = Vec<QueuedJob>;
+    type Answer = Vec<Offer>;
 
     async fn apply(
         &self,
         connection: &mut Connection,
         _is_again: bool,
-    ) -> Result<Vec<QueuedJob>, StoreError> {
+    ) -> Result<Vec<Offer>, StoreError> {
         let limit = i64::from(self.limit).min(SWEEP);
         let args = args![&self.queue, self.after, self.older_than_ms, limit];
         let found = candidates(connection.rows(&QUEUED, args).await)?;
@@ -452,102 +395,5 @@ impl Write for Requeue {
             self.token,
         )
         .await
-    }
-}
-
-struct Lost {
-    task: i64,
-    run: i64,
-    max_attempts: i64,
-    why: String,
-    process: String,
-    token: i64,
-}
-
-impl Write for Lost {
-    type Answer = LostRun;
-
-    async fn apply(
-        &self,
-        connection: &mut Connection,
-        is_again: bool,
-    ) -> Result<LostRun, StoreError> {
-        let row = task_row(connection, self.task, &READ_TO_CHANGE).await?;
-        let Some(TaskRow {
-            mut task,
-            last_write,
-            ..
-        }) = row
-        else {
-            return Ok(LostRun::Overtaken);
-        };
-        if is_again && last_write == self.token {
-            return Ok(match task.state {
-                TaskState::Failed => LostRun::Failed,
-                _ => LostRun::Again(QueuedJob::of(&task)),
-            });
-        }
-        let is_current = matches!(task.state, TaskState::Queued | TaskState::Running);
-        if task.run != self.run || !is_current {
-            return Ok(LostRun::Overtaken);
-        }
-        if task.attempts + 1 > self.max_attempts {
-            let done = give_up(connection, task, &self.why, &self.process, self.token).await?;
-            return Ok(if done {
-                LostRun::Failed
-            } else {
-                LostRun::Overtaken
-            });
-        }
-        let version = task.version;
-        if task.apply(Change::Lost).is_err() {
-            return Ok(LostRun::Overtaken);
-        }
-        let mut write = PreparedPage::new(&task, version, &self.process);
-        write.set_token(self.token);
-        Ok(match write.apply(connection, false).await? {
-            true => LostRun::Again(QueuedJob::of(&task)),
-            false => LostRun::Overtaken,
-        })
-    }
-}
-
-struct Retry {
-    id: i64,
-    process: String,
-    token: i64,
-}
-
-impl Write for Retry {
-    type Answer = Retried;
-
-    async fn apply(
-        &self,
-        connection: &mut Connection,
-        is_again: bool,
-    ) -> Result<Retried, StoreError> {
-        let row = task_row(connection, self.id, &READ_TO_CHANGE).await?;
-        let Some(TaskRow {
-            mut task,
-            last_write,
-            ..
-        }) = row
-        else {
-            return Ok(Retried::Unknown);
-        };
-        if is_again && last_write == self.token {
-            return Ok(Retried::Queued(QueuedJob::of(&task)));
-        }
-        let version = task.version;
-        let Ok(events) = task.apply(Change::Retried) else {
-            return Ok(Retried::Refused(task.state));
-        };
-        let mut write = PreparedPage::new(&task, version, &self.process);
-        write.events = Events::new(&events);
-        write.set_token(self.token);
-        Ok(match write.apply(connection, false).await? {
-            true => Retried::Queued(QueuedJob::of(&task)),
-            false => Retried::Refused(TaskState::Queued),
-        })
     }
 }

@@ -3,6 +3,9 @@
 //! A worker's write is fenced by the run and the holder, a page's by the version. Both write the task as
 //! it is after [`Task::apply`], and what belongs to the change, in one transaction.
 
+mod statements;
+mod update;
+
 use runner_core::file::Upload;
 use runner_core::task::{INLINE_LOG, Task, TaskEvent, TaskState, without_nul};
 use serde_json::json;
@@ -10,7 +13,9 @@ use serde_json::json;
 use crate::sql::{Arg, Ask, Connection, Dialect, Statement, args, json_rows};
 use crate::tasks::to_json;
 use crate::writer::Write;
-use crate::{Store, StoreError, StoredFile, deliveries, file_store, files, now_ms};
+use crate::{Store, StoreError, StoredFile, file_store, files, now_ms};
+use statements::{PAGE_ALONE, RUN_ALONE, UPDATE_PAGE, UPDATE_RUN, UPDATE_RUN_WITH_OUTPUTS};
+use update::{CHUNK, Update, finish, insert_outputs};
 
 /// What a worker writes.
 #[derive(Debug, Clone)]
@@ -220,14 +225,6 @@ impl Events {
     }
 }
 
-/// A row that was hit.
-struct Hit {
-    /// Bytes of the log, with what was added.
-    log_length: i64,
-    /// Whether somebody wants to be told.
-    subscribed: bool,
-}
-
 struct PreparedRun {
     columns: Columns,
     run: i64,
@@ -237,13 +234,33 @@ struct PreparedRun {
     events: Events,
 }
 
+impl PreparedRun {
+    fn is_only_update(&self) -> bool {
+        self.outputs.is_none() && self.events.json().is_none() && self.columns.log.is_empty()
+    }
+}
+
 impl Write for PreparedRun {
     type Answer = bool;
 
     fn is_one_statement(&self, dialect: Dialect) -> bool {
-        let is_alone =
-            self.outputs.is_none() && self.events.json().is_none() && self.columns.log.is_empty();
-        is_alone || dialect == Dialect::Postgres && self.columns.log.len() <= CHUNK
+        self.is_only_update() || dialect != Dialect::Mysql && self.columns.log.len() <= CHUNK
+    }
+
+    async fn apply_alone(&self, connection: &mut Connection) -> Result<bool, StoreError> {
+        if connection.dialect() != Dialect::Sqlite || self.is_only_update() {
+            return self.apply(connection, false).await;
+        }
+        let update = Update {
+            statement: &RUN_ALONE,
+            is_whole: true,
+            fence: self.run,
+            output_count: self.output_count,
+            files: self.outputs.as_deref(),
+            events: &self.events,
+        };
+        let hit = update.apply(connection, &self.columns).await?;
+        Ok(hit.is_some())
     }
 
     async fn apply(&self, connection: &mut Connection, is_again: bool) -> Result<bool, StoreError> {
@@ -256,6 +273,7 @@ impl Write for PreparedRun {
                 Some(_) => &UPDATE_RUN_WITH_OUTPUTS,
                 None => &UPDATE_RUN,
             },
+            is_whole: false,
             fence: self.run,
             output_count: self.output_count,
             files: self.outputs.as_deref(),
@@ -304,246 +322,6 @@ pub(crate) async fn last_write(
         .map_err(|source| StoreError::sql(format!("reading task {id}"), source))
 }
 
-/// An update with its fence. On PostgreSQL it brings files, chunks of the log and deliveries with it.
-struct Update<'a> {
-    statement: &'static Statement,
-    /// The run or the version.
-    fence: i64,
-    output_count: i64,
-    files: Option<&'a str>,
-    events: &'a Events,
-}
-
-impl Update<'_> {
-    /// None: no row was hit.
-    async fn apply(
-        &self,
-        connection: &mut Connection,
-        columns: &Columns,
-    ) -> Result<Option<Hit>, StoreError> {
-        let dialect = connection.dialect();
-        let is_postgres = dialect == Dialect::Postgres;
-        let mut args = columns.args(self.fence, self.output_count, is_postgres);
-        if is_postgres {
-            args.push(self.files.unwrap_or("[]").into());
-            args.push(self.events.json().unwrap_or("[]").into());
-        } else if self.files.is_some() {
-            args.push(self.files.into());
-        }
-        let hit = match dialect {
-            Dialect::Mysql => connection.execute(self.statement, &args).await.map(|done| {
-                (done.hit > 0).then_some(Hit {
-                    log_length: done.id / 2,
-                    subscribed: done.id % 2 != 0,
-                })
-            }),
-            _ => connection.row(self.statement, &args).await.and_then(|row| {
-                let hit = |row: crate::sql::Row| {
-                    Ok(Hit {
-                        log_length: row.get(0)?,
-                        subscribed: row.get(1)?,
-                    })
-                };
-                row.map(hit).transpose()
-            }),
-        };
-        hit.map_err(|source| {
-            let attempt = format!("writing run {} of task {}", columns.run, columns.id);
-            StoreError::sql(attempt, source)
-        })
-    }
-}
-
-/// The chunks of the log and the deliveries that belong to a change, where the update has not brought them.
-async fn finish(
-    connection: &mut Connection,
-    columns: &Columns,
-    hit: &Hit,
-    events: &Events,
-) -> Result<(), StoreError> {
-    if connection.dialect() == Dialect::Postgres {
-        return match columns.log.len() <= CHUNK {
-            true => Ok(()),
-            false => add_to_chunks(connection, columns, hit.log_length).await,
-        };
-    }
-    add_to_chunks(connection, columns, hit.log_length).await?;
-    match events.json() {
-        Some(events) if hit.subscribed => deliveries::insert(connection, columns.id, events).await,
-        _ => Ok(()),
-    }
-}
-
-/// What every change sets; arguments 1 to 20. `log` stands before `log_length`, since MySQL sees what was set before.
-macro_rules! set_columns {
-    () => {
-        "state = ?1, finished_at = ?3, version = version + 1, last_write = ?20, progress = ?4, step = ?5, \
-         steps = ?6, links = ?7, data = ?8, run = ?16, attempts = ?17, failures = ?18, run_at = ?19, \
-         origin = CASE ?1 WHEN 'queued' THEN ?2 ELSE origin END, \
-         queued_at = CASE ?1 WHEN 'queued' THEN {now} ELSE queued_at END, \
-         output_count = output_count + ?9, \
-         log = CASE WHEN log_length + ?10 <= ?11 THEN log || ?12 ELSE log END, "
-    };
-}
-
-macro_rules! of_run {
-    () => {
-        "holder = CASE ?1 WHEN 'queued' THEN NULL ELSE ?2 END \
-         WHERE id = ?13 AND run = ?14 AND state IN ('queued', 'running') \
-         AND (holder IS NULL OR holder = ?2)"
-    };
-}
-
-macro_rules! of_page {
-    () => {
-        "holder = CASE ?1 WHEN 'queued' THEN NULL ELSE holder END WHERE id = ?13 AND version = ?14"
-    };
-}
-
-macro_rules! outputs_of_sqlite {
-    () => {
-        // Only if the statement before it hit a row.
-        "; INSERT INTO files (task, kind, created_at, \
-         file_key, tag, name, data_type, content_type, size, digest) \
-         SELECT ?13, 'output', ?15, value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, \
-         value ->> 5, value ->> 6 FROM json_each(?21) WHERE changes() > 0 ORDER BY json_each.key"
-    };
-}
-
-macro_rules! for_sqlite {
-    ($of:expr, $with:expr) => {
-        concat!(
-            "UPDATE tasks SET ",
-            set_columns!(),
-            "log_length = log_length + ?10, ",
-            $of,
-            " RETURNING log_length, EXISTS (SELECT 1 FROM subscriptions WHERE task = tasks.id)",
-            $with
-        )
-    };
-}
-
-/// Length and subscription come back as that which MySQL tells of an update beside the rows that it hit.
-macro_rules! for_mysql {
-    ($of:expr) => {
-        concat!(
-            "UPDATE tasks SET ",
-            set_columns!(),
-            "log_length = last_insert_id((log_length + ?10) * 2 + \
-             EXISTS (SELECT 1 FROM subscriptions WHERE task = tasks.id)) DIV 2, ",
-            $of
-        )
-    };
-}
-
-macro_rules! for_postgres {
-    ($of:expr, $files:expr) => {
-        concat!(
-            "WITH hit AS (UPDATE tasks SET ",
-            set_columns!(),
-            "log_length = log_length + ?10, ",
-            $of,
-            " RETURNING id, log_length), ",
-            "chunks AS (INSERT INTO task_log (task, from_byte, text) \
-             SELECT id, log_length - ?10, ?12 FROM hit WHERE ?12 <> '' AND log_length > ?11), ",
-            $files,
-            "told AS (INSERT INTO deliveries (task, webhook_digest, event, attempts, due_at, webhook) \
-             SELECT s.task, s.webhook_digest, e.value, 0, {now}, s.webhook \
-             FROM hit JOIN subscriptions s ON s.task = hit.id \
-             JOIN {list ?22} e ON s.event IN ('', e.value) ORDER BY e.n, s.id) \
-             SELECT log_length, false FROM hit"
-        )
-    };
-}
-
-macro_rules! outputs_of_postgres {
-    () => {
-        "made AS (INSERT INTO files (task, kind, created_at, \
-         file_key, tag, name, data_type, content_type, size, digest) \
-         SELECT hit.id, 'output', ?15, value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, \
-         CAST(value ->> 5 AS BIGINT), value ->> 6 \
-         FROM hit, json_array_elements(CAST(?21 AS JSON)) WITH ORDINALITY AS j (value, n) ORDER BY n), "
-    };
-}
-
-macro_rules! uploads_of_postgres {
-    () => {
-        "made AS (INSERT INTO files (task, kind, created_at, data_type, file_key, name, content_type, size) \
-         SELECT hit.id, 'upload', ?15, '', value ->> 0, value ->> 1, value ->> 2, \
-         CAST(value ->> 3 AS BIGINT) \
-         FROM hit, json_array_elements(CAST(?21 AS JSON)) WITH ORDINALITY AS j (value, n) ORDER BY n), "
-    };
-}
-
-static UPDATE_RUN: Statement = Statement::new(for_sqlite!(of_run!(), ""))
-    .postgres(for_postgres!(of_run!(), outputs_of_postgres!()))
-    .mysql(for_mysql!(of_run!()));
-
-/// Both at once: every trip to the thread of SQLite's connection costs more than the statement.
-static UPDATE_RUN_WITH_OUTPUTS: Statement =
-    Statement::new(for_sqlite!(of_run!(), outputs_of_sqlite!()))
-        .postgres(for_postgres!(of_run!(), outputs_of_postgres!()))
-        .mysql(for_mysql!(of_run!()));
-
-static UPDATE_PAGE: Statement = Statement::new(for_sqlite!(of_page!(), ""))
-    .postgres(for_postgres!(of_page!(), uploads_of_postgres!()))
-    .mysql(for_mysql!(of_page!()));
-
-/// On MySQL, where the update cannot bring them.
-static INSERT_OUTPUTS: Statement = Statement::new(
-    "INSERT INTO files (task, kind, created_at, file_key, tag, name, data_type, content_type, size, digest) \
-     SELECT ?1, 'output', ?2, j.file_key, j.tag, j.name, j.data_type, j.content_type, j.size, j.digest \
-     FROM JSON_TABLE(?3, '$[*]' COLUMNS (n FOR ORDINALITY, file_key VARCHAR(64) PATH '$[0]', \
-     tag VARCHAR(64) PATH '$[1]', name LONGTEXT PATH '$[2]', data_type LONGTEXT PATH '$[3]', \
-     content_type LONGTEXT PATH '$[4]', size BIGINT PATH '$[5]', digest LONGTEXT PATH '$[6]')) j \
-     ORDER BY j.n",
-);
-
-async fn insert_outputs(
-    connection: &mut Connection,
-    columns: &Columns,
-    outputs: &str,
-) -> Result<(), StoreError> {
-    let Columns { id, now, .. } = *columns;
-    let done = connection
-        .execute(&INSERT_OUTPUTS, args![id, now, outputs])
-        .await;
-    done.map(drop).map_err(|source| {
-        let attempt = format!("writing run {} of task {id}", columns.run);
-        StoreError::sql(attempt, source)
-    })
-}
-
-/// Bytes of the log that go into one row, which is read as a whole.
-const CHUNK: usize = 64 * 1024;
-
-static INSERT_CHUNK: Statement =
-    Statement::new("INSERT INTO task_log (task, from_byte, text) VALUES (?1, ?2, ?3)");
-
-/// Keeps what was added to a log and did not fit into the row. `length` is that of the log with it.
-async fn add_to_chunks(
-    connection: &mut Connection,
-    columns: &Columns,
-    length: i64,
-) -> Result<(), StoreError> {
-    if columns.log.is_empty() || length <= INLINE_LOG as i64 {
-        return Ok(());
-    }
-    let id = columns.id;
-    let mut from_byte = length - columns.log_size();
-    let mut rest = columns.log.as_str();
-    while !rest.is_empty() {
-        let (text, after) = rest.split_at(rest.floor_char_boundary(CHUNK));
-        let done = connection
-            .execute(&INSERT_CHUNK, args![id, from_byte, text])
-            .await;
-        done.map_err(|source| StoreError::sql(format!("writing the log of task {id}"), source))?;
-        from_byte += i64::try_from(text.len()).unwrap_or(i64::MAX);
-        rest = after;
-    }
-    Ok(())
-}
-
 /// A [`PageWrite`] that owns what it writes.
 pub(crate) struct PreparedPage {
     columns: Columns,
@@ -568,6 +346,10 @@ impl PreparedPage {
         self.columns.log = harmless(log);
     }
 
+    fn is_only_update(&self) -> bool {
+        self.uploads.is_none() && self.events.json().is_none() && self.columns.log.is_empty()
+    }
+
     /// Makes it known by the number of a larger write.
     pub(crate) fn set_token(&mut self, token: i64) {
         self.columns.token = token;
@@ -578,9 +360,23 @@ impl Write for PreparedPage {
     type Answer = bool;
 
     fn is_one_statement(&self, dialect: Dialect) -> bool {
-        let is_alone =
-            self.uploads.is_none() && self.events.json().is_none() && self.columns.log.is_empty();
-        is_alone || dialect == Dialect::Postgres && self.columns.log.len() <= CHUNK
+        self.is_only_update() || dialect != Dialect::Mysql && self.columns.log.len() <= CHUNK
+    }
+
+    async fn apply_alone(&self, connection: &mut Connection) -> Result<bool, StoreError> {
+        if connection.dialect() != Dialect::Sqlite || self.is_only_update() {
+            return self.apply(connection, false).await;
+        }
+        let update = Update {
+            statement: &PAGE_ALONE,
+            is_whole: true,
+            fence: self.expected_version,
+            output_count: 0,
+            files: self.uploads.as_deref(),
+            events: &self.events,
+        };
+        let hit = update.apply(connection, &self.columns).await?;
+        Ok(hit.is_some())
     }
 
     async fn apply(&self, connection: &mut Connection, is_again: bool) -> Result<bool, StoreError> {
@@ -591,6 +387,7 @@ impl Write for PreparedPage {
         let is_postgres = connection.dialect() == Dialect::Postgres;
         let update = Update {
             statement: &UPDATE_PAGE,
+            is_whole: false,
             fence: self.expected_version,
             output_count: 0,
             files: self.uploads.as_deref().filter(|_| is_postgres),

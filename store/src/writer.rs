@@ -55,7 +55,7 @@ pub(crate) trait Write: Send + Sync + 'static {
     /// What the caller is told once it is committed.
     type Answer: Send + 'static;
 
-    /// Whether it is one statement, which is whole or absent without a transaction around it.
+    /// Whether it is one text, which is whole or absent without a transaction around it.
     fn is_one_statement(&self, _dialect: Dialect) -> bool {
         false
     }
@@ -71,6 +71,15 @@ pub(crate) trait Write: Send + Sync + 'static {
         connection: &mut Connection,
         is_again: bool,
     ) -> impl Future<Output = Result<Self::Answer, StoreError>> + Send;
+
+    /// Does it as one statement for the first time. On SQLite that may begin a transaction and commit it; where it
+    /// did not come to the commit, the writer rolls back.
+    fn apply_alone(
+        &self,
+        connection: &mut Connection,
+    ) -> impl Future<Output = Result<Self::Answer, StoreError>> + Send {
+        self.apply(connection, false)
+    }
 }
 
 /// A write with the caller that waits for it.
@@ -94,6 +103,7 @@ trait AnyWaiting: Send {
     fn since(&self) -> Instant;
     fn may_be_committed(&mut self);
     fn apply<'a>(&'a mut self, connection: &'a mut Connection) -> Applied<'a>;
+    fn apply_alone<'a>(&'a mut self, connection: &'a mut Connection) -> Applied<'a>;
     fn committed(self: Box<Self>);
     fn failed(self: Box<Self>, error: StoreError);
 }
@@ -118,6 +128,13 @@ impl<W: Write> AnyWaiting for Waiting<W> {
     fn apply<'a>(&'a mut self, connection: &'a mut Connection) -> Applied<'a> {
         Box::pin(async move {
             self.outcome = Some(self.write.apply(connection, self.is_again).await?);
+            Ok(())
+        })
+    }
+
+    fn apply_alone<'a>(&'a mut self, connection: &'a mut Connection) -> Applied<'a> {
+        Box::pin(async move {
+            self.outcome = Some(self.write.apply_alone(connection).await?);
             Ok(())
         })
     }
@@ -446,7 +463,12 @@ async fn apply(
     is_committing: &mut bool,
 ) -> Result<(), StoreError> {
     if *is_committing && let [waiting] = batch {
-        return waiting.apply(connection).await;
+        let outcome = waiting.apply_alone(connection).await;
+        if outcome.is_err() && connection.dialect() == Dialect::Sqlite {
+            // Most have nothing to roll back.
+            let _refused = run(connection, "ROLLBACK").await;
+        }
+        return outcome;
     }
     let begin = match connection.dialect() {
         Dialect::Sqlite => "BEGIN IMMEDIATE",

@@ -14,7 +14,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::calls::Caller;
-use crate::run::{Outcome, write};
+use crate::run::{Outcome, Written, write};
 use crate::slots::Slot;
 use crate::state::{Handler, RunState};
 use crate::{Shared, inputs, outputs};
@@ -153,7 +153,7 @@ impl Execution<'_> {
     async fn with_writes<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + FLUSH, FLUSH);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut writing: Option<BoxFuture<'_, bool>> = None;
+        let mut writing: Option<BoxFuture<'_, Written>> = None;
         let mut work = std::pin::pin!(work);
         let end = loop {
             let is_writing = writing.is_some();
@@ -165,9 +165,9 @@ impl Execution<'_> {
             };
             tokio::select! {
                 end = &mut work => break end,
-                is_current = write_ends => {
+                written = write_ends => {
                     writing = None;
-                    if !is_current {
+                    if written != Written::Yes {
                         return None;
                     }
                 }
@@ -178,7 +178,7 @@ impl Execution<'_> {
             }
         };
         match writing {
-            Some(writing) => writing.await.then_some(end),
+            Some(writing) => (writing.await == Written::Yes).then_some(end),
             None => Some(end),
         }
     }

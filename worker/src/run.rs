@@ -102,10 +102,11 @@ pub(crate) async fn perform(shared: Arc<Shared>, mut taken: Taken) {
         }
     };
     let is_given_up = matches!(outcome, Outcome::Overtaken) && shared.abort.is_cancelled();
-    let outcome = if is_given_up {
-        Outcome::HandedBack
-    } else {
-        outcome
+    // Who ends a task writes that before it tells. A run that was told and is still current was not meant.
+    let was_told = matches!(outcome, Outcome::Cancelled) && cancel.is_cancelled();
+    let outcome = match is_given_up || was_told {
+        true => Outcome::HandedBack,
+        false => outcome,
     };
     let finishing = finish(&shared, &state, &rules, outcome);
     // What it gave up begins again elsewhere, at once: that it did stands in SQL first.
@@ -134,8 +135,8 @@ async fn once(execution: &Execution<'_>) -> Outcome {
     }
     let begun = execution.state.begin();
     match write(execution.shared, task.run, begun, Vec::new()).await {
-        true => execution.execute().await,
-        false => Outcome::Overtaken,
+        Written::Yes => execution.execute().await,
+        Written::Overtaken | Written::Unknown => Outcome::Overtaken,
     }
 }
 
@@ -154,7 +155,7 @@ async fn begin_again(shared: &Shared, job: Job) {
             .lost_run(job.task, job.run, max_attempts, &why)
             .await
         {
-            Ok(LostRun::Again(job)) => tools.queue.push(job.into()),
+            Ok(LostRun::Again(offer)) => tools.queue.push(offer),
             Ok(LostRun::Failed) => tools.queue.deliveries_due(),
             Ok(LostRun::Overtaken) => return,
             Err(error) => {
@@ -352,16 +353,32 @@ async fn finish(shared: &Shared, state: &RunState, rules: &RunRules, outcome: Ou
     let flush = state.finish(change);
     let next = (flush.task.state == TaskState::Queued).then(|| Offer::of(&flush.task));
     let files = shared.tools.store.files();
-    if !write(shared, task.run, flush, outputs.clone()).await {
-        outputs::discard(files, &outputs);
-    } else if let Some(offer) = next {
-        shared.tools.queue.push(offer);
+    match (write(shared, task.run, flush, outputs.clone()).await, next) {
+        (Written::Yes, Some(offer)) => shared.tools.queue.push(offer),
+        (Written::Yes, None) => {}
+        (Written::Overtaken, _) => outputs::discard(files, &outputs),
+        // If there is no row for them, they are swept later.
+        (Written::Unknown, _) => {}
     }
 }
 
-/// Writes, tells who listens, and tries again while SQL is out of reach. `false`: the run was overtaken, or
-/// the worker stops.
-pub(crate) async fn write(shared: &Shared, run: i64, flush: Flush, outputs: Vec<NewFile>) -> bool {
+/// What became of a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Written {
+    Yes,
+    /// The run is not current any more: nothing was written.
+    Overtaken,
+    /// The worker stops, and whether it was written is not known.
+    Unknown,
+}
+
+/// Writes, tells who listens, and tries again while SQL is out of reach.
+pub(crate) async fn write(
+    shared: &Shared,
+    run: i64,
+    flush: Flush,
+    outputs: Vec<NewFile>,
+) -> Written {
     let Flush { task, log, events } = flush;
     let id = task.id;
     let has_events = !events.is_empty();
@@ -376,12 +393,12 @@ pub(crate) async fn write(shared: &Shared, run: i64, flush: Flush, outputs: Vec<
     let is_current = loop {
         match shared.tools.store.write_run(write.clone()).await {
             Ok(is_current) => break is_current,
-            Err(StoreError::Closed) => return false,
+            Err(StoreError::Closed) => return Written::Unknown,
             Err(error) if error.is_permanent() => {
                 let problem = format!("what the run made cannot be written: {error}");
                 tracing::error!(task = id, "{problem}");
                 give_up(shared, Job { task: id, run }, &problem).await;
-                return false;
+                return Written::Overtaken;
             }
             Err(error) => tracing::error!(
                 task = id,
@@ -390,16 +407,17 @@ pub(crate) async fn write(shared: &Shared, run: i64, flush: Flush, outputs: Vec<
         }
         tokio::select! {
             () = tokio::time::sleep(pause) => pause = (pause * 2).min(RETRY.1),
-            () = shared.abort.cancelled() => return false,
+            () = shared.abort.cancelled() => return Written::Unknown,
         }
     };
-    if is_current {
-        shared.tools.events.changed(id);
-        if has_events {
-            shared.tools.queue.deliveries_due();
-        }
+    if !is_current {
+        return Written::Overtaken;
     }
-    is_current
+    shared.tools.events.changed(id);
+    if has_events {
+        shared.tools.queue.deliveries_due();
+    }
+    Written::Yes
 }
 
 /// Milliseconds since 1970 (UTC).

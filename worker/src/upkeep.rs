@@ -6,8 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use runner_queue::{Queue, QueueError};
-use runner_store::{QueuedJob, Store, StoreError, WorkerRow};
+use runner_queue::{Offer, Queue, QueueError};
+use runner_store::{Store, StoreError, WorkerRow};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -203,7 +203,7 @@ impl Keeper {
         loop {
             let jobs = self.store.requeue_queued(older_than, after, BATCH).await?;
             let Some(last) = jobs.last() else { break };
-            after = last.task;
+            after = last.job.task;
             count += jobs.len();
             self.offer(jobs);
         }
@@ -213,11 +213,11 @@ impl Keeper {
         Ok(())
     }
 
-    fn offer(&self, jobs: Vec<QueuedJob>) {
+    fn offer(&self, offers: Vec<Offer>) {
         let events = self.queue.events();
-        for job in jobs {
-            events.changed(job.task);
-            self.queue.push(job.into());
+        for offer in &offers {
+            events.changed(offer.job.task);
         }
+        self.queue.push_all(offers);
     }
 }

@@ -67,7 +67,25 @@ pub(super) async fn check_server(link: &Link, url: &str) -> Result<(), QueueErro
             found: version.chars().take(50).collect(),
         });
     }
+    warn_of_eviction(link).await;
     Ok(())
+}
+
+/// A Redis that throws keys away when its memory is full may leave half of what belongs together.
+async fn warn_of_eviction(link: &Link) {
+    // Some hosted ones do not tell.
+    let memory = link
+        .command::<String>(redis::cmd("INFO").arg("memory"))
+        .await;
+    let Ok(memory) = memory else { return };
+    let has_limit = info(&memory, "maxmemory").is_some_and(|limit| limit != "0");
+    let policy = info(&memory, "maxmemory_policy").unwrap_or("noeviction");
+    if has_limit && policy != "noeviction" {
+        tracing::warn!(
+            "this Redis throws keys away when its memory is full (maxmemory-policy {policy}), also those of the \
+             queue: set maxmemory-policy noeviction"
+        );
+    }
 }
 
 /// A line of `INFO`.

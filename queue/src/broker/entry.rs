@@ -44,6 +44,7 @@ pub(super) fn decode(text: &str) -> Option<Entry> {
         deliveries,
         priority,
         submitter: Arc::from(parts.next()?),
+        place: None,
     })
 }
 
@@ -98,7 +99,7 @@ mod tests {
             let (job, priority) = (Job { task, run }, Priority::ALL[lane]);
             let text = with_deliveries(&encode_new(job, priority, &submitter), deliveries);
             let submitter = Arc::from(submitter);
-            prop_assert_eq!(decode(&text), Some(Entry { job, deliveries, priority, submitter }));
+            prop_assert_eq!(decode(&text), Some(Entry { job, deliveries, priority, submitter, place: None }));
         }
 
         #[test]

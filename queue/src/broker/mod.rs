@@ -10,8 +10,8 @@
 //! | `front:<0-3>` | list: jobs that were given out before; they go before those of the ring |
 //! | `delayed` | sorted set: jobs by the time at which they get ready, in ms by the clock of Redis |
 //! | `taken` | sorted set: jobs that workers have, by the time at which their lease ends |
-//! | `members` | hash: taken jobs that have a place in a group, and which |
-//! | `group:<group>` | set: taken jobs that have a place in the group |
+//! | `members` | hash: ids of jobs that have a place in a group, and which; taken ones, and those that were let in and are ready |
+//! | `group:<group>` | set: ids of the jobs that have a place in the group |
 //! | `parked:<group>` | list: jobs that wait for a place in the group |
 //! | `ready`, `parked` | hashes: how many jobs are ready (by priority) and parked (by group), for [`Depth`] |
 //! | `bell` | list of up to 16 tokens; idle workers block on it, and a token wakes one of them |

@@ -11,8 +11,6 @@ pub(crate) struct Ticket {
     /// As it stands in `taken`.
     entry: Arc<str>,
     deliveries: u32,
-    /// Whether it may have a place in a group.
-    has_entered: bool,
 }
 
 impl Ticket {
@@ -21,7 +19,6 @@ impl Ticket {
             broker,
             entry,
             deliveries,
-            has_entered: false,
         }
     }
 
@@ -41,14 +38,11 @@ impl Ticket {
     /// Neither done nor handed back: as if the worker had died.
     pub(crate) fn dropped(self) {
         self.forget();
-        if self.has_entered {
-            self.settle(End::Dropped);
-        }
+        self.settle(End::Dropped);
     }
 
     /// A place in a group, or the job is parked.
-    pub(crate) async fn enter(&mut self, group: &str, max: u32) -> bool {
-        self.has_entered = true;
+    pub(crate) async fn enter(&self, group: &str, max: u32) -> bool {
         let shared = &self.broker.shared;
         let (group, parked) = (entry::bounded(group), self.uncounted());
         let call = shared.scripts.enter(&self.entry, &group, max, &parked);

@@ -36,7 +36,7 @@ struct State {
     /// What happens at a time. The number tells apart what happens at the same one.
     timers: BTreeMap<(Instant, u64), Timer>,
     last_timer: u64,
-    groups: HashMap<String, Group>,
+    groups: HashMap<Arc<str>, Group>,
     delayed: u64,
     taken: u64,
     parked: u64,
@@ -79,6 +79,7 @@ impl Memory {
                 deliveries: 0,
                 priority: offer.priority,
                 submitter: Arc::clone(&submitter),
+                place: None,
             };
             match offer.not_before.and_then(crate::clock::time_left) {
                 Some(left) => self.later(&mut state, left, entry),

@@ -96,6 +96,7 @@ mod tests {
             deliveries: 0,
             priority: Priority::ALL[lane],
             submitter: Arc::from(submitter.to_string()),
+            place: None,
         }
     }
 

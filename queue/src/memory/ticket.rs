@@ -11,16 +11,17 @@ pub(crate) struct Ticket {
     entry: Entry,
     lease: Duration,
     /// The group in which the job has a place.
-    group: Option<String>,
+    group: Option<Arc<str>>,
 }
 
 impl Ticket {
-    pub(super) fn new(memory: Arc<Memory>, entry: Entry, lease: Duration) -> Self {
+    pub(super) fn new(memory: Arc<Memory>, mut entry: Entry, lease: Duration) -> Self {
+        let group = entry.place.take();
         Self {
             memory,
             entry,
             lease,
-            group: None,
+            group,
         }
     }
 
@@ -55,13 +56,14 @@ impl Ticket {
 
     /// A place in a group, or the job is parked.
     pub(crate) fn enter(&mut self, name: &str, max: u32) -> bool {
-        if self.group.as_deref() == Some(name) {
-            return true;
-        }
+        let is_member = self.group.as_deref() == Some(name);
         let mut state = self.memory.state();
-        self.leave(&mut state);
-        let group = state.groups.entry(name.to_owned()).or_default();
-        if group.members >= max {
+        if !is_member {
+            self.leave(&mut state);
+        }
+        let name = Arc::<str>::from(name);
+        let group = state.groups.entry(Arc::clone(&name)).or_default();
+        if !is_member && group.members >= max {
             group.parked.push_back(self.uncounted());
             state.parked += 1;
             state.taken -= 1;
@@ -69,14 +71,17 @@ impl Ticket {
             self.group = None;
             return false;
         }
-        group.members += 1;
-        // There may be room for more than one when the limit was raised.
-        let unparked = (group.members < max)
-            .then(|| group.parked.pop_front())
-            .flatten();
-        self.memory.unpark(&mut state, unparked);
+        group.members += u32::from(!is_member);
+        // There may be room for more when the limit was raised.
+        let room = max.saturating_sub(group.members) as usize;
+        let room = room.min(group.parked.len());
+        group.members += room as u32;
+        let unparked: Vec<Entry> = group.parked.drain(..room).collect();
+        for entry in unparked {
+            self.memory.unpark(&mut state, entry, &name);
+        }
         drop(state);
-        self.group = Some(name.to_owned());
+        self.group = Some(name);
         true
     }
 
@@ -85,12 +90,14 @@ impl Ticket {
         let Some(group) = state.groups.get_mut(name) else {
             return;
         };
+        if let Some(entry) = group.parked.pop_front() {
+            self.memory.unpark(state, entry, name);
+            return;
+        }
         group.members = group.members.saturating_sub(1);
-        let unparked = group.parked.pop_front();
-        if group.members == 0 && group.parked.is_empty() {
+        if group.members == 0 {
             state.groups.remove(name);
         }
-        self.memory.unpark(state, unparked);
     }
 
     /// This delivery does not count.
@@ -102,11 +109,11 @@ impl Ticket {
 }
 
 impl Memory {
-    fn unpark(&self, state: &mut State, entry: Option<Entry>) {
-        if let Some(entry) = entry {
-            state.parked -= 1;
-            state.order.push_front(entry);
-            self.arrived.notify_one();
-        }
+    /// Gives a place to a job that was parked, so that others come to know when it does not use it.
+    fn unpark(&self, state: &mut State, mut entry: Entry, group: &Arc<str>) {
+        entry.place = Some(Arc::clone(group));
+        state.parked -= 1;
+        state.order.push_front(entry);
+        self.arrived.notify_one();
     }
 }

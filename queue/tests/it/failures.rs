@@ -168,11 +168,20 @@ async fn a_key_of_another_kind_ends_no_worker() {
     let queue = place.queue().await;
     let mut jobs = jobs(&queue, 2);
     works(&queue, &mut jobs, 1).await;
+    // The job of another priority comes beside it, and is not lost by what fails after it.
     redis.command(&["SET", &place.key("front:0"), "text"]);
+    redis.command(&["SET", &place.key("ring:3"), "text"]);
     queue.push(offer(2));
-    nothing_comes(&mut jobs).await;
-    redis.command(&["DEL", &place.key("front:0")]);
     assert_eq!(next_done(&mut jobs).await, 2);
+    // Where all goes through, nothing comes until it is right again, and nothing is lost.
+    redis.command(&["DEL", &place.key("front:0"), &place.key("ring:3")]);
+    redis.command(&["SET", &place.key("taken"), "text"]);
+    queue.push(offer(3));
+    nothing_comes(&mut jobs).await;
+    redis.command(&["DEL", &place.key("taken")]);
+    assert_eq!(next_done(&mut jobs).await, 3);
+    soon(queue.flushed()).await;
+    depth_becomes(&queue, EMPTY).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,9 +2,17 @@
 
 use std::time::Duration;
 
-use runner_queue::Depth;
+use runner_queue::{Depth, Jobs, Taken};
 
 use crate::support::*;
+
+/// The next job of either.
+async fn of_either(one: &mut Jobs, two: &mut Jobs) -> Taken {
+    tokio::select! {
+        taken = next(one) => taken,
+        taken = next(two) => taken,
+    }
+}
 
 #[tokio::test]
 async fn a_job_that_finds_no_place_comes_when_another_leaves() {
@@ -12,15 +20,12 @@ async fn a_job_that_finds_no_place_comes_when_another_leaves() {
         let (queue, other) = (place.queue().await, place.queue().await);
         let (mut one, mut two) = (jobs(&queue, 4), jobs(&other, 4));
         queue.push(offer(1));
-        let mut first = next(&mut one).await;
+        let mut first = of_either(&mut one, &mut two).await;
         assert!(first.enter("plugin", 1).await);
         assert!(first.enter("plugin", 1).await, "it is in already");
         for task in 2..=3 {
             queue.push(offer(task));
-            let mut parked = tokio::select! {
-                parked = next(&mut one) => parked,
-                parked = next(&mut two) => parked,
-            };
+            let mut parked = of_either(&mut one, &mut two).await;
             assert!(!parked.enter("plugin", 1).await);
             parked.done();
         }
@@ -32,22 +37,44 @@ async fn a_job_that_finds_no_place_comes_when_another_leaves() {
         depth_becomes(&queue, depth).await;
         // Other groups are not concerned.
         queue.push(offer(4));
-        let mut free = tokio::select! {
-            free = next(&mut one) => free,
-            free = next(&mut two) => free,
-        };
+        let mut free = of_either(&mut one, &mut two).await;
         assert!(free.enter("other plugin", 1).await);
         free.done();
         first.done();
         for task in 2..=3 {
-            let mut again = tokio::select! {
-                again = next(&mut one) => again,
-                again = next(&mut two) => again,
-            };
+            let mut again = of_either(&mut one, &mut two).await;
             assert_eq!((again.job().task, again.deliveries()), (task, 1));
             assert!(again.enter("plugin", 1).await);
             again.done();
         }
+        depth_becomes(&queue, EMPTY).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_job_that_was_let_in_and_does_not_enter_lets_the_next_one_in() {
+    on_both(async |place| {
+        let queue = place.queue().await;
+        let mut jobs = jobs(&queue, 4);
+        queue.push_all((0..5).map(offer));
+        let mut first = next(&mut jobs).await;
+        assert!(first.enter("g", 1).await);
+        for _ in 1..5 {
+            assert!(!next(&mut jobs).await.enter("g", 1).await);
+        }
+        first.done();
+        next(&mut jobs).await.done();
+        next(&mut jobs)
+            .await
+            .hand_back_later(Duration::from_secs(3));
+        let mut third = next(&mut jobs).await;
+        assert!(third.enter("other", 1).await);
+        let mut fourth = next(&mut jobs).await;
+        assert!(fourth.enter("g", 1).await);
+        third.done();
+        fourth.done();
+        assert_eq!(next_done(&mut jobs).await, 2);
         depth_becomes(&queue, EMPTY).await;
     })
     .await;

@@ -99,6 +99,17 @@ async fn whatever_workers_do_with_jobs_none_is_lost_and_each_is_done_once() {
 }
 
 #[tokio::test]
+async fn who_was_cancelled_while_waiting_does_not_swallow_the_call_for_another() {
+    let queue = runner_queue::Queue::in_process();
+    let (mut cancelled, mut waiting) = (jobs(&queue, 1), jobs(&queue, 1));
+    assert!(futures::poll!(Box::pin(cancelled.next())).is_pending());
+    let mut next = Box::pin(waiting.next());
+    assert!(futures::poll!(&mut next).is_pending());
+    queue.push(offer(1));
+    soon(next).await.unwrap().done();
+}
+
+#[tokio::test]
 async fn queues_with_other_names_in_one_redis_do_not_see_each_other() {
     let redis = &crate::server::SHARED;
     let (one, other) = (Place::in_redis(redis), Place::in_redis(redis));

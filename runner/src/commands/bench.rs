@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use clap::Args;
-use runner_bench::{Report, Target, measure};
+use runner_bench::{Report, Scenario, Target, measure};
 
 /// Measures hello-world: closed loop, burst, latency, reads. Without --address it starts a runner of its own
 /// in a temporary folder, and also measures its start and its memory.
@@ -29,9 +29,12 @@ pub(crate) struct Bench {
     /// Seconds of each scenario
     #[arg(long, default_value_t = 5.0)]
     seconds: f64,
-    /// Tasks of the burst
+    /// Tasks of the burst, or to fill a queue with
     #[arg(long, default_value_t = 500)]
     burst: usize,
+    /// Only this: latency, closed-loop, burst, reads; or fill, which submits and does not wait. May be repeated
+    #[arg(long, value_name = "SCENARIO")]
+    only: Vec<Scenario>,
     /// Plugin folders of the runner that is started
     #[arg(long, default_value = "stable_plugins/demo")]
     plugin_folders: String,
@@ -79,7 +82,11 @@ impl Bench {
             duration,
             burst: self.burst,
         };
-        let report = runtime.block_on(measure(&target))?;
+        let chosen = match self.only.as_slice() {
+            [] => &Scenario::USUAL[..],
+            chosen => chosen,
+        };
+        let report = runtime.block_on(measure(&target, chosen))?;
         drop(own);
         if self.json {
             let both = [started.to_json(), report.to_json()];

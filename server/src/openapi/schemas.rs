@@ -167,8 +167,8 @@ fn task() -> Value {
         "plugin": {"type": "string", "description": "Identifier of the plugin."},
         "version": {"type": "integer", "description": "Counts the changes; for `wait`."},
         "labels": strings(),
-        "priority": {"type": "string", "enum": ["low", "normal", "high", "called"]},
-        "attempts": {"type": "integer", "minimum": 0, "description": "Runs that failed or were lost before."},
+        "priority": {"type": "string", "enum": ["low", "high", "called"], "description": "Absent: normal."},
+        "attempts": {"type": "integer", "minimum": 1, "description": "Runs that failed or were lost before; absent: none."},
         "runAt": {"type": "string", "format": "date-time", "description": "It is run not before this moment."},
         "log": {"type": "string"},
         "progress": reference("Progress"),
@@ -179,8 +179,7 @@ fn task() -> Value {
     object(
         properties,
         &[
-            "status", "state", "plugin", "version", "labels", "priority", "attempts", "log",
-            "outputs", "links",
+            "status", "state", "plugin", "version", "labels", "log", "outputs", "links",
         ],
     )
 }

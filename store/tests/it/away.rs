@@ -1,6 +1,7 @@
 //! Servers that are away, refuse, end in the middle, or whose answers are lost.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,7 @@ on_each_server!(
     a_server_that_is_killed_and_comes_back_loses_and_fails_nothing,
     what_was_committed_without_an_answer_is_recognised,
     an_insert_without_an_answer_is_reported_or_known_by_its_key,
+    a_task_costs_few_trips_to_the_server,
     those_who_are_not_let_in_are_told_why,
     a_server_that_is_not_there_is_named,
 );
@@ -57,13 +59,13 @@ async fn a_server_that_is_killed_and_comes_back_loses_and_fails_nothing(on: On) 
         ..config(folder.path())
     };
     let store = Store::open(&config).await.unwrap();
-    let is_over = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let is_over = Arc::new(AtomicBool::new(false));
     let callers: Vec<_> = (0..8)
         .map(|caller| {
             let (store, is_over) = (store.clone(), Arc::clone(&is_over));
             tokio::spawn(async move {
                 let mut ended = Vec::new();
-                while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                while !is_over.load(Ordering::Relaxed) {
                     let key = format!("{caller}.{}", ended.len());
                     let inserted = store.insert_task(known_as(&key)).await.unwrap();
                     let Inserted::New(id) = inserted else {
@@ -96,7 +98,7 @@ async fn a_server_that_is_killed_and_comes_back_loses_and_fails_nothing(on: On) 
         server.restart().await;
     }
     tokio::time::sleep(Duration::from_millis(300)).await;
-    is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+    is_over.store(true, Ordering::Relaxed);
     let mut ended = Vec::new();
     for caller in callers {
         ended.extend(caller.await.unwrap());
@@ -123,21 +125,28 @@ struct Proxy {
     address: SocketAddr,
     /// The next answer to what contains this is lost, and the connection with it.
     pattern: Arc<Mutex<Option<Vec<u8>>>>,
+    /// How often a client said something.
+    trips: Arc<AtomicUsize>,
 }
 
 impl Proxy {
     async fn new(server: String) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let pattern = Arc::default();
-        let shared = Arc::clone(&pattern);
+        let (pattern, trips) = (Arc::default(), Arc::default());
+        let shared = (Arc::clone(&pattern), Arc::clone(&trips));
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let server = TcpStream::connect(&server).await.unwrap();
-                tokio::spawn(pass(client, server, Arc::clone(&shared)));
+                let (pattern, trips) = shared.clone();
+                tokio::spawn(pass(client, server, pattern, trips));
             }
         });
-        Self { address, pattern }
+        Self {
+            address,
+            pattern,
+            trips,
+        }
     }
 
     fn lose_answer_to(&self, pattern: &str) {
@@ -150,12 +159,18 @@ impl Proxy {
     }
 }
 
-async fn pass(mut client: TcpStream, mut server: TcpStream, pattern: Arc<Mutex<Option<Vec<u8>>>>) {
+async fn pass(
+    mut client: TcpStream,
+    mut server: TcpStream,
+    pattern: Arc<Mutex<Option<Vec<u8>>>>,
+    trips: Arc<AtomicUsize>,
+) {
     let (mut asked, mut answered) = (vec![0; 1 << 16], vec![0; 1 << 16]);
     loop {
         tokio::select! {
             read = client.read(&mut asked) => {
                 let Ok(size @ 1..) = read else { return };
+                trips.fetch_add(1, Ordering::Relaxed);
                 server.write_all(&asked[..size]).await.unwrap();
                 let is_it = {
                     let mut pattern = pattern.lock().unwrap();
@@ -241,14 +256,14 @@ async fn what_was_committed_without_an_answer_is_recognised(on: On) {
             "retried" => {
                 let retried = store.retry_task(id).await.unwrap();
                 assert!(
-                    matches!(&retried, runner_store::Retried::Queued(job) if job.run == 2),
+                    matches!(&retried, runner_store::Retried::Queued(offer) if offer.job.run == 2),
                     "{retried:?}"
                 );
             }
             "lost" => {
                 let lost = store.lost_run(id, 2, 3, "").await.unwrap();
                 assert!(
-                    matches!(&lost, LostRun::Again(job) if job.run == 3),
+                    matches!(&lost, LostRun::Again(offer) if offer.job.run == 3),
                     "{lost:?}"
                 );
             }
@@ -294,6 +309,35 @@ async fn an_insert_without_an_answer_is_reported_or_known_by_its_key(on: On) {
     let again = store.insert_task(known).await.unwrap();
     assert_eq!(again, Inserted::Same(inserted.id()));
     assert_eq!(store.statistics().await.unwrap().queued, 2);
+}
+
+async fn a_task_costs_few_trips_to_the_server(on: On) {
+    let fixture = Fixture::new(on).await;
+    let (store, proxy) = behind_proxy(&fixture).await;
+    let mut fewest = (usize::MAX, usize::MAX);
+    // Each connection prepares its statements first.
+    for _ in 0..30 {
+        let begin = proxy.trips.load(Ordering::Relaxed);
+        let id = store.insert_task(new_task()).await.unwrap().id();
+        let inserted = proxy.trips.load(Ordering::Relaxed);
+        let mut task = fixture.read(id).await;
+        store.subscribe(id, "http://h/", None).await.unwrap();
+        let mut end = run_write(&mut task, succeeded());
+        end.log = "ended".to_owned();
+        end.outputs = vec![fixture.output("a"), fixture.output("b")];
+        let ending = proxy.trips.load(Ordering::Relaxed);
+        assert!(store.write_run(end).await.unwrap());
+        let ended = proxy.trips.load(Ordering::Relaxed);
+        fewest.0 = fewest.0.min(inserted - begin);
+        fewest.1 = fewest.1.min(ended - ending);
+        assert_eq!(fixture.read(id).await.outputs.len(), 2);
+        assert_eq!(store.deliveries_of(id).await.unwrap().len(), 2);
+    }
+    match on {
+        On::Postgres => assert_eq!(fewest, (1, 1)),
+        // The end: begin, update, outputs, deliveries, commit.
+        _ => assert_eq!(fewest, (1, 5)),
+    }
 }
 
 async fn those_who_are_not_let_in_are_told_why(on: On) {

@@ -3,6 +3,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use runner_core::file::Upload;
+use runner_store::{Store, StoreConfig};
 
 use crate::databases::On;
 use crate::{Fixture, new_task, run_write, succeeded};
@@ -10,6 +11,7 @@ use crate::{Fixture, new_task, run_write, succeeded};
 on_each_database!(
     a_file_that_is_not_finished_leaves_nothing,
     a_sweep_removes_only_old_keys_without_a_row,
+    processes_with_another_file_store_are_refused,
 );
 
 /// Files below a folder.
@@ -76,4 +78,26 @@ async fn a_sweep_removes_only_old_keys_without_a_row(on: On) {
     assert!(files.open(&uploaded.key).is_ok() && files.open(&output).is_ok());
     assert!(files.open(&orphans[0].stored.key).is_err());
     assert!(unfinished.finish().is_err());
+}
+
+async fn processes_with_another_file_store_are_refused(on: On) {
+    let fixture = Fixture::new(on).await;
+    fixture.store.check_file_store("first").await.unwrap();
+    let same = fixture.other("same").await;
+    same.check_file_store("second").await.unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let config = StoreConfig {
+        files: elsewhere.path().join("files"),
+        process: "other".to_owned(),
+        ..fixture.config.clone()
+    };
+    let other = Store::open(&config).await.unwrap();
+    let refused = other.check_file_store("second").await.unwrap_err();
+    let text = refused.to_string();
+    for part in ["on first", &config.files.display().to_string()] {
+        assert!(text.contains(part), "{text}");
+    }
+    let moved = config.files.join("store-id");
+    std::fs::copy(fixture.config.files.join("store-id"), &moved).unwrap();
+    other.check_file_store("second").await.unwrap();
 }

@@ -2,7 +2,7 @@ use std::collections::HashSet;
 
 use runner_core::file::Upload;
 use runner_core::task::{Dispatch, Idempotency, NewTask, Priority, TaskState};
-use runner_store::{Inserted, TaskFilter};
+use runner_store::{Inserted, StoredFile, TaskFilter};
 
 use crate::databases::On;
 use crate::{Fixture, new_task};
@@ -12,6 +12,7 @@ on_each_database!(
     of_many_that_come_at_once_one_makes_the_task,
     how_a_task_is_run_is_kept,
     labels_and_uploads_come_with_the_task,
+    a_request_that_comes_again_adds_no_labels_and_no_uploads,
     labels_that_differ_in_a_space_are_two,
 );
 
@@ -140,6 +141,47 @@ async fn labels_and_uploads_come_with_the_task(on: On) {
     assert_eq!(fixture.store.statistics().await.unwrap(), before);
     assert!(fixture.store.delete_task(id).await.unwrap());
     assert!(fixture.store.files().open(&uploads[0].key).is_err());
+}
+
+async fn a_request_that_comes_again_adds_no_labels_and_no_uploads(on: On) {
+    let fixture = Fixture::new(on).await;
+    let store = &fixture.store;
+    let kinds = [(true, false), (false, true), (true, true)];
+    for (number, (has_labels, has_uploads)) in kinds.into_iter().enumerate() {
+        let request = |label: &str| {
+            let mut task = known_as(&format!("k{number}"), "f");
+            if has_labels {
+                task.labels = vec![format!("{label}{number}"), "x".to_owned()];
+            }
+            if has_uploads {
+                let stored = [&b"x"[..], b"y"].map(|content| store.files().put(content).unwrap());
+                let upload = |stored: StoredFile| Upload {
+                    key: stored.key,
+                    name: label.to_owned(),
+                    content_type: "text/csv".to_owned(),
+                    size: stored.size,
+                };
+                task.uploads = stored.map(upload).into();
+            }
+            task
+        };
+        // The newest task is not that of the request.
+        let first = store.insert_task(request("first")).await.unwrap();
+        assert!(matches!(first, Inserted::New(_)), "{first:?}");
+        store.insert_task(new_task()).await.unwrap();
+        let again = store.insert_task(request("again")).await.unwrap();
+        assert_eq!(again, Inserted::Same(first.id()));
+        for (label, count) in [("first", usize::from(has_labels)), ("again", 0)] {
+            let filter = TaskFilter {
+                labels: vec![format!("{label}{number}")],
+                ..TaskFilter::default()
+            };
+            assert_eq!(store.tasks(&filter, 5).await.unwrap().len(), count);
+        }
+        let later = std::time::SystemTime::now() + std::time::Duration::from_secs(60);
+        let without_row = if has_uploads { 2 } else { 0 };
+        assert_eq!(store.sweep_files(later).await.unwrap(), without_row);
+    }
 }
 
 async fn labels_that_differ_in_a_space_are_two(on: On) {

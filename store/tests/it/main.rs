@@ -43,8 +43,9 @@ mod workers;
 
 use std::path::Path;
 
+use runner_core::job::Offer;
 use runner_core::task::{Change, NewTask, Task};
-use runner_store::{DatabaseUrl, Durability, NewFile, QueuedJob, RunWrite, Store, StoreConfig};
+use runner_store::{DatabaseUrl, Durability, NewFile, RunWrite, Store, StoreConfig};
 use serde_json::{Map, json};
 use tempfile::TempDir;
 
@@ -150,6 +151,7 @@ fn succeeded() -> Change {
 }
 
 /// Task and run of each.
-fn numbers(jobs: &[QueuedJob]) -> Vec<(i64, i64)> {
-    jobs.iter().map(|job| (job.task, job.run)).collect()
+fn numbers(jobs: &[Offer]) -> Vec<(i64, i64)> {
+    let numbers = jobs.iter().map(|offer| (offer.job.task, offer.job.run));
+    numbers.collect()
 }

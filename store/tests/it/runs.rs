@@ -10,6 +10,7 @@ use crate::{Fixture, run_write, succeeded};
 on_each_database!(
     the_fence_stops_old_runs_other_holders_and_the_end,
     a_run_that_two_workers_finish_has_its_outputs_once,
+    outputs_are_read_in_their_order_however_many_there_are,
     a_write_that_fails_writes_nothing_of_itself,
     a_long_log_is_read_in_pieces,
     a_long_log_is_whole_after_many_writes,
@@ -104,6 +105,35 @@ async fn a_run_that_two_workers_finish_has_its_outputs_once(on: On) {
         assert_eq!(file.digest.len(), 64);
         assert!(file.created_at > 1_700_000_000 && file.created_at < 10_000_000_000);
     }
+}
+
+async fn outputs_are_read_in_their_order_however_many_there_are(on: On) {
+    let fixture = Fixture::new(on).await;
+    let mut task = fixture.task().await;
+    let mut write = run_write(&mut task, Change::Started);
+    let output = fixture.output("x");
+    let outputs = |many: std::ops::Range<usize>, length: usize| {
+        many.map(|n| {
+            let mut output = output.clone();
+            output.stored.key = format!("{n:032x}");
+            output.name = format!("{n}{}", "ä".repeat(length));
+            output
+        })
+        .collect()
+    };
+    write.outputs = outputs(0..30, 10);
+    assert!(fixture.store.write_run(write.clone()).await.unwrap());
+    // More than a megabyte, where MariaDB cuts off a list.
+    write.outputs = outputs(30..1000, 1000);
+    assert!(fixture.store.write_run(write.clone()).await.unwrap());
+    let read = fixture.read(task.id).await;
+    let names = read.outputs.iter().map(|file| {
+        let digits = file.name.trim_end_matches('ä');
+        digits.parse::<usize>().unwrap()
+    });
+    assert!(names.eq(0..1000));
+    let since = fixture.store.task_since(task.id, 0, 100).await.unwrap();
+    assert!(since.unwrap().outputs == read.outputs);
 }
 
 async fn a_write_that_fails_writes_nothing_of_itself(on: On) {

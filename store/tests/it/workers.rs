@@ -156,7 +156,7 @@ async fn tasks_that_a_dead_process_queued_are_queued_again(on: On) {
         (job.priority, job.submitter.as_str()),
         (Priority::High, "me")
     );
-    assert_eq!(job.run_at, Some(9_000_000_000_000));
+    assert_eq!(job.not_before, Some(9_000_000_000_000));
     let seen = fixture.read(of_dead).await;
     assert_eq!(
         (seen.run, seen.attempts, seen.state),
@@ -213,7 +213,7 @@ async fn many_tasks_are_swept_in_parts(on: On) {
         .jobs
         .iter()
         .chain(&second.jobs)
-        .map(|job| job.task)
+        .map(|offer| offer.job.task)
         .collect();
     assert_eq!(jobs, ids);
 }
@@ -234,7 +234,7 @@ async fn a_run_that_is_lost_is_followed_by_another(on: On) {
         let LostRun::Again(job) = lost(run).await else {
             panic!("it may be tried again");
         };
-        assert_eq!((job.task, job.run), (task.id, run + 1));
+        assert_eq!((job.job.task, job.job.run), (task.id, run + 1));
         assert_eq!(lost(run).await, LostRun::Overtaken);
     }
     assert_eq!(lost(3).await, LostRun::Failed);
@@ -261,7 +261,7 @@ async fn a_task_that_failed_is_run_once_more(on: On) {
     let (a, b) = tokio::join!(retry(task.id), retry(task.id));
     let queued = [&a, &b]
         .into_iter()
-        .filter(|r| matches!(r, Retried::Queued(job) if job.run == 2));
+        .filter(|r| matches!(r, Retried::Queued(offer) if offer.job.run == 2));
     assert_eq!(queued.count(), 1, "{a:?} {b:?}");
     let seen = fixture.read(task.id).await;
     assert_eq!(

@@ -4,6 +4,16 @@ local PRIORITIES = 3
 local MAX_TOKENS = 16
 local MAX_DEAD = 1000
 
+-- A script that fails half-way is not undone. So keys of another kind are found before anything is changed,
+-- and below, what is moved is put to its new place before it is taken from the old one.
+redis.call('ZCARD', P .. 'taken')
+redis.call('ZCARD', P .. 'delayed')
+redis.call('HLEN', P .. 'ready')
+redis.call('HLEN', P .. 'parked')
+redis.call('HLEN', P .. 'members')
+redis.call('LLEN', P .. 'bell')
+redis.call('XLEN', P .. 'dead')
+
 -- Milliseconds since 1970 by the clock of Redis, with a fraction.
 local function now()
   local time = redis.call('TIME')
@@ -52,21 +62,37 @@ local function push_front(entry, place)
   return 1
 end
 
--- Lets one job in that is parked before a group. How many are ready by that.
-local function unpark(group)
-  local entry = redis.call('LPOP', P .. 'parked:' .. group)
-  if not entry then return 0 end
-  if redis.call('HINCRBY', P .. 'parked', group, -1) <= 0 then
-    redis.call('HDEL', P .. 'parked', group)
-  end
-  return push_front(entry, 'parked')
+-- What stays the same in an entry from delivery to delivery.
+local function id_of(entry)
+  return string.match(entry, '^%S*')
 end
 
--- The entry has no place in a group any more. How many are ready by that.
+-- Gives a free place in a group to a job that is parked before it. It has the place from now on, so that the
+-- next one gets it also when the job is settled without having entered. How many are ready by that.
+local function unpark(group)
+  for _ = 1, 100 do
+    local entry = redis.call('LINDEX', P .. 'parked:' .. group, 0)
+    if not entry then return 0 end
+    local ready = push_front(entry, 'parked')
+    if ready > 0 then
+      redis.call('SADD', P .. 'group:' .. group, id_of(entry))
+      redis.call('HSET', P .. 'members', id_of(entry), group)
+    end
+    redis.call('LPOP', P .. 'parked:' .. group)
+    if redis.call('HINCRBY', P .. 'parked', group, -1) <= 0 then
+      redis.call('HDEL', P .. 'parked', group)
+    end
+    if ready > 0 then return ready end
+  end
+  return 0
+end
+
+-- The job has no place in a group any more. How many are ready by that.
 local function leave(entry)
-  local group = redis.call('HGET', P .. 'members', entry)
+  local id = id_of(entry)
+  local group = redis.call('HGET', P .. 'members', id)
   if not group then return 0 end
-  redis.call('HDEL', P .. 'members', entry)
-  redis.call('SREM', P .. 'group:' .. group, entry)
+  redis.call('SREM', P .. 'group:' .. group, id)
+  redis.call('HDEL', P .. 'members', id)
   return unpark(group)
 end

@@ -2,19 +2,26 @@
 -- when it is parked. Answers 1: entered, 0: parked or another worker's.
 local entry, group, max = ARGV[1], ARGV[2], tonumber(ARGV[3])
 if not redis.call('ZSCORE', P .. 'taken', entry) then return 0 end
-if redis.call('HGET', P .. 'members', entry) == group then return 1 end
-local ready, members = leave(entry), P .. 'group:' .. group
-local count = redis.call('SCARD', members)
-if count >= max then
-  redis.call('ZREM', P .. 'taken', entry)
-  redis.call('RPUSH', P .. 'parked:' .. group, ARGV[4])
-  redis.call('HINCRBY', P .. 'parked', group, 1)
-  ring(ready)
-  return 0
+local id = id_of(entry)
+local members, ready = P .. 'group:' .. group, 0
+if redis.call('HGET', P .. 'members', id) ~= group then
+  ready = leave(entry)
+  if redis.call('SCARD', members) >= max then
+    redis.call('RPUSH', P .. 'parked:' .. group, ARGV[4])
+    redis.call('ZREM', P .. 'taken', entry)
+    redis.call('HINCRBY', P .. 'parked', group, 1)
+    ring(ready)
+    return 0
+  end
+  redis.call('SADD', members, id)
+  redis.call('HSET', P .. 'members', id, group)
 end
-redis.call('SADD', members, entry)
-redis.call('HSET', P .. 'members', entry, group)
--- There may be room for more than one when the limit was raised.
-if count + 1 < max then ready = ready + unpark(group) end
+-- There may be room for more when the limit was raised.
+local count = redis.call('SCARD', members)
+for _ = count + 1, math.min(max, count + 100) do
+  local unparked = unpark(group)
+  if unparked == 0 then break end
+  ready = ready + unparked
+end
 ring(ready)
 return 1

@@ -1,5 +1,6 @@
 -- Offers jobs. ARGV, repeated: priority, submitter, delay in ms (0: none), count, entries.
 local at, added, time, is_sooner = 1, 0, nil, false
+local ready, turns = {}, {}
 while at <= #ARGV do
   local priority, submitter = ARGV[at], ARGV[at + 1]
   local delay, count = tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
@@ -14,11 +15,16 @@ while at <= #ARGV do
   else
     local length = redis.call('RPUSH', P .. 'jobs:' .. priority .. ':' .. submitter,
       unpack(ARGV, first, last))
-    if length == count then redis.call('RPUSH', P .. 'ring:' .. priority, submitter) end
-    redis.call('HINCRBY', P .. 'ready', priority, count)
+    ready[priority] = (ready[priority] or 0) + count
+    turns[priority] = turns[priority] or {}
+    if length == count then table.insert(turns[priority], submitter) end
     added = added + count
   end
   at = last + 1
+end
+for priority, count in pairs(ready) do
+  redis.call('HINCRBY', P .. 'ready', priority, count)
+  if #turns[priority] > 0 then redis.call('RPUSH', P .. 'ring:' .. priority, unpack(turns[priority])) end
 end
 ring(added)
 -- Who watches the time must know of what is due before all else.

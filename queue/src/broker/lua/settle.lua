@@ -6,9 +6,10 @@ local done, ready, time, is_sooner = {}, 0, nil, false
 local has_members = redis.call('EXISTS', P .. 'members') == 1
 for at = 1, #ARGV, 3 do
   local what, entry, argument = ARGV[at], ARGV[at + 1], ARGV[at + 2]
+  local is_taken = (what ~= 'd' or has_members) and redis.call('ZSCORE', P .. 'taken', entry)
   if what == 'd' then
     done[#done + 1] = entry
-  elseif what ~= 'x' and redis.call('ZREM', P .. 'taken', entry) == 1 then
+  elseif what ~= 'x' and is_taken then
     if what == 'b' then
       ready = ready + push_front(argument, 'taken')
     elseif what == 'l' then
@@ -19,8 +20,9 @@ for at = 1, #ARGV, 3 do
     else
       dead(entry, 'taken')
     end
+    redis.call('ZREM', P .. 'taken', entry)
   end
-  if has_members then ready = ready + leave(entry) end
+  if has_members and is_taken then ready = ready + leave(entry) end
 end
 if #done > 0 then redis.call('ZREM', P .. 'taken', unpack(done)) end
 ring(ready)

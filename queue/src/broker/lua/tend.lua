@@ -5,7 +5,6 @@ local score, ready, is_more = whole(math.floor(time)), 0, false
 
 local due = redis.call('ZRANGEBYSCORE', P .. 'delayed', '-inf', score, 'LIMIT', 0, limit)
 for _, entry in ipairs(due) do
-  redis.call('ZREM', P .. 'delayed', entry)
   local id, _, rest, priority = parse(entry)
   if id then
     push_back(priority, string.match(rest, '^%S+ %S+ %S+ (.*)$'), entry)
@@ -13,12 +12,13 @@ for _, entry in ipairs(due) do
   else
     dead(entry, 'delayed')
   end
+  redis.call('ZREM', P .. 'delayed', entry)
 end
 
 local lost = redis.call('ZRANGEBYSCORE', P .. 'taken', '-inf', score, 'LIMIT', 0, limit)
 for _, entry in ipairs(lost) do
-  redis.call('ZREM', P .. 'taken', entry)
   ready = ready + push_front(entry, 'taken') + leave(entry)
+  redis.call('ZREM', P .. 'taken', entry)
 end
 ring(ready)
 

@@ -43,7 +43,7 @@ pub(crate) async fn retry(
     let shared = app.clone();
     let commit = async move {
         match shared.0.store.retry_task(id).await? {
-            Retried::Queued(job) => Ok(Offer::from(job)),
+            Retried::Queued(offer) => Ok(offer),
             Retried::Refused(state) => Err(ApiError::with(
                 StatusCode::CONFLICT,
                 format!(

@@ -13,7 +13,7 @@ use axum::extract::{RawQuery, State};
 use jiff::Timestamp;
 use runner_core::identity::url_segment;
 use runner_core::parameters::{FieldErrors, Form};
-use runner_core::task::{Progress, Step, Task};
+use runner_core::task::{Priority, Progress, Step, Task};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -114,9 +114,13 @@ fn view(task: &Task, base: &BaseUrl) -> Value {
         "state": task.state,
         "version": task.version,
         "labels": task.labels,
-        "priority": task.dispatch.priority,
-        "attempts": task.attempts + task.failures,
     });
+    if task.dispatch.priority != Priority::Normal {
+        shown["priority"] = json!(task.dispatch.priority);
+    }
+    if task.attempts + task.failures > 0 {
+        shown["attempts"] = json!(task.attempts + task.failures);
+    }
     if let Some(run_at) = task.dispatch.run_at.and_then(moment) {
         shown["runAt"] = json!(run_at);
     }

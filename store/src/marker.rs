@@ -1,0 +1,113 @@
+//! Which file store belongs to a database. All processes must see the same one, or outputs of a worker would be
+//! lost to the server: a file in it and a row say the same, or the process does not start.
+
+use std::fs;
+use std::io::{ErrorKind, Write as _};
+use std::path::Path;
+
+use crate::file_store::{hexadecimal, random};
+use crate::sql::{Ask as _, Connection, Statement, args};
+use crate::writer::Write;
+use crate::{Store, StoreError};
+
+/// The file, in the folder of the file store.
+const FILE: &str = "store-id";
+/// There is one file store.
+const NAME: &str = "files";
+
+impl Store {
+    /// Makes sure that the file store is that of this database; the first one becomes it. `host` is the name of
+    /// this machine, for those who are told of a difference.
+    ///
+    /// # Errors
+    /// [`StoreError::OtherFiles`], or what could not be read or written.
+    pub async fn check_file_store(&self, host: &str) -> Result<(), StoreError> {
+        let root = self.files().root().to_owned();
+        let path = std::path::absolute(&root).unwrap_or_else(|_| root.clone());
+        let known = self
+            .writer()
+            .write(Adopt {
+                marker: marker(&root)?,
+                host: host.to_owned(),
+                path: path.display().to_string(),
+            })
+            .await?;
+        known.map_or(Ok(()), |(host, there)| {
+            Err(StoreError::OtherFiles {
+                here: path,
+                there,
+                host,
+            })
+        })
+    }
+}
+
+/// What stands in the folder, or is put there now.
+fn marker(root: &Path) -> Result<String, StoreError> {
+    let path = root.join(FILE);
+    let failed = |attempt| {
+        let path = path.clone();
+        move |source| StoreError::file(attempt, &path, source)
+    };
+    // A draft is linked, so that others never see half of it.
+    let draft = root.join("tmp").join(hexadecimal(&random::<16>()));
+    loop {
+        match fs::read_to_string(&path) {
+            Ok(text) => return Ok(text.trim().chars().take(64).collect()),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(failed("reading the file")(error)),
+        }
+        let written = fs::File::create_new(&draft)
+            .and_then(|mut file| writeln!(file, "{}", hexadecimal(&random::<16>())))
+            .and_then(|()| fs::hard_link(&draft, &path));
+        let _removed = fs::remove_file(&draft);
+        match written {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                return Err(failed("writing the file")(error));
+            }
+            _ => {}
+        }
+    }
+}
+
+struct Adopt {
+    marker: String,
+    host: String,
+    path: String,
+}
+
+static ADOPT: Statement = Statement::new(
+    "INSERT INTO file_stores (name, marker, host, path) VALUES (?1, ?2, ?3, ?4) \
+     ON CONFLICT (name) DO NOTHING",
+)
+.mysql("INSERT IGNORE INTO file_stores (name, marker, host, path) VALUES (?1, ?2, ?3, ?4)");
+
+static KNOWN: Statement =
+    Statement::new("SELECT marker, host, path FROM file_stores WHERE name = ?1");
+
+impl Write for Adopt {
+    /// Host and path of the one that is known, if it is another one.
+    type Answer = Option<(String, String)>;
+
+    async fn apply(
+        &self,
+        connection: &mut Connection,
+        _is_again: bool,
+    ) -> Result<Self::Answer, StoreError> {
+        let failed = |source| StoreError::sql("looking whose the file store is", source);
+        let row = [NAME, &self.marker, &self.host, &self.path].map(Into::into);
+        connection.execute(&ADOPT, &row).await.map_err(failed)?;
+        let known = connection.row(&KNOWN, args![NAME]).await.map_err(failed)?;
+        let Some(known) = known else {
+            return Ok(None);
+        };
+        let marker: String = known.get(0).map_err(failed)?;
+        if marker == self.marker {
+            return Ok(None);
+        }
+        Ok(Some((
+            known.get(1).map_err(failed)?,
+            known.get(2).map_err(failed)?,
+        )))
+    }
+}
