@@ -4,11 +4,9 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use sqlx::ConnectOptions as _;
-use sqlx::mysql::{MySqlConnection, MySqlPoolOptions};
-use sqlx::postgres::{PgConnection, PgPoolOptions};
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
-};
+use sqlx::mysql::MySqlConnection;
+use sqlx::postgres::PgConnection;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 
 use super::{Connection, Dialect, Readers};
 use crate::config::Server;
@@ -33,8 +31,6 @@ const JOURNAL_LIMIT: &str = "33554432";
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// How long an opening store waits for a server that is just being started.
 const OPEN_LIMIT: Duration = Duration::from_secs(5);
-/// How long a reader waits for a free connection before it asks again.
-const ACQUIRE_LIMIT: Duration = Duration::from_secs(10);
 
 /// What a connection to PostgreSQL is told first.
 const SET_UP_POSTGRES: &str = "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED; \
@@ -90,7 +86,12 @@ impl Database {
 
     /// Opens a connection that writes.
     pub(crate) async fn connect(&self) -> Result<Connection, StoreError> {
-        let connected = match self.url.server() {
+        let connected = self.try_connect().await;
+        connected.map_err(|source| self.opening(source))
+    }
+
+    async fn try_connect(&self) -> Result<Connection, sqlx::Error> {
+        match self.url.server() {
             Server::Sqlite(path) => self.connect_sqlite(path).await.map(Connection::Sqlite),
             Server::Postgres(options) => {
                 in_time(async {
@@ -108,8 +109,7 @@ impl Database {
                 })
                 .await
             }
-        };
-        connected.map_err(|source| self.opening(source))
+        }
     }
 
     fn opening(&self, source: sqlx::Error) -> StoreError {
@@ -142,40 +142,31 @@ impl Database {
         }
     }
 
-    /// The connections that read. Those of SQLite are opened for writing, because a reader must be able to repair
-    /// what a killed process left, but refuse every statement that writes.
-    pub(crate) async fn readers(&self) -> Result<Readers, StoreError> {
-        Ok(match self.url.server() {
+    /// Opens a connection that reads. One of SQLite is opened for writing, because a reader must be able to repair
+    /// what a killed process left, but refuses every statement that writes.
+    pub(super) async fn connect_to_read(&self) -> Result<Connection, sqlx::Error> {
+        match self.url.server() {
             Server::Sqlite(path) => {
                 let options = sqlite_options(path)
                     .pragma("cache_size", READER_CACHE)
                     .pragma("query_only", "ON");
-                let pool = SqlitePoolOptions::new()
-                    .max_connections(SQLITE_READERS)
-                    .test_before_acquire(false)
-                    .idle_timeout(None)
-                    .max_lifetime(None)
-                    .connect_with(options)
-                    .await;
-                Readers::Sqlite(pool.map_err(|source| self.opening(source))?)
+                options.connect().await.map(Connection::Sqlite)
             }
-            Server::Postgres(options) => Readers::Postgres(
-                PgPoolOptions::new()
-                    .max_connections(SERVER_READERS)
-                    .test_before_acquire(false)
-                    .acquire_timeout(ACQUIRE_LIMIT)
-                    .after_connect(|connection, _| Box::pin(set_up_postgres(connection)))
-                    .connect_lazy_with((**options).clone()),
-            ),
-            Server::Mysql(options) => Readers::Mysql(
-                MySqlPoolOptions::new()
-                    .max_connections(SERVER_READERS)
-                    .test_before_acquire(false)
-                    .acquire_timeout(ACQUIRE_LIMIT)
-                    .after_connect(|connection, _| Box::pin(set_up_mysql(connection)))
-                    .connect_lazy_with((**options).clone()),
-            ),
-        })
+            _ => self.try_connect().await,
+        }
+    }
+
+    /// The connections that read. The first of SQLite is opened at once, those of a server when they are needed.
+    pub(crate) async fn readers(&self) -> Result<Readers, StoreError> {
+        let (most, first) = match self.dialect() {
+            Dialect::Sqlite => {
+                let first = self.connect_to_read().await;
+                let first = first.map_err(|source| self.opening(source))?;
+                (SQLITE_READERS, Some(first))
+            }
+            _ => (SERVER_READERS, None),
+        };
+        Ok(Readers::new(self.clone(), most, first))
     }
 }
 

@@ -1,27 +1,63 @@
 //! The connections that read.
+//!
+//! They are kept here and not in a pool of sqlx, which asks each one that comes back whether it lives: that would be
+//! one more trip for each read.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use sqlx::pool::PoolConnection;
-use sqlx::{MySql, MySqlPool, PgPool, Postgres, Sqlite, SqlitePool};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{Arg, Ask, Row, Statement, rows_of_mysql, rows_of_postgres, rows_of_sqlite};
+use super::{Arg, Ask, Connection, Database, Row, Statement};
 use crate::StoreError;
 use crate::error::{Trouble, trouble};
 use crate::writer::{WAIT_FOR_SERVER, pause};
 
 /// How long a server may take for one statement that reads.
 const READ_LIMIT: Duration = Duration::from_secs(60);
+/// How long a reader waits for a free connection; of a server it then asks again.
+const SQLITE_FREE_LIMIT: Duration = Duration::from_secs(30);
+const SERVER_FREE_LIMIT: Duration = Duration::from_secs(10);
 
-/// The connections that read, as many as are needed up to a limit.
+/// The connections that read, as many as are needed up to a limit. Clones share them.
 #[derive(Debug, Clone)]
-pub(crate) enum Readers {
-    Sqlite(SqlitePool),
-    Postgres(PgPool),
-    Mysql(MySqlPool),
+pub(crate) struct Readers {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    database: Database,
+    /// The most connections.
+    most: u32,
+    /// A permit for each connection that may be lent.
+    free: Arc<Semaphore>,
+    /// Connections that nobody uses; the one that was used last is lent first.
+    idle: Mutex<Vec<Connection>>,
+    is_closed: AtomicBool,
+}
+
+impl Shared {
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Readers {
+    /// With a connection that is there already.
+    pub(super) fn new(database: Database, most: u32, first: Option<Connection>) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                database,
+                most,
+                free: Arc::new(Semaphore::new(most as usize)),
+                idle: Mutex::new(first.into_iter().collect()),
+                is_closed: AtomicBool::new(false),
+            }),
+        }
+    }
+
     /// Somebody who reads; `attempt` says what for.
     pub(crate) async fn reader(&self, attempt: &'static str) -> Result<Reader, StoreError> {
         if self.is_closed() {
@@ -31,7 +67,7 @@ impl Readers {
             readers: self.clone(),
             borrowed: None,
         };
-        if let Self::Sqlite(_) = self {
+        if !self.is_of_server() {
             let borrowed = self.borrow().await;
             reader.borrowed = Some(borrowed.map_err(|source| match source {
                 sqlx::Error::PoolClosed => StoreError::Closed,
@@ -43,55 +79,85 @@ impl Readers {
 
     /// Closes all of them, after what is being read.
     pub(crate) async fn close(&self) {
-        match self {
-            Self::Sqlite(pool) => pool.close().await,
-            Self::Postgres(pool) => pool.close().await,
-            Self::Mysql(pool) => pool.close().await,
+        let shared = &self.shared;
+        shared.is_closed.store(true, Ordering::Release);
+        // Refused: somebody else has closed them.
+        let _all = shared.free.acquire_many(shared.most).await;
+        shared.free.close();
+        let idle = std::mem::take(&mut *shared.idle());
+        for connection in idle {
+            if let Err(error) = connection.close().await {
+                tracing::debug!(%error, "a connection that reads was not closed well");
+            }
         }
     }
 
     fn is_closed(&self) -> bool {
-        match self {
-            Self::Sqlite(pool) => pool.is_closed(),
-            Self::Postgres(pool) => pool.is_closed(),
-            Self::Mysql(pool) => pool.is_closed(),
-        }
+        self.shared.is_closed.load(Ordering::Acquire)
+    }
+
+    fn is_of_server(&self) -> bool {
+        self.shared.database.dialect().is_server()
     }
 
     async fn borrow(&self) -> Result<Borrowed, sqlx::Error> {
-        Ok(match self {
-            Self::Sqlite(pool) => Borrowed::Sqlite(pool.acquire().await?),
-            Self::Postgres(pool) => Borrowed::Postgres(pool.acquire().await?),
-            Self::Mysql(pool) => Borrowed::Mysql(pool.acquire().await?),
+        let shared = &self.shared;
+        if self.is_closed() {
+            return Err(sqlx::Error::PoolClosed);
+        }
+        let limit = match self.is_of_server() {
+            true => SERVER_FREE_LIMIT,
+            false => SQLITE_FREE_LIMIT,
+        };
+        let permit = tokio::time::timeout(limit, Arc::clone(&shared.free).acquire_owned())
+            .await
+            .map_err(|_elapsed| sqlx::Error::PoolTimedOut)?
+            .map_err(|_closed| sqlx::Error::PoolClosed)?;
+        let idle = shared.idle().pop();
+        let connection = match idle {
+            Some(connection) => connection,
+            None => shared.database.connect_to_read().await?,
+        };
+        Ok(Borrowed {
+            connection: Some(connection),
+            shared: Arc::clone(shared),
+            _permit: permit,
         })
     }
 }
 
-enum Borrowed {
-    Sqlite(PoolConnection<Sqlite>),
-    Postgres(PoolConnection<Postgres>),
-    Mysql(PoolConnection<MySql>),
+/// A connection that goes back when it is dropped, before its permit does.
+struct Borrowed {
+    /// None while it is asked: one whose answer nobody waited for is of no use.
+    connection: Option<Connection>,
+    shared: Arc<Shared>,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Borrowed {
+    /// Asks. A connection that broke is not kept.
     async fn rows(
         &mut self,
         statement: &Statement,
         args: &[Arg<'_>],
     ) -> Result<Vec<Row>, sqlx::Error> {
-        match self {
-            Self::Sqlite(connection) => rows_of_sqlite(connection, statement, args).await,
-            Self::Postgres(connection) => rows_of_postgres(connection, statement, args).await,
-            Self::Mysql(connection) => rows_of_mysql(connection, statement, args).await,
+        let Some(mut connection) = self.connection.take() else {
+            return Err(sqlx::Error::WorkerCrashed);
+        };
+        let outcome = connection.rows(statement, args).await;
+        match &outcome {
+            // Then those that nobody used are hardly better.
+            Err(error) if trouble(error) == Trouble::Connection => self.shared.idle().clear(),
+            _ => self.connection = Some(connection),
         }
+        outcome
     }
+}
 
-    /// Takes it out of the pool, which would give it to the next.
-    fn discard(self) {
-        match self {
-            Self::Sqlite(connection) => drop(connection.detach()),
-            Self::Postgres(connection) => drop(connection.detach()),
-            Self::Mysql(connection) => drop(connection.detach()),
+impl Drop for Borrowed {
+    fn drop(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            self.shared.idle().push(connection);
         }
     }
 }
@@ -112,19 +178,15 @@ impl Reader {
             Some(borrowed) => borrowed,
             None => self.readers.borrow().await?,
         };
-        let outcome = match &borrowed {
-            Borrowed::Sqlite(_) => borrowed.rows(statement, args).await,
-            _ => match tokio::time::timeout(READ_LIMIT, borrowed.rows(statement, args)).await {
+        let outcome = match self.readers.is_of_server() {
+            false => borrowed.rows(statement, args).await,
+            true => match tokio::time::timeout(READ_LIMIT, borrowed.rows(statement, args)).await {
                 Ok(outcome) => outcome,
-                Err(_elapsed) => {
-                    borrowed.discard();
-                    return Err(super::timed_out(READ_LIMIT));
-                }
+                Err(_elapsed) => Err(super::timed_out(READ_LIMIT)),
             },
         };
-        match &outcome {
-            Err(error) if trouble(error) == Trouble::Connection => borrowed.discard(),
-            _ => self.borrowed = Some(borrowed),
+        if borrowed.connection.is_some() {
+            self.borrowed = Some(borrowed);
         }
         outcome
     }
@@ -143,7 +205,7 @@ impl Ask for Reader {
                 Ok(rows) => return Ok(rows),
                 Err(error) => error,
             };
-            let may_help = !matches!(self.readers, Readers::Sqlite(_))
+            let may_help = self.readers.is_of_server()
                 && matches!(trouble(&error), Trouble::Connection | Trouble::Again);
             if !may_help {
                 return Err(error);
@@ -162,5 +224,78 @@ impl Ask for Reader {
             }
             attempts += 1;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
+    use super::*;
+    use crate::sql::args;
+    use crate::{DatabaseUrl, Durability};
+
+    static ONE: Statement = Statement::new("SELECT 1");
+    /// Takes a second or so.
+    static MANY: Statement = Statement::new(
+        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000000) \
+         SELECT max(i) FROM n",
+    );
+
+    async fn readers() -> (tempfile::TempDir, Readers) {
+        let folder = tempfile::tempdir().unwrap();
+        let url = DatabaseUrl::of_file(folder.path().join("db"));
+        let database = Database::new(&url, Durability::Process);
+        database.open().await.unwrap().close().await.unwrap();
+        let readers = database.readers().await.unwrap();
+        (folder, readers)
+    }
+
+    #[tokio::test]
+    async fn a_connection_goes_back_and_is_lent_again() {
+        let (_folder, readers) = readers().await;
+        for _ in 0..10 {
+            let mut reader = readers.reader("testing").await.unwrap();
+            assert!(readers.shared.idle().is_empty());
+            assert!(reader.row(&ONE, args![]).await.unwrap().is_some());
+            drop(reader);
+            assert_eq!(readers.shared.idle().len(), 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn one_whose_answer_nobody_waited_for_is_not_lent_again() {
+        let (_folder, readers) = readers().await;
+        let mut reader = readers.reader("testing").await.unwrap();
+        {
+            let mut asking = pin!(reader.row(&MANY, args![]));
+            let mut context = Context::from_waker(Waker::noop());
+            assert!(asking.as_mut().poll(&mut context).is_pending());
+        }
+        drop(reader);
+        assert!(readers.shared.idle().is_empty());
+        assert_eq!(
+            readers.shared.free.available_permits(),
+            readers.shared.most as usize
+        );
+        let mut reader = readers.reader("testing").await.unwrap();
+        assert!(reader.row(&ONE, args![]).await.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn the_end_waits_for_who_reads_and_refuses_who_comes_after() {
+        let (_folder, readers) = readers().await;
+        let mut reader = readers.reader("testing").await.unwrap();
+        let mut closing = pin!(readers.close());
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(closing.as_mut().poll(&mut context).is_pending());
+        let refused = readers.reader("testing").await;
+        assert!(matches!(refused.err(), Some(StoreError::Closed)));
+        assert!(reader.row(&ONE, args![]).await.unwrap().is_some());
+        drop(reader);
+        closing.await;
+        readers.close().await;
+        assert!(readers.shared.idle().is_empty());
     }
 }
