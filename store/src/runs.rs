@@ -240,6 +240,17 @@ impl PreparedRun {
     }
 }
 
+impl PreparedRun {
+    /// Whether its outputs have rows: it may be asked for again by who was told that nobody knows. Its keys are its
+    /// own.
+    async fn is_recorded(&self, connection: &mut Connection) -> Result<bool, StoreError> {
+        match &self.first_key {
+            Some(key) => files::has_row(connection, key).await,
+            None => Ok(false),
+        }
+    }
+}
+
 impl Write for PreparedRun {
     type Answer = bool;
 
@@ -259,8 +270,10 @@ impl Write for PreparedRun {
             files: self.outputs.as_deref(),
             events: &self.events,
         };
-        let hit = update.apply(connection, &self.columns).await?;
-        Ok(hit.is_some())
+        match update.apply(connection, &self.columns).await? {
+            Some(_) => Ok(true),
+            None => self.is_recorded(connection).await,
+        }
     }
 
     async fn apply(&self, connection: &mut Connection, is_again: bool) -> Result<bool, StoreError> {
@@ -280,11 +293,7 @@ impl Write for PreparedRun {
             events: &self.events,
         };
         let Some(hit) = update.apply(connection, columns).await? else {
-            // It may be asked for again by who was told that nobody knows. Its keys are its own.
-            return match &self.first_key {
-                Some(key) => files::has_row(connection, key).await,
-                None => Ok(false),
-            };
+            return self.is_recorded(connection).await;
         };
         if let (Some(outputs), Dialect::Mysql) = (&self.outputs, connection.dialect()) {
             insert_outputs(connection, columns, outputs).await?;

@@ -245,6 +245,11 @@ async fn what_was_committed_without_an_answer_is_recognised(on: On) {
     assert_eq!(seen.log, "marker-1\nmarker-2");
     assert_eq!((seen.version, seen.outputs.len()), (2, 1));
     assert!(
+        store.write_run(end.clone()).await.unwrap(),
+        "its files are recorded"
+    );
+    end.outputs = vec![fixture.output("b.csv")];
+    assert!(
         !store.write_run(end).await.unwrap(),
         "another write is not it"
     );

@@ -161,7 +161,7 @@ fn walk(folder: &Path, found: &mut Vec<String>) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         if entry.path().is_dir() {
             walk(&entry.path(), found);
-        } else {
+        } else if entry.file_name() != "store-id" {
             found.push(entry.file_name().to_string_lossy().into_owned());
         }
     }

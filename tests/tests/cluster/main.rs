@@ -17,6 +17,7 @@ mod databases;
 mod db;
 mod disk;
 mod dispatch;
+mod docs;
 mod held;
 mod live;
 mod load;

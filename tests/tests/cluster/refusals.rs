@@ -103,7 +103,6 @@ fn a_name_of_a_queue_that_cannot_be_one() {
 }
 
 #[test]
-#[ignore = "nothing in the database says yet which file store belongs to it"]
 fn a_worker_with_another_file_store_than_the_servers() {
     let site = Site::postgres();
     let server = site.server();
