@@ -49,7 +49,7 @@ fn all_is_well_or_what_to_do_is_said() {
     let variables = [
         ("PYTHON", "/nothing/python"),
         ("RUNNER_INSTANCE_FOLDER", "/proc/instance"),
-        ("BROKER_URL", "redis://x"),
+        ("RESULT_BACKEND", "redis://x"),
         ("CC", "/nothing/cc"),
     ];
     let said = run(&variables);
