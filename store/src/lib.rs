@@ -62,7 +62,7 @@ pub use lists::{TaskFilter, TaskSummary};
 pub use migrations::{MigrationStatus, drop_all, migrate, migration_status};
 pub use recover::Recovered;
 pub use retry::{LostRun, Retried};
-pub use runs::{NewFile, PageWrite, RunWrite};
+pub use runs::{NewFile, PageWrite, Recorded, RunWrite};
 pub use workers::{Beat, Statistics, WorkerInfo, WorkerKind, WorkerRow};
 
 /// SQL and the file store of one installation. Clones share everything.

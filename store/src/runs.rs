@@ -47,6 +47,32 @@ pub struct NewFile {
     pub content_type: String,
 }
 
+/// What became of the write of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recorded {
+    /// Another run or worker has the task, or it has ended: nothing was written.
+    No,
+    /// It is written.
+    Yes {
+        /// Whether webhooks may have to be told.
+        is_subscribed: bool,
+    },
+}
+
+impl Recorded {
+    /// It was written before; who is to be told then is not known any more.
+    const BEFORE: Self = Self::Yes {
+        is_subscribed: true,
+    };
+
+    fn before(is_recorded: bool) -> Self {
+        match is_recorded {
+            true => Self::BEFORE,
+            false => Self::No,
+        }
+    }
+}
+
 /// What a page writes.
 #[derive(Debug, Clone, Copy)]
 pub struct PageWrite<'a> {
@@ -69,6 +95,14 @@ impl Store {
     /// # Errors
     /// Why it was not written.
     pub async fn write_run(&self, write: RunWrite) -> Result<bool, StoreError> {
+        Ok(self.record_run(write).await? != Recorded::No)
+    }
+
+    /// As [`write_run`](Self::write_run), and says whether somebody is to be told.
+    ///
+    /// # Errors
+    /// Why it was not written.
+    pub async fn record_run(&self, write: RunWrite) -> Result<Recorded, StoreError> {
         let prepared = PreparedRun {
             columns: Columns::of(&write.task, self.process(), write.log),
             run: write.run,
@@ -238,9 +272,7 @@ impl PreparedRun {
     fn is_only_update(&self) -> bool {
         self.outputs.is_none() && self.events.json().is_none() && self.columns.log.is_empty()
     }
-}
 
-impl PreparedRun {
     /// Whether its outputs have rows: it may be asked for again by who was told that nobody knows. Its keys are its
     /// own.
     async fn is_recorded(&self, connection: &mut Connection) -> Result<bool, StoreError> {
@@ -252,13 +284,13 @@ impl PreparedRun {
 }
 
 impl Write for PreparedRun {
-    type Answer = bool;
+    type Answer = Recorded;
 
     fn is_one_statement(&self, dialect: Dialect) -> bool {
         self.is_only_update() || dialect != Dialect::Mysql && self.columns.log.len() <= CHUNK
     }
 
-    async fn apply_alone(&self, connection: &mut Connection) -> Result<bool, StoreError> {
+    async fn apply_alone(&self, connection: &mut Connection) -> Result<Recorded, StoreError> {
         if connection.dialect() != Dialect::Sqlite || self.is_only_update() {
             return self.apply(connection, false).await;
         }
@@ -271,15 +303,21 @@ impl Write for PreparedRun {
             events: &self.events,
         };
         match update.apply(connection, &self.columns).await? {
-            Some(_) => Ok(true),
-            None => self.is_recorded(connection).await,
+            Some(hit) => Ok(Recorded::Yes {
+                is_subscribed: hit.subscribed,
+            }),
+            None => Ok(Recorded::before(self.is_recorded(connection).await?)),
         }
     }
 
-    async fn apply(&self, connection: &mut Connection, is_again: bool) -> Result<bool, StoreError> {
+    async fn apply(
+        &self,
+        connection: &mut Connection,
+        is_again: bool,
+    ) -> Result<Recorded, StoreError> {
         let columns = &self.columns;
         if is_again && was_committed(connection, columns, &self.first_key).await? {
-            return Ok(true);
+            return Ok(Recorded::BEFORE);
         }
         let update = Update {
             statement: match self.outputs {
@@ -293,13 +331,15 @@ impl Write for PreparedRun {
             events: &self.events,
         };
         let Some(hit) = update.apply(connection, columns).await? else {
-            return self.is_recorded(connection).await;
+            return Ok(Recorded::before(self.is_recorded(connection).await?));
         };
         if let (Some(outputs), Dialect::Mysql) = (&self.outputs, connection.dialect()) {
             insert_outputs(connection, columns, outputs).await?;
         }
         finish(connection, columns, &hit, &self.events).await?;
-        Ok(true)
+        Ok(Recorded::Yes {
+            is_subscribed: hit.subscribed,
+        })
     }
 }
 

@@ -8,7 +8,7 @@ use runner_host::Provided;
 use runner_host::manifest::RunRules;
 use runner_host::protocol::RunAnswer;
 use runner_queue::{Job, Offer, Taken};
-use runner_store::{LostRun, NewFile, RunWrite, StoreError, WorkerInfo, WorkerKind};
+use runner_store::{LostRun, NewFile, Recorded, RunWrite, StoreError, WorkerInfo, WorkerKind};
 use tokio_util::sync::CancellationToken;
 
 use crate::execution::Execution;
@@ -390,9 +390,9 @@ pub(crate) async fn write(
         events,
     };
     let mut pause = RETRY.0;
-    let is_current = loop {
-        match shared.tools.store.write_run(write.clone()).await {
-            Ok(is_current) => break is_current,
+    let recorded = loop {
+        match shared.tools.store.record_run(write.clone()).await {
+            Ok(recorded) => break recorded,
             Err(StoreError::Closed) => return Written::Unknown,
             Err(error) if error.is_permanent() => {
                 let problem = format!("what the run made cannot be written: {error}");
@@ -410,11 +410,12 @@ pub(crate) async fn write(
             () = shared.abort.cancelled() => return Written::Unknown,
         }
     };
-    if !is_current {
+    let Recorded::Yes { is_subscribed } = recorded else {
         return Written::Overtaken;
-    }
+    };
     shared.tools.events.changed(id);
-    if has_events {
+    // The hint wakes every worker, and each asks SQL.
+    if has_events && is_subscribed {
         shared.tools.queue.deliveries_due();
     }
     Written::Yes

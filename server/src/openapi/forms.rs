@@ -170,6 +170,10 @@ fn bound(field: &Field, properties: &mut Map<String, Value>) {
     }
 }
 
+/// Moments that are taken; more are, but who reads this need not know all spellings.
+const MOMENT: &str = "^20[2-9][0-9]-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])\
+    T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](Z|[+-][01][0-9]:[0-5][0-9])$";
+
 /// What can be said of the runs of a task.
 fn options() -> [(String, Value); 4] {
     let options = [
@@ -179,7 +183,10 @@ fn options() -> [(String, Value); 4] {
         ),
         (
             dispatch::RUN_AT,
-            json!({"type": "string", "format": "date-time", "description": "It is run not before this moment."}),
+            json!({
+                "type": "string", "pattern": MOMENT,
+                "description": "It is run not before this moment, such as 2030-01-31T09:00:00+01:00.",
+            }),
         ),
         (
             dispatch::RETRIES,

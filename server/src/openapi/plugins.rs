@@ -74,7 +74,10 @@ pub(super) fn add(parts: &mut Parts, plugin: &Plugin) {
             ParameterIn::Header,
             "Idempotency-Key",
             "Chosen by the client: the same request that comes again with it makes no second task.",
-            string(),
+            string()
+                .min_length(Some(1))
+                .max_length(Some(200))
+                .pattern(Some("^[!-~]+$")),
         ))
         .request_body(Some(forms.body(&plugin.form.example, false)))
         .responses(answers(

@@ -70,7 +70,7 @@ macro_rules! alone_on_sqlite {
             set_columns!(),
             "log_length = log_length + ?10, ",
             $of,
-            " RETURNING log_length, false",
+            " RETURNING log_length, EXISTS (SELECT 1 FROM subscriptions WHERE task = tasks.id)",
             $files,
             "; INSERT INTO task_log (task, from_byte, text) \
              SELECT id, log_length - $10, $12 FROM tasks \
@@ -113,7 +113,7 @@ macro_rules! for_postgres {
              SELECT s.task, s.webhook_digest, e.value, 0, {now}, s.webhook \
              FROM hit JOIN subscriptions s ON s.task = hit.id \
              JOIN {list ?22} e ON s.event IN ('', e.value) ORDER BY e.n, s.id) \
-             SELECT log_length, false FROM hit"
+             SELECT log_length, EXISTS (SELECT 1 FROM subscriptions s WHERE s.task = hit.id) FROM hit"
         )
     };
 }

@@ -12,7 +12,7 @@ pub(super) struct Hit {
     /// Bytes of the log, with what was added.
     log_length: i64,
     /// Whether somebody wants to be told.
-    subscribed: bool,
+    pub(super) subscribed: bool,
 }
 
 /// An update with its fence.

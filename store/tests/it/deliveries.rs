@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use runner_core::task::TaskEvent::{self, Details, Status, Steps};
-use runner_store::{Delivery, MAX_SUBSCRIPTIONS, StoreError};
+use runner_store::{Delivery, MAX_SUBSCRIPTIONS, Recorded, StoreError};
 
 use crate::databases::On;
 use crate::{Fixture, run_write, succeeded};
@@ -13,6 +13,7 @@ on_each_database!(
     what_one_process_claimed_no_other_gets_until_the_lease_ends,
     nobody_subscribes_to_a_task_that_is_not_there,
     a_task_has_only_so_many_subscriptions,
+    who_ends_a_run_hears_whether_somebody_is_to_be_told,
 );
 
 /// Longer than any test.
@@ -213,4 +214,24 @@ async fn a_task_has_only_so_many_subscriptions(on: On) {
     assert!(store.subscribe(other, &next, None).await.unwrap());
     store.unsubscribe(task, &webhook(0), None).await.unwrap();
     assert!(store.subscribe(task, &next, None).await.unwrap());
+}
+
+async fn who_ends_a_run_hears_whether_somebody_is_to_be_told(on: On) {
+    let fixture = Fixture::new(on).await;
+    let store = &fixture.store;
+    for is_subscribed in [false, true] {
+        for has_output in [false, true] {
+            let mut task = fixture.task().await;
+            if is_subscribed {
+                store.subscribe(task.id, "http://all/", None).await.unwrap();
+            }
+            let mut write = run_write(&mut task, succeeded());
+            if has_output {
+                write.log = "with a log".to_owned();
+                write.outputs = vec![fixture.output("out.txt")];
+            }
+            let recorded = store.record_run(write).await.unwrap();
+            assert_eq!(recorded, Recorded::Yes { is_subscribed });
+        }
+    }
 }
