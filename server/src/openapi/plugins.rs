@@ -14,7 +14,7 @@ use super::forms::Forms;
 use super::parts::{answers, json, number, operation, optional, page, redirect, segment, string};
 
 /// What `process` can answer beside its redirect.
-pub(super) const PROCESS_ERRORS: [u16; 7] = [400, 404, 413, 415, 422, 503, 507];
+pub(super) const PROCESS_ERRORS: [u16; 8] = [400, 404, 409, 413, 415, 422, 503, 507];
 /// What submitting a step can answer beside its redirect.
 pub(super) const STEP_ERRORS: [u16; 7] = [404, 409, 413, 415, 422, 503, 507];
 /// What checking a form can answer beside its page.

@@ -30,7 +30,8 @@ describe("in development mode", () => {
   scenario(shared, "there are pages, for nobody else to read or to frame", {}, async ({ context, runner }) => {
     const page = await context.newPage();
     for (const path of PATHS) {
-      const response = await page.goto(runner.url + path);
+      // Who leaves a page earlier breaks off what it asks for.
+      const response = await page.goto(runner.url + path, { waitUntil: "networkidle" });
       assert.equal(response.status(), 200);
       const headers = response.headers();
       assert.equal(headers["access-control-allow-origin"], undefined);

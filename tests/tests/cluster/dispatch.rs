@@ -49,7 +49,7 @@ fn the_same_request_twenty_times_at_once_makes_one_task() {
     );
     assert_eq!(site.database.number("SELECT count(*) FROM tasks"), 1);
     let different = pause("different").header("Idempotency-Key", "key 1");
-    let refused = other.send(&different).expect(422).text();
+    let refused = other.send(&different).expect(409).text();
     assert!(refused.contains("Idempotency-Key"), "{refused}");
     let second = pause("same").header("Idempotency-Key", "key 2");
     assert_ne!(one.accepted(&one.send(&second)), task);

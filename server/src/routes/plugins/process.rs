@@ -60,7 +60,7 @@ pub(crate) async fn start(
     let commit = async move {
         match shared.0.store.insert_task(task).await? {
             Inserted::Other(_) => Err(ApiError::with(
-                StatusCode::UNPROCESSABLE_ENTITY,
+                StatusCode::CONFLICT,
                 "The Idempotency-Key was used for another request.",
             )),
             inserted => Ok(inserted),
