@@ -1,6 +1,6 @@
 //! Notes that a worker should look at a task.
 
-use crate::task::{Priority, Task};
+use crate::task::{Dispatch, Priority, Task};
 
 /// A note that a worker should look at a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -28,14 +28,24 @@ pub struct Offer {
 impl Offer {
     /// The current run of a task.
     pub fn of(task: &Task) -> Self {
+        let job = Job {
+            task: task.id,
+            run: task.run,
+        };
+        Self::new(job, &task.dispatch)
+    }
+
+    /// The first run of a task that was made.
+    pub fn first(task: i64, dispatch: &Dispatch) -> Self {
+        Self::new(Job { task, run: 1 }, dispatch)
+    }
+
+    fn new(job: Job, dispatch: &Dispatch) -> Self {
         Self {
-            job: Job {
-                task: task.id,
-                run: task.run,
-            },
-            priority: task.dispatch.priority,
-            submitter: task.dispatch.submitter.clone(),
-            not_before: task.dispatch.run_at,
+            job,
+            priority: dispatch.priority,
+            submitter: dispatch.submitter.clone(),
+            not_before: dispatch.run_at,
         }
     }
 }

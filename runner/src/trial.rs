@@ -8,10 +8,10 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use runner_core::parameters::FieldErrors;
 use runner_core::plugin::Plugin;
-use runner_core::task::{Change, Dispatch, NewTask, Priority, Step, Task, TaskState};
+use runner_core::task::{Change, Dispatch, NewTask, Step, Task, TaskState};
 use runner_fetch::{FetchConfig, Fetcher, Proxies};
 use runner_host::Provided;
-use runner_queue::{Events, Job, Offer, Queue};
+use runner_queue::{Events, Offer, Queue};
 use runner_store::{
     DatabaseUrl, Durability, FileStore, PageWrite, Store, StoreConfig, WorkerKind, WorkerRow,
 };
@@ -156,12 +156,7 @@ impl<'a> Trial<'a> {
             })
             .await?
             .id();
-        self.queue.push(Offer {
-            job: Job { task: id, run: 1 },
-            priority: Priority::Normal,
-            submitter: String::new(),
-            not_before: None,
-        });
+        self.queue.push(Offer::first(id, &Dispatch::default()));
         let mut steps = VecDeque::from(steps);
         let follow = self.follow(id, &mut steps, live);
         let stuck = tokio::select! {

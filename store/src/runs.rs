@@ -64,13 +64,6 @@ impl Recorded {
     const BEFORE: Self = Self::Yes {
         is_subscribed: true,
     };
-
-    fn before(is_recorded: bool) -> Self {
-        match is_recorded {
-            true => Self::BEFORE,
-            false => Self::No,
-        }
-    }
 }
 
 /// What a page writes.
@@ -273,12 +266,11 @@ impl PreparedRun {
         self.outputs.is_none() && self.events.json().is_none() && self.columns.log.is_empty()
     }
 
-    /// Whether its outputs have rows: it may be asked for again by who was told that nobody knows. Its keys are its
-    /// own.
-    async fn is_recorded(&self, connection: &mut Connection) -> Result<bool, StoreError> {
-        match &self.first_key {
-            Some(key) => files::has_row(connection, key).await,
-            None => Ok(false),
+    /// No row was hit; it may have been asked for before by who was told that nobody knows.
+    async fn without_hit(&self, connection: &mut Connection) -> Result<Recorded, StoreError> {
+        match is_recorded(connection, &self.first_key).await? {
+            true => Ok(Recorded::BEFORE),
+            false => Ok(Recorded::No),
         }
     }
 }
@@ -306,7 +298,7 @@ impl Write for PreparedRun {
             Some(hit) => Ok(Recorded::Yes {
                 is_subscribed: hit.subscribed,
             }),
-            None => Ok(Recorded::before(self.is_recorded(connection).await?)),
+            None => self.without_hit(connection).await,
         }
     }
 
@@ -331,7 +323,7 @@ impl Write for PreparedRun {
             events: &self.events,
         };
         let Some(hit) = update.apply(connection, columns).await? else {
-            return Ok(Recorded::before(self.is_recorded(connection).await?));
+            return self.without_hit(connection).await;
         };
         if let (Some(outputs), Dialect::Mysql) = (&self.outputs, connection.dialect()) {
             insert_outputs(connection, columns, outputs).await?;
@@ -353,6 +345,14 @@ async fn was_committed(
     if last_write(connection, columns.id).await? == Some(columns.token) {
         return Ok(true);
     }
+    is_recorded(connection, first_key).await
+}
+
+/// Whether files of a write have rows. Their keys are its own.
+async fn is_recorded(
+    connection: &mut Connection,
+    first_key: &Option<String>,
+) -> Result<bool, StoreError> {
     match first_key {
         Some(key) => files::has_row(connection, key).await,
         None => Ok(false),

@@ -176,7 +176,7 @@ impl Store {
     ///
     /// # Errors
     /// Why they could not be read.
-    pub async fn current_runs(&self, runs: &[(i64, i64)]) -> Result<Vec<i64>, StoreError> {
+    pub async fn overtaken_runs(&self, runs: &[(i64, i64)]) -> Result<Vec<i64>, StoreError> {
         if runs.is_empty() {
             return Ok(Vec::new());
         }

@@ -8,12 +8,12 @@ use runner_core::identity::url_segment;
 use runner_core::task::{Change, Dispatch, Idempotency, MAX_DEPTH, NewTask, Priority, Step, Task};
 use runner_host::Provided;
 use runner_host::protocol::CallRequest;
-use runner_queue::{Job, Offer};
+use runner_queue::Offer;
 use runner_store::StoreError;
 use serde_json::{Value, json};
 
 use crate::Shared;
-use crate::run::RETRY;
+use crate::pauses::Pauses;
 use crate::slots::Slot;
 use crate::state::RunState;
 
@@ -53,6 +53,11 @@ impl Caller {
                 provided.plugin.identifier
             )
         })?;
+        let dispatch = Dispatch {
+            priority: Priority::Called,
+            submitter: self.submitter.clone(),
+            ..Dispatch::default()
+        };
         let tools = &self.shared.tools;
         let called = tools
             .store
@@ -64,11 +69,7 @@ impl Caller {
                 labels: self.labels.clone(),
                 base_url: self.base_url.clone(),
                 caller: Some((self.task, self.depth)),
-                dispatch: Dispatch {
-                    priority: Priority::Called,
-                    submitter: self.submitter.clone(),
-                    ..Dispatch::default()
-                },
+                dispatch: dispatch.clone(),
                 // So that it can be tried again where nobody knows whether it was committed.
                 idempotency: Some(unique()?),
             })
@@ -79,15 +80,7 @@ impl Caller {
             shared: Arc::clone(&self.shared),
             task: Some(called),
         };
-        tools.queue.push(Offer {
-            job: Job {
-                task: called,
-                run: 1,
-            },
-            priority: Priority::Called,
-            submitter: self.submitter.clone(),
-            not_before: None,
-        });
+        tools.queue.push(Offer::first(called, &dispatch));
         self.slot.give_back();
         let ended = self.wait(called).await;
         self.slot.take_again().await;
@@ -128,7 +121,7 @@ impl Caller {
     async fn wait(&self, called: i64) -> Result<Option<Task>, StoreError> {
         let tools = &self.shared.tools;
         let mut watch = tools.events.watch(called);
-        let mut pause = RETRY.0;
+        let mut pauses = Pauses::new();
         loop {
             let task = match tools.store.task(called).await {
                 Ok(Some(task)) => task,
@@ -138,8 +131,9 @@ impl Caller {
                 }
                 Err(error) => {
                     tracing::error!(task = called, "a called task cannot be read: {error}");
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(RETRY.1);
+                    if !pauses.pause(&self.shared.abort).await {
+                        return Err(StoreError::Closed);
+                    }
                     continue;
                 }
             };

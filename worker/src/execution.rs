@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use runner_core::plugin::FormDescription;
 use runner_core::task::Task;
+use runner_host::manifest::RunRules;
 use runner_host::protocol::{FAILED, OUTPUT_TEXT, RpcError, RunRequest};
 use runner_host::{HostError, Lease, Provided, RunEnd, RunFolder};
 use serde_json::{Map, Value};
@@ -29,6 +30,7 @@ pub(crate) struct Execution<'a> {
     pub(crate) shared: &'a Arc<Shared>,
     pub(crate) task: &'a Task,
     pub(crate) provided: &'a Provided,
+    pub(crate) rules: &'a RunRules,
     pub(crate) state: &'a Arc<RunState>,
     pub(crate) slot: Slot,
     /// Cancelled when the task is, or when the plugin broke a rule.
@@ -140,8 +142,7 @@ impl Execution<'_> {
 
     /// How long the run may take. A request can only lower it.
     fn limit(&self) -> Duration {
-        let rules = self.provided.module.run_rules();
-        let limit = rules.timeout.unwrap_or(self.shared.config.run_timeout);
+        let limit = self.rules.timeout.unwrap_or(self.shared.config.run_timeout);
         match self.task.dispatch.timeout_ms {
             Some(asked) => limit.min(Duration::from_millis(asked)),
             None => limit,

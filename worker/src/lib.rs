@@ -7,7 +7,7 @@
 //! - `slots`: how many runs work at a time. `calls`: runs that call other plugins.
 //! - `deliveries`: sends webhooks that are due.
 //! - [`Upkeep`]: signs of life, and tasks of processes that give none; servers have it too.
-//! - `cache`: what is known of modules, kept in SQL.
+//! - `pauses`: between attempts while SQL is out of reach. `cache`: what is known of modules, kept in SQL.
 //!
 //! # Invariants
 //! - Every write of a run carries its number; where no row is hit the host is stopped and the files are
@@ -21,6 +21,7 @@ mod deliveries;
 mod execution;
 mod inputs;
 mod outputs;
+mod pauses;
 mod run;
 mod slots;
 mod state;

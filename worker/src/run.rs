@@ -12,12 +12,9 @@ use runner_store::{LostRun, NewFile, Recorded, RunWrite, StoreError, WorkerInfo,
 use tokio_util::sync::CancellationToken;
 
 use crate::execution::Execution;
-use crate::state::{Flush, RunState};
+use crate::pauses::Pauses;
+use crate::state::{Flush, RunState, Standing};
 use crate::{Shared, outputs};
-
-/// How long to wait before a write that failed is tried again: first, and at most.
-pub(crate) const RETRY: (Duration, Duration) =
-    (Duration::from_millis(200), Duration::from_secs(10));
 
 /// How long giving a run back may take while the worker stops; then others find it by its lease.
 const HAND_BACK: Duration = Duration::from_secs(5);
@@ -65,14 +62,18 @@ pub(crate) async fn perform(shared: Arc<Shared>, mut taken: Taken) {
         Found::Elsewhere => return taken.hand_back_later(ELSEWHERE),
         Found::Nowhere(outcome) => Err(outcome),
     };
+    let rules = match &found {
+        Ok(provided) => provided.module.run_rules(),
+        Err(_) => RunRules::default(),
+    };
     if let Ok(provided) = &found
-        && let Some(most) = provided.module.run_rules().concurrency
+        && let Some(most) = rules.concurrency
         && !taken.enter(&provided.module.status().name, most).await
     {
         return;
     }
     let cancel = shared.begin(job.task, job.run);
-    let (state, rules, outcome) = match found {
+    let (state, outcome) = match found {
         Ok(provided) => {
             let broken = cancel.child_token();
             let state = Arc::new(RunState::new(
@@ -80,11 +81,11 @@ pub(crate) async fn perform(shared: Arc<Shared>, mut taken: Taken) {
                 Some(Arc::clone(&provided.plugin)),
                 broken.clone(),
             ));
-            let rules = provided.module.run_rules();
             let execution = Execution {
                 shared: &shared,
                 task: &task,
                 provided: &provided,
+                rules: &rules,
                 state: &state,
                 slot,
                 broken: &broken,
@@ -94,11 +95,11 @@ pub(crate) async fn perform(shared: Arc<Shared>, mut taken: Taken) {
                 false => once(&execution).await,
             };
             drop(execution);
-            (state, rules, outcome)
+            (state, outcome)
         }
         Err(outcome) => {
             let state = RunState::new(task, None, cancel.child_token());
-            (Arc::new(state), RunRules::default(), outcome)
+            (Arc::new(state), outcome)
         }
     };
     let is_given_up = matches!(outcome, Outcome::Overtaken) && shared.abort.is_cancelled();
@@ -148,7 +149,7 @@ async fn begin_again(shared: &Shared, job: Job) {
         max_attempts + 1
     );
     let tools = &shared.tools;
-    let mut pause = RETRY.0;
+    let mut pauses = Pauses::new();
     loop {
         match tools
             .store
@@ -160,9 +161,8 @@ async fn begin_again(shared: &Shared, job: Job) {
             Ok(LostRun::Overtaken) => return,
             Err(error) => {
                 tracing::error!(task = job.task, "the task cannot be queued again: {error}");
-                tokio::select! {
-                    () = tokio::time::sleep(pause) => pause = (pause * 2).min(RETRY.1),
-                    () = shared.abort.cancelled() => return,
+                if !pauses.pause(&shared.abort).await {
+                    return;
                 }
                 continue;
             }
@@ -188,7 +188,7 @@ pub(crate) async fn fail_after_panic(shared: &Shared, job: Job) {
 }
 
 async fn load(shared: &Shared, job: Job) -> Option<Task> {
-    let mut pause = RETRY.0;
+    let mut pauses = Pauses::new();
     loop {
         match shared.tools.store.task_for_run(job.task, job.run).await {
             Ok(task) => return task,
@@ -200,9 +200,8 @@ async fn load(shared: &Shared, job: Job) -> Option<Task> {
             }
             Err(error) => tracing::error!(task = job.task, "the task cannot be read: {error}"),
         }
-        tokio::select! {
-            () = tokio::time::sleep(pause) => pause = (pause * 2).min(RETRY.1),
-            () = shared.abort.cancelled() => return None,
+        if !pauses.pause(&shared.abort).await {
+            return None;
         }
     }
 }
@@ -267,7 +266,7 @@ fn change(
     shared: &Shared,
     state: &RunState,
     rules: &RunRules,
-    task: &Task,
+    standing: &Standing,
     failed: Failed,
 ) -> Change {
     let again = |what: &str, count: i64, most: i64| {
@@ -282,21 +281,21 @@ fn change(
                 state.log(NOT_AGAIN);
                 return Change::Failed;
             }
-            if task.attempts >= most {
+            if standing.attempts >= most {
                 return Change::Failed;
             }
-            again("at once", task.attempts + 1, most);
+            again("at once", standing.attempts + 1, most);
             Change::Lost
         }
         Failed::Plugin => {
-            let most = i64::from(task.dispatch.retries.unwrap_or(rules.retries));
-            if task.failures >= most {
+            let most = i64::from(standing.retries.unwrap_or(rules.retries));
+            if standing.failures >= most {
                 return Change::Failed;
             }
-            let pause = retry_pause(task.failures + 1, random());
+            let pause = retry_pause(standing.failures + 1, random());
             again(
                 &format!("in {:.1} s", pause.as_secs_f64()),
-                task.failures + 1,
+                standing.failures + 1,
                 most,
             );
             let pause = i64::try_from(pause.as_millis()).unwrap_or(i64::MAX);
@@ -313,7 +312,7 @@ enum Failed {
 
 /// The last write of the run. The folder of the run is gone by now, so that a full disk has room again.
 async fn finish(shared: &Shared, state: &RunState, rules: &RunRules, outcome: Outcome) {
-    let task = state.task();
+    let standing = state.standing();
     let (change, outputs) = match outcome {
         Outcome::Overtaken => return,
         Outcome::Succeeded { answer, outputs } => {
@@ -328,15 +327,15 @@ async fn finish(shared: &Shared, state: &RunState, rules: &RunRules, outcome: Ou
         }
         Outcome::PluginFailed(problem) => {
             state.log(&problem);
-            let change = change(shared, state, rules, &task, Failed::Plugin);
+            let change = change(shared, state, rules, &standing, Failed::Plugin);
             (change, Vec::new())
         }
         Outcome::Lost(problem) => {
             state.log(&problem);
-            let change = change(shared, state, rules, &task, Failed::Lost);
+            let change = change(shared, state, rules, &standing, Failed::Lost);
             (change, Vec::new())
         }
-        Outcome::HandedBack if rules.repeatable || task.state == TaskState::Queued => {
+        Outcome::HandedBack if rules.repeatable || standing.state == TaskState::Queued => {
             (Change::HandedBack, Vec::new())
         }
         Outcome::HandedBack => {
@@ -353,7 +352,10 @@ async fn finish(shared: &Shared, state: &RunState, rules: &RunRules, outcome: Ou
     let flush = state.finish(change);
     let next = (flush.task.state == TaskState::Queued).then(|| Offer::of(&flush.task));
     let files = shared.tools.store.files();
-    match (write(shared, task.run, flush, outputs.clone()).await, next) {
+    match (
+        write(shared, standing.run, flush, outputs.clone()).await,
+        next,
+    ) {
         (Written::Yes, Some(offer)) => shared.tools.queue.push(offer),
         (Written::Yes, None) => {}
         (Written::Overtaken, _) => outputs::discard(files, &outputs),
@@ -389,7 +391,7 @@ pub(crate) async fn write(
         outputs,
         events,
     };
-    let mut pause = RETRY.0;
+    let mut pauses = Pauses::new();
     let recorded = loop {
         match shared.tools.store.record_run(write.clone()).await {
             Ok(recorded) => break recorded,
@@ -405,9 +407,8 @@ pub(crate) async fn write(
                 "the task cannot be written, trying again: {error}"
             ),
         }
-        tokio::select! {
-            () = tokio::time::sleep(pause) => pause = (pause * 2).min(RETRY.1),
-            () = shared.abort.cancelled() => return Written::Unknown,
+        if !pauses.pause(&shared.abort).await {
+            return Written::Unknown;
         }
     };
     let Recorded::Yes { is_subscribed } = recorded else {

@@ -53,6 +53,15 @@ pub(crate) struct RunState {
     broken: CancellationToken,
 }
 
+/// Where a run is, for what its end does to its task.
+pub(crate) struct Standing {
+    pub(crate) run: i64,
+    pub(crate) state: TaskState,
+    pub(crate) attempts: i64,
+    pub(crate) failures: i64,
+    pub(crate) retries: Option<u32>,
+}
+
 struct Inner {
     task: Task,
     log: LogWriter,
@@ -96,9 +105,16 @@ impl RunState {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The task as it is now.
-    pub(crate) fn task(&self) -> Task {
-        self.inner().task.clone()
+    /// Where the run is.
+    pub(crate) fn standing(&self) -> Standing {
+        let task = &self.inner().task;
+        Standing {
+            run: task.run,
+            state: task.state,
+            attempts: task.attempts,
+            failures: task.failures,
+            retries: task.dispatch.retries,
+        }
     }
 
     pub(crate) fn log(&self, text: &str) {

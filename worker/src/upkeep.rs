@@ -153,7 +153,7 @@ impl Keeper {
         };
         let in_progress = runs.in_progress();
         if !in_progress.is_empty() {
-            let overtaken = self.store.current_runs(&in_progress).await?;
+            let overtaken = self.store.overtaken_runs(&in_progress).await?;
             let is_overtaken = |(task, _): &(i64, i64)| overtaken.contains(task);
             // Another run of the task may have begun here since it was asked.
             let ended: Vec<_> = in_progress.into_iter().filter(is_overtaken).collect();

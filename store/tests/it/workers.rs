@@ -356,8 +356,8 @@ async fn a_worker_hears_which_runs_are_not_current(on: On) {
     let mut runs: Vec<_> = tasks.iter().map(|task| (task.id, task.run)).collect();
     runs.push((queued.id, 1));
     let gone: Vec<_> = tasks[1..].iter().map(|task| task.id).collect();
-    assert_eq!(store.current_runs(&runs).await.unwrap(), gone);
-    assert!(store.current_runs(&[]).await.unwrap().is_empty());
+    assert_eq!(store.overtaken_runs(&runs).await.unwrap(), gone);
+    assert!(store.overtaken_runs(&[]).await.unwrap().is_empty());
 }
 
 async fn queues_do_not_see_each_other(on: On) {

@@ -1,13 +1,43 @@
 //! One thing done to several tasks.
 
+use clap::Args;
 use serde_json::json;
 
 use super::block_on;
+use crate::client::{At, Server};
 use crate::screen::{self, Exit, note};
+
+/// Arguments of the commands that do it.
+#[derive(Debug, Args)]
+pub(super) struct Tasks {
+    /// The numbers of the tasks.
+    #[arg(value_name = "ID", required = true, value_parser = clap::value_parser!(i64).range(1..))]
+    tasks: Vec<i64>,
+    #[command(flatten)]
+    at: At,
+    /// Prints a JSON document instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Tasks {
+    /// Does it to one task after the other; a failure is told, and no reason to stop. `done` is the word for what
+    /// was done, and its key in the JSON document.
+    pub(super) fn each(
+        &self,
+        done: &str,
+        act: impl AsyncFn(&Server, i64) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let server = self.at.server()?;
+        each(&self.tasks, done, self.json, async |task| {
+            act(&server, task).await
+        })
+    }
+}
 
 /// Does it to one task after the other; a failure is told, and no reason to stop. `done` is the word for what
 /// was done, and its key in the JSON document.
-pub(super) fn each(
+fn each(
     tasks: &[i64],
     done: &str,
     as_json: bool,

@@ -6,8 +6,8 @@ use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use runner_core::parameters::Parameters;
-use runner_core::task::{Dispatch, Idempotency, NewTask};
-use runner_queue::{Job, Offer};
+use runner_core::task::{Idempotency, NewTask};
+use runner_queue::Offer;
 use runner_store::Inserted;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
@@ -56,7 +56,7 @@ pub(crate) async fn start(
         idempotency,
     };
     let shared = app.clone();
-    let offer = offer(&task);
+    let dispatch = task.dispatch.clone();
     let commit = async move {
         match shared.0.store.insert_task(task).await? {
             Inserted::Other(_) => Err(ApiError::with(
@@ -69,7 +69,7 @@ pub(crate) async fn start(
     let commit = files.named_by(commit);
     let announce = move |inserted: &Inserted| {
         if let Inserted::New(task) = inserted {
-            app.0.queue.push(offer(*task));
+            app.0.queue.push(Offer::first(*task, &dispatch));
         }
     };
     let task = commit_then_announce(commit, announce).await?.id();
@@ -77,22 +77,6 @@ pub(crate) async fn start(
         StatusCode::SEE_OTHER,
         &base.path(&format!("/tasks/{task}/")),
     ))
-}
-
-/// The first run of a task that is to be made, once it has a number.
-fn offer(task: &NewTask) -> impl Fn(i64) -> Offer + Send + use<> {
-    let Dispatch {
-        priority,
-        submitter,
-        run_at,
-        ..
-    } = task.dispatch.clone();
-    move |task| Offer {
-        job: Job { task, run: 1 },
-        priority,
-        submitter: submitter.clone(),
-        not_before: run_at,
-    }
 }
 
 /// Who asks, so that one who asks for much does not hold up the others.
