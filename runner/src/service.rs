@@ -302,6 +302,7 @@ impl Process {
             durability: self.settings.durability,
             queue: self.queue_name(),
             process: self.name.clone(),
+            is_alone: self.role == Role::Both && !self.settings.database.is_server(),
         })
         .await?;
         store.check_file_store(&host_name()).await?;

@@ -64,6 +64,7 @@ impl<'a> Trial<'a> {
             durability: Durability::Process,
             queue: "trial".to_owned(),
             process: "command".to_owned(),
+            is_alone: false,
         })
         .await?;
         let fetcher = Fetcher::new(FetchConfig {

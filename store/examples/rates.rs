@@ -183,6 +183,7 @@ async fn measure(folder: &Path, place: &Place, work: Work, callers: usize, secon
         durability: place.durability,
         queue: "default".to_owned(),
         process: "worker-1".to_owned(),
+        is_alone: false,
     };
     let store = Store::open(&config).await.unwrap();
     if work == Work::Read {

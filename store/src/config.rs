@@ -24,6 +24,9 @@ pub struct StoreConfig {
     pub queue: String,
     /// This process, at most 64 bytes; unique for each start. It holds the tasks that are run here.
     pub process: String,
+    /// Whether no other process changes the database as long as the store is open: then the newest tasks are
+    /// answered from memory. Who says so must hold a lock that keeps others away.
+    pub is_alone: bool,
 }
 
 /// What an acknowledged write survives. A server of SQL decides for itself; what is said here is about files, and

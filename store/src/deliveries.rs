@@ -10,6 +10,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use crate::error::Trouble;
+use crate::recent::Recent;
 use crate::sql::{Ask, Connection, Dialect, Row, Statement, args, first_column, json_rows};
 use crate::writer::Write;
 use crate::{Store, StoreError};
@@ -301,6 +302,8 @@ struct Claim {
 impl Write for Claim {
     type Answer = Vec<Delivery>;
 
+    fn remember(&self, _answer: &Self::Answer, _recent: &Recent) {}
+
     async fn apply(
         &self,
         connection: &mut Connection,
@@ -359,6 +362,8 @@ impl Write for Settle {
         true
     }
 
+    fn remember(&self, _answer: &Self::Answer, _recent: &Recent) {}
+
     async fn apply(&self, connection: &mut Connection, is_again: bool) -> Result<bool, StoreError> {
         let (id, process) = (self.id, &self.process);
         let done = match &self.settled {
@@ -406,6 +411,8 @@ static LOCK_TASK: Statement = Statement::new("SELECT id FROM tasks WHERE id = ?1
 
 impl Write for Subscribe {
     type Answer = bool;
+
+    fn remember(&self, _answer: &Self::Answer, _recent: &Recent) {}
 
     async fn apply(
         &self,
@@ -457,6 +464,8 @@ impl Write for Unsubscribe {
     fn is_one_statement(&self, _dialect: Dialect) -> bool {
         true
     }
+
+    fn remember(&self, _answer: &Self::Answer, _recent: &Recent) {}
 
     async fn apply(&self, connection: &mut Connection, _is_again: bool) -> Result<u64, StoreError> {
         let task = self.task;

@@ -178,10 +178,14 @@ pub(crate) fn outputs_of_json(json: &str, count: i64) -> Option<Vec<File>> {
     Some(files)
 }
 
-/// Outputs as the write of a run takes them, each with a new tag.
-pub(crate) fn outputs_json(outputs: &[NewFile]) -> String {
-    let row = |file: &NewFile| {
-        let tag = URL_SAFE_NO_PAD.encode(file_store::random::<32>());
+/// The secret part of a URL.
+pub(crate) fn new_tag() -> String {
+    URL_SAFE_NO_PAD.encode(file_store::random::<32>())
+}
+
+/// Outputs as the write of a run takes them, each with its tag.
+pub(crate) fn outputs_json(outputs: &[(NewFile, String)]) -> String {
+    let row = |(file, tag): &(NewFile, String)| {
         json!([
             file.stored.key,
             tag,

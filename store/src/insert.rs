@@ -1,8 +1,9 @@
 //! Making tasks.
 
-use runner_core::task::NewTask;
-use serde_json::json;
+use runner_core::task::{NewTask, Task, TaskState, without_nul};
+use serde_json::{Value, json};
 
+use crate::recent::{MAX_TEXT, Recent};
 use crate::sql::{Arg, Ask, Connection, Dialect, Statement, args, json_rows};
 use crate::tasks::{priority_number, to_json};
 use crate::writer::Write;
@@ -96,6 +97,36 @@ impl InsertTask {
         StoreError::sql(format!("inserting a task of {}", self.task.plugin), source)
     }
 
+    /// The task as it is in SQL.
+    fn made(&self, id: i64) -> Task {
+        let task = &self.task;
+        Task {
+            id,
+            plugin: without_nul(&task.plugin).into_owned(),
+            digest: task.digest.clone(),
+            state: TaskState::Queued,
+            run: 1,
+            attempts: 0,
+            failures: 0,
+            version: 0,
+            parameters: task.parameters.clone(),
+            step: None,
+            data: Value::Null,
+            log: String::new(),
+            log_length: 0,
+            progress: None,
+            steps: Vec::new(),
+            links: Vec::new(),
+            outputs: Vec::new(),
+            depth: task.caller.map_or(0, |(_, depth)| depth + 1),
+            labels: task.labels.clone(),
+            dispatch: task.dispatch.clone(),
+            base_url: without_nul(&task.base_url).into_owned(),
+            created_at: self.created_at,
+            finished_at: None,
+        }
+    }
+
     /// Whether it has neither labels nor uploads.
     fn has_one_row(&self) -> bool {
         self.uploads.is_none() && self.labels.is_none()
@@ -167,6 +198,14 @@ impl Write for InsertTask {
             _ => self.insert(connection).await?,
         };
         self.inserted(connection, inserted, is_again).await
+    }
+
+    fn remember(&self, answer: &Inserted, recent: &Recent) {
+        if let Inserted::New(id) = answer
+            && self.parameters.len() <= MAX_TEXT
+        {
+            recent.put(self.made(*id));
+        }
     }
 
     async fn apply_alone(&self, connection: &mut Connection) -> Result<Inserted, StoreError> {

@@ -12,6 +12,7 @@
 //!   tables.
 //! - `insert`: making tasks; `tasks`: reading them; `lists`: many of them; `cancel`: their early end; `runs`: the writes
 //!   of workers and pages; `recover`: tasks whose worker or job is gone; `retry`: one that is run once more.
+//! - `recent`: the newest tasks, as they were committed last.
 //! - `workers`: the processes that take or make tasks, and what they know of the queue.
 //! - `deliveries`: subscriptions of webhooks, and what is to be sent to them.
 //! - `marker`: which file store belongs to the database.
@@ -37,6 +38,7 @@ mod lists;
 mod marker;
 mod migrations;
 mod modules;
+mod recent;
 mod recover;
 mod retry;
 mod runs;
@@ -50,6 +52,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Mutex;
 
+use crate::recent::Recent;
 use crate::sql::{Database, Reader, Readers};
 use crate::writer::Writer;
 
@@ -77,6 +80,8 @@ struct Inner {
     writer: Writer,
     /// Read SQL.
     readers: Readers,
+    /// The newest tasks, where nobody else writes.
+    recent: Arc<Recent>,
     /// The content of files.
     files: FileStore,
     /// The queue whose tasks are made and taken here.
@@ -98,11 +103,13 @@ impl Store {
         let mut connection = database.open().await?;
         migrations::apply(&mut connection, &config.database).await?;
         let readers = database.readers().await?;
-        let writer = Writer::start(database, connection);
+        let recent = Arc::new(Recent::new(config.is_alone));
+        let writer = Writer::start(database, connection, Arc::clone(&recent));
         Ok(Self {
             inner: Arc::new(Inner {
                 writer,
                 readers,
+                recent,
                 files,
                 queue: config.queue.clone(),
                 process: config.process.clone(),
@@ -138,6 +145,10 @@ impl Store {
 
     pub(crate) fn claiming(&self) -> &Mutex<()> {
         &self.inner.claiming
+    }
+
+    pub(crate) fn recent(&self) -> &Recent {
+        &self.inner.recent
     }
 
     /// Somebody who reads; `attempt` says what for.

@@ -6,6 +6,7 @@ use std::io::{ErrorKind, Write as _};
 use std::path::Path;
 
 use crate::file_store::{hexadecimal, random};
+use crate::recent::Recent;
 use crate::sql::{Ask as _, Connection, Statement, args};
 use crate::writer::Write;
 use crate::{Store, StoreError};
@@ -88,6 +89,8 @@ static KNOWN: Statement =
 impl Write for Adopt {
     /// Host and path of the one that is known, if it is another one.
     type Answer = Option<(String, String)>;
+
+    fn remember(&self, _answer: &Self::Answer, _recent: &Recent) {}
 
     async fn apply(
         &self,

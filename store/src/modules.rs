@@ -3,6 +3,7 @@
 use runner_core::file::FileStat;
 use serde_json::{Value, json};
 
+use crate::recent::Recent;
 use crate::sql::{Ask, Connection, Dialect, Statement, args, json_rows};
 use crate::writer::Write;
 use crate::{Store, StoreError, now_ms};
@@ -132,6 +133,8 @@ impl Write for PutDescription {
         true
     }
 
+    fn remember(&self, _answer: &Self::Answer, _recent: &Recent) {}
+
     async fn apply(&self, connection: &mut Connection, _is_again: bool) -> Result<(), StoreError> {
         let args = args![&self.key, &self.description, now_ms()];
         let done = connection.execute(&PUT_DESCRIPTION, args).await;
@@ -150,6 +153,8 @@ impl Write for PutFileDigests {
     fn is_one_statement(&self, _dialect: Dialect) -> bool {
         true
     }
+
+    fn remember(&self, _answer: &Self::Answer, _recent: &Recent) {}
 
     async fn apply(&self, connection: &mut Connection, _is_again: bool) -> Result<(), StoreError> {
         let done = connection

@@ -6,16 +6,17 @@
 mod statements;
 mod update;
 
-use runner_core::file::Upload;
+use runner_core::file::{File, Upload};
 use runner_core::task::{INLINE_LOG, Task, TaskEvent, TaskState, without_nul};
 use serde_json::json;
 
+use crate::recent::{MAX_TEXT, Recent};
 use crate::sql::{Arg, Ask, Connection, Dialect, Statement, args, json_rows};
 use crate::tasks::to_json;
 use crate::writer::Write;
 use crate::{Store, StoreError, StoredFile, file_store, files, now_ms};
 use statements::{PAGE_ALONE, RUN_ALONE, UPDATE_PAGE, UPDATE_RUN, UPDATE_RUN_WITH_OUTPUTS};
-use update::{CHUNK, Update, finish, insert_outputs};
+use update::{CHUNK, Hit, Update, finish, insert_outputs};
 
 /// What a worker writes.
 #[derive(Debug, Clone)]
@@ -45,6 +46,23 @@ pub struct NewFile {
     pub data_type: String,
     /// Its media type.
     pub content_type: String,
+}
+
+impl NewFile {
+    /// As it is in SQL.
+    fn recorded(&self, id: i64, tag: &str, created_at_ms: i64) -> File {
+        File {
+            id,
+            tag: tag.to_owned(),
+            name: without_nul(&self.name).into_owned(),
+            data_type: without_nul(&self.data_type).into_owned(),
+            content_type: without_nul(&self.content_type).into_owned(),
+            size: self.stored.size,
+            digest: self.stored.digest.clone(),
+            key: self.stored.key.clone(),
+            created_at: created_at_ms / 1000,
+        }
+    }
 }
 
 /// What became of the write of a run.
@@ -96,15 +114,17 @@ impl Store {
     /// # Errors
     /// Why it was not written.
     pub async fn record_run(&self, write: RunWrite) -> Result<Recorded, StoreError> {
+        let outputs = write.outputs.into_iter();
+        let files: Vec<_> = outputs.map(|file| (file, files::new_tag())).collect();
         let prepared = PreparedRun {
             columns: Columns::of(&write.task, self.process(), write.log),
             run: write.run,
-            output_count: i64::try_from(write.outputs.len()).unwrap_or(i64::MAX),
-            first_key: write.outputs.first().map(|file| file.stored.key.clone()),
-            outputs: (!write.outputs.is_empty()).then(|| files::outputs_json(&write.outputs)),
+            outputs: (!files.is_empty()).then(|| files::outputs_json(&files)),
             events: Events::new(&write.events),
+            task: write.task,
+            files,
         };
-        self.writer().write(prepared).await
+        Ok(self.writer().write(prepared).await?.recorded)
     }
 
     /// Writes a change that somebody made on a page. False: the task has another version, or is gone;
@@ -255,10 +275,13 @@ impl Events {
 struct PreparedRun {
     columns: Columns,
     run: i64,
+    /// Of `files`, as SQL takes it apart.
     outputs: Option<String>,
-    output_count: i64,
-    first_key: Option<String>,
     events: Events,
+    /// What the columns were made of.
+    task: Task,
+    /// Outputs with their tags.
+    files: Vec<(NewFile, String)>,
 }
 
 impl PreparedRun {
@@ -266,23 +289,101 @@ impl PreparedRun {
         self.outputs.is_none() && self.events.json().is_none() && self.columns.log.is_empty()
     }
 
+    fn output_count(&self) -> i64 {
+        i64::try_from(self.files.len()).unwrap_or(i64::MAX)
+    }
+
+    /// The key of the first output, by which the whole is recognised.
+    fn first_key(&self) -> Option<&str> {
+        self.files.first().map(|(file, _)| &*file.stored.key)
+    }
+
+    /// Does to a task what the update did to its row; false where that is not known.
+    fn apply_to(&self, task: &mut Task, numbers: &[(i64, String)]) -> bool {
+        let columns = &self.columns;
+        if columns
+            .data
+            .as_ref()
+            .is_some_and(|data| data.len() > MAX_TEXT)
+        {
+            return false;
+        }
+        for (file, tag) in &self.files {
+            let number = numbers.iter().find(|(_, key)| *key == file.stored.key);
+            let Some((id, _)) = number else { return false };
+            task.outputs.push(file.recorded(*id, tag, columns.now));
+        }
+        task.outputs.sort_unstable_by_key(|file| file.id);
+        let now = &self.task;
+        task.state = now.state;
+        task.run = now.run;
+        task.attempts = now.attempts;
+        task.failures = now.failures;
+        task.dispatch.run_at = now.dispatch.run_at;
+        task.version += 1;
+        task.finished_at = columns.finished_at();
+        task.progress.clone_from(&now.progress);
+        task.step.clone_from(&now.step);
+        task.steps.clone_from(&now.steps);
+        task.links.clone_from(&now.links);
+        task.data.clone_from(&now.data);
+        task.log.push_str(&columns.log);
+        task.log_length += columns.log.len() as u64;
+        true
+    }
+
     /// No row was hit; it may have been asked for before by who was told that nobody knows.
     async fn without_hit(&self, connection: &mut Connection) -> Result<Recorded, StoreError> {
-        match is_recorded(connection, &self.first_key).await? {
+        match is_recorded(connection, self.first_key()).await? {
             true => Ok(Recorded::BEFORE),
             false => Ok(Recorded::No),
+        }
+    }
+
+    fn recorded(&self, hit: Hit) -> RunAnswer {
+        RunAnswer {
+            recorded: Recorded::Yes {
+                is_subscribed: hit.subscribed,
+            },
+            numbers: Some(hit.outputs),
+        }
+    }
+}
+
+/// What became of the write of a run.
+struct RunAnswer {
+    recorded: Recorded,
+    /// Numbers and keys of its outputs; None where nothing was written now.
+    numbers: Option<Vec<(i64, String)>>,
+}
+
+impl From<Recorded> for RunAnswer {
+    fn from(recorded: Recorded) -> Self {
+        Self {
+            recorded,
+            numbers: None,
         }
     }
 }
 
 impl Write for PreparedRun {
-    type Answer = Recorded;
+    type Answer = RunAnswer;
+
+    fn remember(&self, answer: &RunAnswer, recent: &Recent) {
+        recent.change(self.columns.id, |task| {
+            match (&answer.recorded, &answer.numbers) {
+                (_, Some(numbers)) => self.apply_to(task, numbers),
+                (Recorded::No, None) => true,
+                (Recorded::Yes { .. }, None) => false,
+            }
+        });
+    }
 
     fn is_one_statement(&self, dialect: Dialect) -> bool {
         self.is_only_update() || dialect != Dialect::Mysql && self.columns.log.len() <= CHUNK
     }
 
-    async fn apply_alone(&self, connection: &mut Connection) -> Result<Recorded, StoreError> {
+    async fn apply_alone(&self, connection: &mut Connection) -> Result<RunAnswer, StoreError> {
         if connection.dialect() != Dialect::Sqlite || self.is_only_update() {
             return self.apply(connection, false).await;
         }
@@ -290,15 +391,13 @@ impl Write for PreparedRun {
             statement: &RUN_ALONE,
             is_whole: true,
             fence: self.run,
-            output_count: self.output_count,
+            output_count: self.output_count(),
             files: self.outputs.as_deref(),
             events: &self.events,
         };
         match update.apply(connection, &self.columns).await? {
-            Some(hit) => Ok(Recorded::Yes {
-                is_subscribed: hit.subscribed,
-            }),
-            None => self.without_hit(connection).await,
+            Some(hit) => Ok(self.recorded(hit)),
+            None => Ok(self.without_hit(connection).await?.into()),
         }
     }
 
@@ -306,10 +405,10 @@ impl Write for PreparedRun {
         &self,
         connection: &mut Connection,
         is_again: bool,
-    ) -> Result<Recorded, StoreError> {
+    ) -> Result<RunAnswer, StoreError> {
         let columns = &self.columns;
-        if is_again && was_committed(connection, columns, &self.first_key).await? {
-            return Ok(Recorded::BEFORE);
+        if is_again && was_committed(connection, columns, self.first_key()).await? {
+            return Ok(Recorded::BEFORE.into());
         }
         let update = Update {
             statement: match self.outputs {
@@ -318,20 +417,18 @@ impl Write for PreparedRun {
             },
             is_whole: false,
             fence: self.run,
-            output_count: self.output_count,
+            output_count: self.output_count(),
             files: self.outputs.as_deref(),
             events: &self.events,
         };
         let Some(hit) = update.apply(connection, columns).await? else {
-            return self.without_hit(connection).await;
+            return Ok(self.without_hit(connection).await?.into());
         };
         if let (Some(outputs), Dialect::Mysql) = (&self.outputs, connection.dialect()) {
             insert_outputs(connection, columns, outputs).await?;
         }
         finish(connection, columns, &hit, &self.events).await?;
-        Ok(Recorded::Yes {
-            is_subscribed: hit.subscribed,
-        })
+        Ok(self.recorded(hit))
     }
 }
 
@@ -340,7 +437,7 @@ impl Write for PreparedRun {
 async fn was_committed(
     connection: &mut Connection,
     columns: &Columns,
-    first_key: &Option<String>,
+    first_key: Option<&str>,
 ) -> Result<bool, StoreError> {
     if last_write(connection, columns.id).await? == Some(columns.token) {
         return Ok(true);
@@ -351,7 +448,7 @@ async fn was_committed(
 /// Whether files of a write have rows. Their keys are its own.
 async fn is_recorded(
     connection: &mut Connection,
-    first_key: &Option<String>,
+    first_key: Option<&str>,
 ) -> Result<bool, StoreError> {
     match first_key {
         Some(key) => files::has_row(connection, key).await,
@@ -408,6 +505,10 @@ impl PreparedPage {
 impl Write for PreparedPage {
     type Answer = bool;
 
+    fn remember(&self, _answer: &bool, recent: &Recent) {
+        recent.change(self.columns.id, |_| false);
+    }
+
     fn is_one_statement(&self, dialect: Dialect) -> bool {
         self.is_only_update() || dialect != Dialect::Mysql && self.columns.log.len() <= CHUNK
     }
@@ -430,7 +531,7 @@ impl Write for PreparedPage {
 
     async fn apply(&self, connection: &mut Connection, is_again: bool) -> Result<bool, StoreError> {
         let columns = &self.columns;
-        if is_again && was_committed(connection, columns, &self.first_key).await? {
+        if is_again && was_committed(connection, columns, self.first_key.as_deref()).await? {
             return Ok(true);
         }
         let is_postgres = connection.dialect() == Dialect::Postgres;

@@ -1,5 +1,7 @@
 //! Reading tasks.
 
+use std::sync::Arc;
+
 use runner_core::task::{Dispatch, Priority, Task, TaskState};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -13,6 +15,9 @@ impl Store {
     /// # Errors
     /// Why it could not be read.
     pub async fn task(&self, id: i64) -> Result<Option<Task>, StoreError> {
+        if let Some(task) = self.recent().get(id) {
+            return Ok(Some(Arc::unwrap_or_clone(task)));
+        }
         let mut reader = self.reader("reading a task").await?;
         let Some(mut task) = task_with_outputs(&mut reader, id).await? else {
             return Ok(None);
@@ -64,12 +69,21 @@ impl Store {
     /// # Errors
     /// Why it could not be read.
     pub async fn task_for_run(&self, id: i64, run: i64) -> Result<Option<Task>, StoreError> {
-        let mut reader = self.reader("reading a task for its run").await?;
-        let row = task_row(&mut reader, id, &READ).await?;
-        let current = |task: &Task| {
+        let task = match self.recent().get(id) {
+            Some(task) => Some(Task {
+                outputs: Vec::new(),
+                ..Arc::unwrap_or_clone(task)
+            }),
+            None => {
+                let mut reader = self.reader("reading a task for its run").await?;
+                let row = task_row(&mut reader, id, &READ).await?;
+                row.map(|row| row.task)
+            }
+        };
+        let is_current = |task: &Task| {
             task.run == run && matches!(task.state, TaskState::Queued | TaskState::Running)
         };
-        Ok(row.map(|row| row.task).filter(current))
+        Ok(task.filter(is_current))
     }
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use crate::recent::Recent;
 use crate::sql::{Ask, Connection, Dialect, Row, Statement, args, first_column, json_rows};
 use crate::tasks::to_json;
 use crate::writer::Write;
@@ -287,6 +288,8 @@ static FORGET: Statement = Statement::new("DELETE FROM workers WHERE beat_at < {
 impl Write for Join {
     type Answer = ();
 
+    fn remember(&self, _answer: &Self::Answer, _recent: &Recent) {}
+
     async fn apply(&self, connection: &mut Connection, _is_again: bool) -> Result<(), StoreError> {
         let failed = |source| StoreError::sql("joining the workers", source);
         let row = &self.row;
@@ -323,6 +326,8 @@ impl Write for Heard {
         true
     }
 
+    fn remember(&self, _answer: &Self::Answer, _recent: &Recent) {}
+
     async fn apply(
         &self,
         connection: &mut Connection,
@@ -358,6 +363,8 @@ static ADOPTED_BY: Statement =
 
 impl Write for Adopt {
     type Answer = bool;
+
+    fn remember(&self, _answer: &Self::Answer, _recent: &Recent) {}
 
     async fn apply(&self, connection: &mut Connection, is_again: bool) -> Result<bool, StoreError> {
         let failed = |source| StoreError::sql("remembering the incarnation of the queue", source);

@@ -19,6 +19,7 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::error::Trouble;
+use crate::recent::Recent;
 use crate::sql::{Connection, Database, Dialect, timed_out};
 use crate::{StoreError, file_store};
 
@@ -72,6 +73,11 @@ pub(crate) trait Write: Send + Sync + 'static {
         is_again: bool,
     ) -> impl Future<Output = Result<Self::Answer, StoreError>> + Send;
 
+    /// Tells what is kept of tasks in memory, once it is committed. Those that do not say what they change empty it.
+    fn remember(&self, _answer: &Self::Answer, recent: &Recent) {
+        recent.clear();
+    }
+
     /// Does it as one statement for the first time. On SQLite that may begin a transaction and commit it; where it
     /// did not come to the commit, the writer rolls back.
     fn apply_alone(
@@ -104,7 +110,7 @@ trait AnyWaiting: Send {
     fn may_be_committed(&mut self);
     fn apply<'a>(&'a mut self, connection: &'a mut Connection) -> Applied<'a>;
     fn apply_alone<'a>(&'a mut self, connection: &'a mut Connection) -> Applied<'a>;
-    fn committed(self: Box<Self>);
+    fn committed(self: Box<Self>, recent: &Recent);
     fn failed(self: Box<Self>, error: StoreError);
 }
 
@@ -139,8 +145,9 @@ impl<W: Write> AnyWaiting for Waiting<W> {
         })
     }
 
-    fn committed(self: Box<Self>) {
+    fn committed(self: Box<Self>, recent: &Recent) {
         if let Some(outcome) = self.outcome {
+            self.write.remember(&outcome, recent);
             let _gone = self.caller.send(Ok(outcome));
         }
     }
@@ -167,7 +174,7 @@ pub(crate) struct Writer {
 impl Writer {
     /// Starts the tasks, the first with this connection. They end when the writer is dropped or closed, after what
     /// was given to it before.
-    pub(crate) fn start(database: Database, connection: Connection) -> Self {
+    pub(crate) fn start(database: Database, connection: Connection, recent: Arc<Recent>) -> Self {
         let dialect = database.dialect();
         let (messages, receiver) = mpsc::channel(MAX_WAITING);
         let receiver = Arc::new(Mutex::new(receiver));
@@ -182,6 +189,7 @@ impl Writer {
                 database: database.clone(),
                 connection: connection.take(),
                 used: Instant::now(),
+                recent: Arc::clone(&recent),
             };
             tokio::spawn(task.work(Arc::clone(&receiver)))
         });
@@ -247,6 +255,8 @@ struct WriterTask {
     connection: Option<Connection>,
     /// When the connection was used last.
     used: Instant,
+    /// Told of what is committed.
+    recent: Arc<Recent>,
 }
 
 impl WriterTask {
@@ -278,7 +288,9 @@ impl WriterTask {
     async fn commit(&mut self, mut batch: Vec<Box<dyn AnyWaiting>>) {
         if batch.len() > 1 {
             let Err(failure) = self.attempt(&mut batch).await else {
-                batch.into_iter().for_each(AnyWaiting::committed);
+                for waiting in batch {
+                    waiting.committed(&self.recent);
+                }
                 return;
             };
             tracing::debug!(
@@ -315,7 +327,7 @@ impl WriterTask {
             }
             let Err(failure) = self.attempt(&mut alone).await else {
                 let [waiting] = alone;
-                return waiting.committed();
+                return waiting.committed(&self.recent);
             };
             attempts += 1;
             let [waiting] = &mut alone;
@@ -400,6 +412,7 @@ impl WriterTask {
             self.keep(connection);
             return Ok(());
         };
+        self.recent.clear();
         let is_broken = error.breaks_connection();
         match is_broken {
             true => tracing::warn!(

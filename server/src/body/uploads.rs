@@ -88,6 +88,7 @@ mod tests {
                 durability: Durability::Process,
                 queue: "test".to_owned(),
                 process: "test".to_owned(),
+                is_alone: false,
             };
             Self {
                 store: Store::open(&config).await.unwrap(),

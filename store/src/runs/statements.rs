@@ -36,7 +36,8 @@ macro_rules! outputs_of_sqlite {
         "; INSERT INTO files (task, kind, created_at, \
          file_key, tag, name, data_type, content_type, size, digest) \
          SELECT $13, 'output', $15, value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, \
-         value ->> 5, value ->> 6 FROM json_each($21) WHERE changes() > 0 ORDER BY json_each.key"
+         value ->> 5, value ->> 6 FROM json_each($21) WHERE changes() > 0 ORDER BY json_each.key \
+         RETURNING id, file_key"
     };
 }
 

@@ -4,7 +4,7 @@ use runner_core::task::INLINE_LOG;
 
 use super::statements::INSERT_OUTPUTS;
 use super::{Columns, Events};
-use crate::sql::{Ask, Connection, Dialect, Statement, args};
+use crate::sql::{Ask, Connection, Dialect, Row, Statement, args};
 use crate::{StoreError, deliveries};
 
 /// A row that was hit.
@@ -13,6 +13,8 @@ pub(super) struct Hit {
     log_length: i64,
     /// Whether somebody wants to be told.
     pub(super) subscribed: bool,
+    /// Numbers and keys of the outputs that were added, where the update has told them.
+    pub(super) outputs: Vec<(i64, String)>,
 }
 
 /// An update with its fence.
@@ -48,23 +50,30 @@ impl Update<'_> {
                 (done.hit > 0).then_some(Hit {
                     log_length: done.id / 2,
                     subscribed: done.id % 2 != 0,
+                    outputs: Vec::new(),
                 })
             }),
-            _ => connection.row(self.statement, &args).await.and_then(|row| {
-                let hit = |row: crate::sql::Row| {
-                    Ok(Hit {
-                        log_length: row.get(0)?,
-                        subscribed: row.get(1)?,
-                    })
-                };
-                row.map(hit).transpose()
-            }),
+            _ => connection.rows(self.statement, &args).await.and_then(hit),
         };
         hit.map_err(|source| {
             let attempt = format!("writing run {} of task {}", columns.run, columns.id);
             StoreError::sql(attempt, source)
         })
     }
+}
+
+/// The row of the task, and those of its new outputs.
+fn hit(rows: Vec<Row>) -> Result<Option<Hit>, sqlx::Error> {
+    let mut rows = rows.into_iter();
+    let Some(task) = rows.next() else {
+        return Ok(None);
+    };
+    let outputs = rows.map(|output| Ok((output.get(0)?, output.get(1)?)));
+    Ok(Some(Hit {
+        log_length: task.get(0)?,
+        subscribed: task.get(1)?,
+        outputs: outputs.collect::<Result<_, sqlx::Error>>()?,
+    }))
 }
 
 /// The chunks of the log and the deliveries that belong to a change, where the update has not brought them.

@@ -12,7 +12,10 @@ async fn writer() -> (tempfile::TempDir, Writer) {
     let database = Database::new(&url, Durability::Process);
     let mut connection = database.open().await.unwrap();
     migrations::apply(&mut connection, &url).await.unwrap();
-    (folder, Writer::start(database, connection))
+    (
+        folder,
+        Writer::start(database, connection, Arc::new(Recent::new(false))),
+    )
 }
 
 /// Keeps a description; fails as it is told to, after having written.

@@ -89,6 +89,7 @@ async fn processes_with_another_file_store_are_refused(on: On) {
     let config = StoreConfig {
         files: elsewhere.path().join("files"),
         process: "other".to_owned(),
+        is_alone: false,
         ..fixture.config.clone()
     };
     let other = Store::open(&config).await.unwrap();

@@ -62,10 +62,20 @@ struct Fixture {
 
 impl Fixture {
     async fn new(on: On) -> Self {
+        Self::made(on, false).await
+    }
+
+    /// SQLite, and nobody else changes it.
+    async fn alone() -> Self {
+        Self::made(On::Sqlite, true).await
+    }
+
+    async fn made(on: On, is_alone: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let database = Database::new(on, folder.path()).await;
         let config = StoreConfig {
             database: DatabaseUrl::parse(database.url()).unwrap(),
+            is_alone,
             ..config(folder.path())
         };
         let store = Store::open(&config).await.unwrap();
@@ -81,6 +91,7 @@ impl Fixture {
     async fn other(&self, process: &str) -> Store {
         let config = StoreConfig {
             process: process.to_owned(),
+            is_alone: false,
             ..self.config.clone()
         };
         Store::open(&config).await.unwrap()
@@ -114,6 +125,7 @@ fn config(folder: &Path) -> StoreConfig {
         durability: Durability::Process,
         queue: "default".to_owned(),
         process: "worker-1".to_owned(),
+        is_alone: false,
     }
 }
 

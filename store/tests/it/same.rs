@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use runner_core::plugin::Link;
 use runner_core::task::{Change, LogWriter, NewTask, Progress, Task, TaskState};
-use runner_store::{PageWrite, RunWrite};
+use runner_store::{PageWrite, RunWrite, Store};
 use serde_json::{Map, Value, json};
 
 use crate::databases::On;
@@ -135,8 +135,9 @@ fn act() -> impl Strategy<Value = Act> {
     ]
 }
 
-/// What a task is, and what was answered, without times, numbers and secrets.
-async fn play(fixture: &Fixture, acts: &[Act]) -> (Task, Vec<String>) {
+/// What a task is, and what was answered, without times, numbers and secrets. After each act it is what `other` reads,
+/// which has nothing in memory.
+async fn play(fixture: &Fixture, other: Option<&Store>, acts: &[Act]) -> (Task, Vec<String>) {
     let store = &fixture.store;
     let id = store.insert_task(new_task()).await.unwrap().id();
     store.subscribe(id, "http://h/", None).await.unwrap();
@@ -203,6 +204,13 @@ async fn play(fixture: &Fixture, acts: &[Act]) -> (Task, Vec<String>) {
             }
         };
         answers.push(answer);
+        if let Some(other) = other {
+            let read = other.task(id).await.unwrap().unwrap();
+            assert_eq!(fixture.read(id).await, read, "after {act:?} of {acts:?}");
+            let begun = store.task_for_run(id, read.run).await.unwrap();
+            let other_begun = other.task_for_run(id, read.run).await.unwrap();
+            assert_eq!(begun, other_begun, "after {act:?} of {acts:?}");
+        }
     }
     for delivery in store.deliveries_of(id).await.unwrap() {
         answers.push(format!("{:?} {}", delivery.event, delivery.attempts));
@@ -235,12 +243,14 @@ fn the_same_changes_give_the_same_tasks_on_all_databases() {
         .enable_all()
         .build()
         .unwrap();
-    let fixtures = runtime.block_on(async {
+    let (fixtures, alone, other) = runtime.block_on(async {
         let mut fixtures = Vec::new();
         for on in On::ALL {
             fixtures.push(Fixture::new(on).await);
         }
-        fixtures
+        let alone = Fixture::alone().await;
+        let other = alone.other("reader").await;
+        (fixtures, alone, other)
     });
     let config = Config {
         cases: 60,
@@ -248,14 +258,16 @@ fn the_same_changes_give_the_same_tasks_on_all_databases() {
         ..Config::default()
     };
     let outcome = TestRunner::new(config).run(&proptest::collection::vec(act(), 1..20), |acts| {
-        let [sqlite, postgres, mysql] = runtime.block_on(async {
-            let (a, b, c) = tokio::join!(
-                play(&fixtures[0], &acts),
-                play(&fixtures[1], &acts),
-                play(&fixtures[2], &acts),
+        let [sqlite, postgres, mysql, in_memory] = runtime.block_on(async {
+            let (a, b, c, d) = tokio::join!(
+                play(&fixtures[0], None, &acts),
+                play(&fixtures[1], None, &acts),
+                play(&fixtures[2], None, &acts),
+                play(&alone, Some(&other), &acts),
             );
-            [a, b, c]
+            [a, b, c, d]
         });
+        prop_assert_eq!(&sqlite, &in_memory);
         prop_assert_eq!(&sqlite, &postgres);
         prop_assert_eq!(&sqlite, &mysql);
         Ok(())

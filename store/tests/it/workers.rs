@@ -365,6 +365,7 @@ async fn queues_do_not_see_each_other(on: On) {
     let config = runner_store::StoreConfig {
         queue: "other".to_owned(),
         process: "worker-2".to_owned(),
+        is_alone: false,
         ..fixture.config.clone()
     };
     let other = Store::open(&config).await.unwrap();
