@@ -43,7 +43,8 @@ async fn a_file_that_is_not_finished_leaves_nothing(on: On) {
     let stored = writer.finish().unwrap();
     assert_eq!(stored.size, 5);
     assert_eq!(stored.digest, files.put(&b"hello"[..]).unwrap().digest);
-    assert_eq!(std::fs::read(files.path(&stored.key)).unwrap(), b"hello");
+    let content = std::io::read_to_string(files.open(&stored.key).unwrap());
+    assert_eq!(content.unwrap(), "hello");
 }
 
 async fn a_sweep_removes_only_old_keys_without_a_row(on: On) {
