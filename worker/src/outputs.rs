@@ -79,7 +79,8 @@ fn take_one(
         OutputContent::Url(url) => url_name(url),
         OutputContent::Text(_) => None,
     };
-    let name = plain_name(&note.name.or(own_name).unwrap_or_default());
+    let told = note.name.filter(|name| !name.is_empty());
+    let name = plain_name(&told.or(own_name).unwrap_or_default());
     let (stored, url) = match &note.content {
         OutputContent::Path(path) => {
             let file = folder.open(path).map_err(|error| error.to_string())?;

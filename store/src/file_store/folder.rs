@@ -253,7 +253,20 @@ pub(super) fn make_folder(folder: &Path) -> Result<(), StoreError> {
         .map_err(|source| StoreError::file("creating the folder", folder, source))
 }
 
+/// Waits until the disk has the names in a folder. What cannot be asked for that keeps them as it does.
 fn sync_folder(folder: &Path) -> Result<(), StoreError> {
-    let synced = File::open(folder).and_then(|folder| folder.sync_all());
-    synced.map_err(|source| StoreError::file("syncing the folder", folder, source))
+    match File::open(folder).and_then(|folder| folder.sync_all()) {
+        Ok(()) => Ok(()),
+        // File systems of a network, and folders above the store that others own.
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::InvalidInput | ErrorKind::Unsupported | ErrorKind::PermissionDenied
+            ) =>
+        {
+            tracing::debug!(folder = %folder.display(), "the folder cannot be synced: {error}");
+            Ok(())
+        }
+        Err(error) => Err(StoreError::file("syncing the folder", folder, error)),
+    }
 }
