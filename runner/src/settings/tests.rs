@@ -128,6 +128,15 @@ fn files_are_as_durable_as_the_database() {
 }
 
 #[test]
+fn a_bucket_leaves_the_folder_for_drafts() {
+    let settings = with("FILE_STORE_ROOT_PATH", "s3://b/p/").unwrap();
+    assert_eq!(settings.files, Path::new("instance/files"));
+    let bucket = settings.bucket.map(|bucket| bucket.to_string());
+    assert_eq!(bucket.as_deref(), Some("s3://b/p"));
+    assert_eq!(with("FILE_STORE_ROOT_PATH", "/s3").unwrap().bucket, None);
+}
+
+#[test]
 fn wrong_settings_are_named_with_their_origin() {
     for (name, value, part) in [
         (
