@@ -231,9 +231,9 @@ static LOCK_POSTGRES: Statement = Statement::new(
     "SELECT pg_advisory_xact_lock(hashtext(?1), hashtext(current_schema())) IS NULL",
 );
 static LOCK_MYSQL: Statement =
-    Statement::new("SELECT get_lock(concat(?1, '.', left(md5(database()), 32)), ?2) = 1");
+    Statement::new("SELECT get_lock(concat(?1, '.', left(sha2(database(), 256), 32)), ?2) = 1");
 static UNLOCK_MYSQL: Statement =
-    Statement::new("SELECT release_lock(concat(?1, '.', left(md5(database()), 32)))");
+    Statement::new("SELECT release_lock(concat(?1, '.', left(sha2(database(), 256), 32)))");
 
 async fn lock_mysql(connection: &mut Connection) -> Result<(), StoreError> {
     let begin = Instant::now();
