@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use unicode_normalization::UnicodeNormalization;
+use url::Url;
 
 /// The media type of a file of which nothing is known.
 pub const OCTET_STREAM: &str = "application/octet-stream";
@@ -25,6 +26,9 @@ pub struct File {
     pub digest: String,
     /// Key in the file store.
     pub key: String,
+    /// Where the content stands, if that is not the file store: then there is neither size nor digest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
     /// When it was stored, in seconds since 1970 (UTC).
     pub created_at: i64,
 }
@@ -41,6 +45,31 @@ pub struct Upload {
     pub content_type: String,
     /// Bytes.
     pub size: u64,
+}
+
+/// The longest URL of an output whose content stands elsewhere, in bytes.
+pub const MAX_LINK: usize = 16 * 1024;
+
+/// Checks the URL of an output whose content stands elsewhere, and writes it as URLs are written. Clients get it as the
+/// address of the output, so that it must be one that can be opened everywhere.
+///
+/// # Errors
+/// What is wrong with it, and what was expected.
+pub fn link_url(url: &str) -> Result<String, String> {
+    if url.len() > MAX_LINK {
+        return Err(format!(
+            "its URL has {} bytes; the limit is {MAX_LINK}",
+            url.len()
+        ));
+    }
+    let parsed =
+        Url::parse(url).map_err(|error| format!("its URL {url:?} is not usable: {error}"))?;
+    match parsed.scheme() {
+        "http" | "https" => Ok(parsed.into()),
+        scheme => Err(format!(
+            "its URL begins with {scheme:?}, and clients can open http and https only"
+        )),
+    }
 }
 
 /// The longest name of a file, in bytes: what file systems take, with room for a prefix.
@@ -161,6 +190,28 @@ mod tests {
             ("", "file"),
         ] {
             assert_eq!(plain_name(given), plain);
+        }
+    }
+
+    #[test]
+    fn what_clients_cannot_open_is_no_link() {
+        assert_eq!(
+            link_url(" HTTPS://a.example/ü?x y").unwrap(),
+            "https://a.example/%C3%BC?x%20y"
+        );
+        for (url, problem) in [
+            ("", "not usable"),
+            ("/files/1/", "not usable"),
+            ("javascript:alert(1)", "\"javascript\""),
+            ("file:///etc/passwd", "http and https only"),
+            ("data:,x", "http and https only"),
+            (
+                &format!("http://a/{}", "x".repeat(MAX_LINK)),
+                "the limit is",
+            ),
+        ] {
+            let error = link_url(url).unwrap_err();
+            assert!(error.contains(problem), "{error}");
         }
     }
 

@@ -122,6 +122,8 @@ pub enum OutputContent {
     Path(String),
     /// Here: what was short was never a file in the run's directory.
     Text(String),
+    /// Elsewhere: it is not taken over.
+    Url(String),
 }
 
 /// The parameters of `step`.
@@ -311,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn an_output_is_a_file_or_a_text() {
+    fn an_output_is_a_file_or_a_text_or_elsewhere() {
         let content = |line: &[u8]| match parse(line, Some(1)) {
             Ok(Incoming::Event(RunEvent::Output(note))) => Ok(note.content),
             other => Err(format!("{other:?}")),
@@ -323,6 +325,10 @@ mod tests {
         assert_eq!(
             content(br#"{"method":"output","params":{"text":"\u00fc\u0000","name":"n"}}"#),
             Ok(OutputContent::Text("ü\0".to_owned()))
+        );
+        assert_eq!(
+            content(br#"{"method":"output","params":{"url":"http://a/b","name":"n"}}"#),
+            Ok(OutputContent::Url("http://a/b".to_owned()))
         );
         for params in [r#"{"name":"n"}"#, r#"{"path":1}"#, r#"{"text":null}"#] {
             let line = format!(r#"{{"method":"output","params":{params}}}"#);

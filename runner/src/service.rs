@@ -299,6 +299,7 @@ impl Process {
         let store = Store::open(&StoreConfig {
             database: self.settings.database.clone(),
             files: self.settings.files.clone(),
+            bucket: self.settings.bucket.clone(),
             durability: self.settings.durability,
             queue: self.queue_name(),
             process: self.name.clone(),

@@ -61,6 +61,7 @@ impl<'a> Trial<'a> {
         let store = Store::open(&StoreConfig {
             database: DatabaseUrl::of_file(scratch.folder.join("runner.sqlite")),
             files: scratch.folder.join("files"),
+            bucket: None,
             durability: Durability::Process,
             queue: "trial".to_owned(),
             process: "command".to_owned(),

@@ -180,6 +180,7 @@ async fn measure(folder: &Path, place: &Place, work: Work, callers: usize, secon
     let config = StoreConfig {
         database: DatabaseUrl::parse(&place.url).unwrap(),
         files: folder.join("files"),
+        bucket: None,
         durability: place.durability,
         queue: "default".to_owned(),
         process: "worker-1".to_owned(),
@@ -245,6 +246,7 @@ async fn one(store: &Store, work: Work) {
         log: "said hello".to_owned(),
         outputs: vec![NewFile {
             stored,
+            url: None,
             name: "out.txt".to_owned(),
             data_type: "entity/list".to_owned(),
             content_type: "text/plain".to_owned(),

@@ -9,6 +9,7 @@ use sqlx::mysql::MySqlConnectOptions;
 use sqlx::postgres::PgConnectOptions;
 use url::Url;
 
+use crate::Bucket;
 use crate::sql::Dialect;
 
 /// What the store needs to know to open.
@@ -16,8 +17,10 @@ use crate::sql::Dialect;
 pub struct StoreConfig {
     /// The database.
     pub database: DatabaseUrl,
-    /// The folder of the file store.
+    /// The folder of the file store; of its drafts alone where there is a bucket.
     pub files: PathBuf,
+    /// Where files are kept instead of a folder.
+    pub bucket: Option<Bucket>,
     /// What an acknowledged write survives.
     pub durability: Durability,
     /// The queue whose tasks are made, taken and swept here.

@@ -53,6 +53,16 @@ pub enum StoreError {
         /// What the operating system said.
         source: io::Error,
     },
+    /// The object store refused, or is away.
+    #[error("{attempt} {object} failed: {reason}")]
+    Object {
+        /// What was attempted.
+        attempt: &'static str,
+        /// On which object, and where.
+        object: String,
+        /// What the object store said.
+        reason: String,
+    },
     /// The database belongs to a newer runner.
     #[error(
         "the database {database} has schema version {found}, and this runner knows versions up to {known}: \
@@ -79,17 +89,15 @@ pub enum StoreError {
     /// A task was named that is not there.
     #[error("there is no task {0}")]
     UnknownTask(i64),
-    /// The folder of the file store is another one than that of the processes that came before.
+    /// The file store is another one than that of the processes that came before.
     #[error(
-        "the files of this database are in {there} on {host}, which is not the folder {} here: let \
-         FILE_STORE_ROOT_PATH name a folder that all processes see (if the files were moved by hand, move the \
-         file store-id with them)",
-        here.display()
+        "the files of this database are in {there} on {host}, which is not {here} here: let FILE_STORE_ROOT_PATH \
+         name a place that all processes see (if the files were moved by hand, move the file store-id with them)"
     )]
     OtherFiles {
-        /// The folder of this process.
-        here: PathBuf,
-        /// The folder as the first process called it.
+        /// The place of this process.
+        here: String,
+        /// The place as the first process called it.
         there: String,
         /// The machine of that process.
         host: String,

@@ -1,10 +1,11 @@
-//! The content of files, in a folder: `<root>/a/b/<key>`.
+//! The content of files, by random keys: in a folder, or in a bucket of an object store. Both stand behind one trait,
+//! [`Contents`], which promises that what has a key is whole.
 //!
 //! A key is 32 hexadecimal digits: the time in milliseconds (12), then randomness (20). So the index of
-//! keys in SQL grows at its end; folders are named after the last two digits, which are random. A file
-//! whose content comes bit by bit is written under another name in `<root>/tmp` and then renamed: under its
-//! key it is whole or absent. What is all there already is written under its key at once: what a runner that
-//! is killed meanwhile leaves has no row, and is swept like other files without one.
+//! keys in SQL grows at its end; they lie on 256 shelves, named after the last two digits, which are random.
+//!
+//! What comes bit by bit is first a draft in a folder of this machine. What is all there already gets its key at once:
+//! what a runner that is killed meanwhile leaves has no row, and is swept like other files without one.
 //!
 //! Everything is copied into the store, and digested on the way: what is served is what the digest was made
 //! of. A file that a plugin wrote is never moved there, since nothing proves that nobody can write to it any
@@ -12,21 +13,36 @@
 //! but a direct read that is in flight holds the pages of a mapping that is gone: its data comes into the file
 //! after the lease was granted and the digest taken.
 
-use std::fs::{self, File};
-use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+mod bucket;
+mod draft;
+mod folder;
+mod objects;
 
+use std::fmt;
+use std::fs;
+use std::io::{self, ErrorKind, Read, Write};
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
 use sha2::{Digest, Sha256};
 
+use self::draft::Draft;
+use self::folder::Folder;
 use crate::{Durability, StoreError, now_ms};
+
+pub use bucket::{BadBucket, Bucket};
 
 /// Digits of a key.
 const KEY_LENGTH: usize = 32;
 /// Bytes that are copied at once.
 const BUFFER: usize = 64 * 1024;
+/// Keys lie on so many shelves, by their last two digits.
+pub(crate) const SHELVES: u32 = 256;
 
 /// A file whose content is in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,21 +55,89 @@ pub struct StoredFile {
     pub digest: String,
 }
 
-/// The folder with the content of files. All functions block for as long as the disk takes.
+impl StoredFile {
+    /// What stands for a content that is not here, but elsewhere: a key under which nothing is.
+    pub fn elsewhere() -> Self {
+        Self {
+            key: new_key(),
+            size: 0,
+            digest: String::new(),
+        }
+    }
+}
+
+/// The bytes of a file, piece by piece.
+pub type ContentStream = BoxStream<'static, io::Result<Bytes>>;
+
+/// Where contents are kept. Under its key each is whole or absent, and never changes. All functions but
+/// [`read`](Self::read) block for as long as it takes.
+trait Contents: fmt::Debug + Send + Sync {
+    /// Where that is, as it may be shown.
+    fn shown(&self) -> String;
+
+    /// Whether storing takes longer than handing it to another thread.
+    fn is_slow(&self) -> bool;
+
+    /// Stores all of a source. Answers its bytes and its digest.
+    fn put(&self, key: &str, source: &mut dyn Read) -> Result<(u64, String), StoreError>;
+
+    /// Stores what is all there already.
+    fn put_bytes(&self, key: &str, bytes: &[u8]) -> Result<(), StoreError>;
+
+    /// Takes over a draft that is whole.
+    fn adopt(&self, key: &str, draft: &mut Draft) -> Result<(), StoreError>;
+
+    /// A part of a content, for who must not block. The part is not empty.
+    fn read(
+        &self,
+        key: &str,
+        part: Range<u64>,
+    ) -> BoxFuture<'static, Result<ContentStream, StoreError>>;
+
+    /// A whole content.
+    fn open(&self, key: &str) -> Result<Box<dyn Read + Send>, StoreError>;
+
+    /// Makes a file of a content, for reading only: where it can, it is the same file. Nothing is there yet.
+    fn place(&self, key: &str, path: &Path) -> Result<(), StoreError>;
+
+    /// It is no error if there is none.
+    fn remove(&self, key: &str) -> Result<(), StoreError>;
+
+    /// The keys of a shelf that were put there before `older_than`.
+    fn keys_on(&self, shelf: u32, older_than: SystemTime) -> Result<Vec<String>, StoreError>;
+
+    /// What the file `store-id` says. If there is none it is made, with `new` in it.
+    fn marker(&self, new: &str) -> Result<String, StoreError>;
+}
+
+/// The content of files. Functions that are not `async` block for as long as the disk or the object store takes.
 #[derive(Debug, Clone)]
 pub struct FileStore {
-    root: Arc<Path>,
-    durability: Durability,
+    contents: Arc<dyn Contents>,
+    /// Where drafts are.
+    drafts: Arc<Path>,
 }
 
 impl FileStore {
-    pub(crate) fn open_at(root: &Path, durability: Durability) -> Result<Self, StoreError> {
-        let temporary = root.join("tmp");
-        fs::create_dir_all(&temporary)
-            .map_err(|source| StoreError::file("creating the folder", &temporary, source))?;
+    /// Contents are in the folder, or in the bucket if there is one; then the folder has drafts alone.
+    pub(crate) fn open_at(
+        folder: &Path,
+        bucket: Option<&Bucket>,
+        durability: Durability,
+    ) -> Result<Self, StoreError> {
+        let contents: Arc<dyn Contents> = match bucket {
+            Some(bucket) => Arc::new(bucket.open()?),
+            None => Arc::new(Folder::open(folder, durability)?),
+        };
+        Self::of(contents, folder)
+    }
+
+    fn of(contents: Arc<dyn Contents>, folder: &Path) -> Result<Self, StoreError> {
+        let drafts = folder.join("tmp");
+        folder::make_folder(&drafts)?;
         Ok(Self {
-            root: root.into(),
-            durability,
+            contents,
+            drafts: drafts.into(),
         })
     }
 
@@ -62,22 +146,9 @@ impl FileStore {
     /// # Errors
     /// [`StoreError::DiskFull`], or what failed. Nothing stays in the store.
     pub fn put(&self, mut source: impl Read) -> Result<StoredFile, StoreError> {
-        let mut writer = self.create()?;
-        let mut buffer = vec![0; BUFFER];
-        loop {
-            match source.read(&mut buffer) {
-                Ok(0) => return writer.finish(),
-                Ok(read) => writer.append(&buffer[..read])?,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => {
-                    return Err(StoreError::File {
-                        attempt: "reading what is to be stored as",
-                        path: writer.temporary.clone(),
-                        source: error,
-                    });
-                }
-            }
-        }
+        let key = new_key();
+        let (size, digest) = self.contents.put(&key, &mut source)?;
+        Ok(StoredFile { key, size, digest })
     }
 
     /// Stores what is all there already.
@@ -86,26 +157,7 @@ impl FileStore {
     /// [`StoreError::DiskFull`], or what failed. Nothing stays in the store.
     pub fn put_bytes(&self, bytes: &[u8]) -> Result<StoredFile, StoreError> {
         let key = new_key();
-        let path = self.path(&key);
-        let made = match File::create_new(&path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                make_folder(path.parent().unwrap_or(&self.root))?;
-                File::create_new(&path)
-            }
-            made => made,
-        };
-        let failed = |source| StoreError::file("writing the file", &path, source);
-        let mut file = made.map_err(failed)?;
-        let mut written = file.write_all(bytes);
-        if self.waits_for_disk() {
-            written = written.and_then(|()| file.sync_all());
-        }
-        if let Err(error) = written {
-            // What stays is swept later.
-            let _removed = fs::remove_file(&path);
-            return Err(failed(error));
-        }
-        self.sync_folders_of(&path)?;
+        self.contents.put_bytes(&key, bytes)?;
         Ok(StoredFile {
             key,
             size: bytes.len() as u64,
@@ -113,19 +165,9 @@ impl FileStore {
         })
     }
 
-    /// Where it matters: the folder of a file, and those above it, which may be new.
-    fn sync_folders_of(&self, path: &Path) -> Result<(), StoreError> {
-        if self.waits_for_disk() {
-            for folder in path.ancestors().skip(1).take(3) {
-                sync_folder(folder)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether storing waits until the disk has it.
-    pub fn waits_for_disk(&self) -> bool {
-        self.durability == Durability::Power
+    /// Whether storing takes longer than handing it to another thread.
+    pub fn is_slow(&self) -> bool {
+        self.contents.is_slow()
     }
 
     /// Begins a file whose content comes bit by bit.
@@ -134,38 +176,41 @@ impl FileStore {
     /// [`StoreError::DiskFull`], or what failed.
     pub fn create(&self) -> Result<FileWriter, StoreError> {
         let key = new_key();
-        let temporary = self.root.join("tmp").join(&key);
-        let file = File::create_new(&temporary)
-            .map_err(|source| StoreError::file("creating the file", &temporary, source))?;
+        let draft = Draft::create(self.drafts.join(&key))?;
         Ok(FileWriter {
-            store: self.clone(),
+            contents: Arc::clone(&self.contents),
             key,
-            temporary,
-            file,
-            hasher: Sha256::new(),
-            size: 0,
-            finished: false,
+            draft,
         })
     }
 
-    /// Where the content of a key is. What cannot be a key has a path at which nothing is.
-    pub fn path(&self, key: &str) -> PathBuf {
-        match key.as_bytes() {
-            [.., a, b] if is_key(key) => {
-                let digit = |byte: u8| char::from(byte).to_string();
-                self.root.join(digit(*a)).join(digit(*b)).join(key)
-            }
-            _ => self.root.join("not-a-key"),
-        }
-    }
-
-    /// Opens the content of a key.
+    /// A part of the content of a key, which must lie inside of it.
     ///
     /// # Errors
     /// What failed; that there is no such key is an error, too.
-    pub fn open(&self, key: &str) -> Result<File, StoreError> {
-        let path = self.path(key);
-        File::open(&path).map_err(|source| StoreError::file("opening the file", &path, source))
+    pub async fn read(&self, key: &str, part: Range<u64>) -> Result<ContentStream, StoreError> {
+        if part.is_empty() {
+            return Ok(Box::pin(futures::stream::empty()));
+        }
+        self.contents.read(key, part).await
+    }
+
+    /// The content of a key.
+    ///
+    /// # Errors
+    /// What failed; that there is no such key is an error, too.
+    pub fn open(&self, key: &str) -> Result<Box<dyn Read + Send>, StoreError> {
+        self.contents.open(key)
+    }
+
+    /// Makes the content of a key a file at `path`, where none is yet. It is for reading only: it may be the file of
+    /// the store itself.
+    ///
+    /// # Errors
+    /// What failed; that there is no such key is an error, too.
+    pub fn place(&self, key: &str, path: &Path) -> Result<(), StoreError> {
+        folder::make_folder(path.parent().unwrap_or(Path::new(".")))?;
+        self.contents.place(key, path)
     }
 
     /// Removes the content of a key; after its row. It is no error if there is none.
@@ -173,76 +218,49 @@ impl FileStore {
     /// # Errors
     /// What failed.
     pub fn remove(&self, key: &str) -> Result<(), StoreError> {
-        remove_file(&self.path(key)).map(drop)
+        self.contents.remove(key)
     }
 
-    /// The folder.
-    pub(crate) fn root(&self) -> &Path {
-        &self.root
+    /// Where it is, for people.
+    pub fn shown(&self) -> String {
+        self.contents.shown()
     }
 
-    /// Bytes that are free for the store.
+    /// What the store says it is; `new` if it does not say yet.
+    pub(crate) fn marker(&self, new: &str) -> Result<String, StoreError> {
+        let marker = self.contents.marker(new)?;
+        Ok(marker.trim().chars().take(64).collect())
+    }
+
+    /// Bytes that are free on this machine for what is stored.
     ///
     /// # Errors
     /// What failed.
     pub fn free_bytes(&self) -> Result<u64, StoreError> {
-        let stat = nix::sys::statvfs::statvfs(&*self.root).map_err(|errno| {
-            StoreError::file("asking for the free space of", &self.root, errno.into())
+        let stat = nix::sys::statvfs::statvfs(&*self.drafts).map_err(|errno| {
+            StoreError::file("asking for the free space of", &self.drafts, errno.into())
         })?;
         // Their width differs between systems.
         Ok(stat.blocks_available() as u64 * stat.fragment_size() as u64)
     }
 
-    /// The folders that have keys.
-    pub(crate) fn folders(&self) -> impl Iterator<Item = PathBuf> + use<> {
-        let root = Arc::clone(&self.root);
-        (0..256_u32).map(move |n| {
-            root.join(format!("{:x}", n >> 4))
-                .join(format!("{:x}", n & 15))
-        })
-    }
-
-    /// The keys in a folder that were put there before `older_than`.
-    pub(crate) fn keys_in(
-        folder: &Path,
+    /// The keys of a shelf that were put there before `older_than`.
+    pub(crate) fn keys_on(
+        &self,
+        shelf: u32,
         older_than: SystemTime,
     ) -> Result<Vec<String>, StoreError> {
-        let failed = |source| StoreError::file("reading the folder", folder, source);
-        let entries = match fs::read_dir(folder) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries.map_err(failed)?,
-        };
-        let mut keys = Vec::new();
-        for entry in entries {
-            let entry = entry.map_err(failed)?;
-            let Ok(name) = entry.file_name().into_string() else {
-                continue;
-            };
-            if is_key(&name) && put_at(&entry).is_some_and(|time| time < older_than) {
-                keys.push(name);
-            }
-        }
-        Ok(keys)
+        self.contents.keys_on(shelf, older_than)
     }
 
     /// Removes what was left unfinished before `older_than` by processes that are gone.
     pub(crate) fn sweep_unfinished(&self, older_than: SystemTime) -> Result<u64, StoreError> {
-        let folder = self.root.join("tmp");
         let mut removed = 0;
-        for key in Self::keys_in(&folder, older_than)? {
-            removed += u64::from(remove_file(&folder.join(key))?);
+        for key in folder::keys_in(&self.drafts, older_than)? {
+            removed += u64::from(remove_file(&self.drafts.join(key))?);
         }
         Ok(removed)
     }
-}
-
-/// When a file came into its folder: renaming changes the time of its inode, not that of its content.
-/// None if it is gone.
-fn put_at(entry: &fs::DirEntry) -> Option<SystemTime> {
-    let metadata = entry.metadata().ok()?;
-    let seconds = u64::try_from(metadata.ctime()).ok()?;
-    let nanoseconds = u32::try_from(metadata.ctime_nsec()).ok()?;
-    Some(UNIX_EPOCH + Duration::new(seconds, nanoseconds))
 }
 
 /// Whether it was there.
@@ -258,13 +276,9 @@ fn remove_file(path: &Path) -> Result<bool, StoreError> {
 /// nothing.
 #[derive(Debug)]
 pub struct FileWriter {
-    store: FileStore,
+    contents: Arc<dyn Contents>,
     key: String,
-    temporary: PathBuf,
-    file: File,
-    hasher: Sha256,
-    size: u64,
-    finished: bool,
+    draft: Draft,
 }
 
 impl FileWriter {
@@ -273,13 +287,12 @@ impl FileWriter {
     /// # Errors
     /// [`StoreError::DiskFull`], or what failed.
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        self.write_all(bytes)
-            .map_err(|source| StoreError::file("writing the file", &self.temporary, source))
+        self.draft.append(bytes)
     }
 
     /// Bytes that were written so far.
     pub fn size(&self) -> u64 {
-        self.size
+        self.draft.size()
     }
 
     /// Makes it a file of the store. It is swept some time later unless a row names it.
@@ -287,43 +300,18 @@ impl FileWriter {
     /// # Errors
     /// [`StoreError::DiskFull`], or what failed.
     pub fn finish(mut self) -> Result<StoredFile, StoreError> {
-        let path = self.store.path(&self.key);
-        if self.store.waits_for_disk() {
-            let synced = self.file.sync_all();
-            synced.map_err(|source| StoreError::file("syncing the file", &path, source))?;
-        }
-        let mut renamed = fs::rename(&self.temporary, &path);
-        if matches!(&renamed, Err(error) if error.kind() == ErrorKind::NotFound) {
-            make_folder(path.parent().unwrap_or(&self.store.root))?;
-            renamed = fs::rename(&self.temporary, &path);
-        }
-        renamed.map_err(|source| StoreError::file("moving into the store", &path, source))?;
-        self.finished = true;
-        self.store.sync_folders_of(&path)?;
+        self.contents.adopt(&self.key, &mut self.draft)?;
         Ok(StoredFile {
-            key: std::mem::take(&mut self.key),
-            size: self.size,
-            digest: hexadecimal(&self.hasher.finalize_reset()),
+            size: self.draft.size(),
+            digest: self.draft.digest(),
+            key: self.key,
         })
     }
 }
 
-fn make_folder(folder: &Path) -> Result<(), StoreError> {
-    fs::create_dir_all(folder)
-        .map_err(|source| StoreError::file("creating the folder", folder, source))
-}
-
-fn sync_folder(folder: &Path) -> Result<(), StoreError> {
-    let synced = File::open(folder).and_then(|folder| folder.sync_all());
-    synced.map_err(|source| StoreError::file("syncing the folder", folder, source))
-}
-
 impl Write for FileWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.file.write(bytes)?;
-        self.hasher.update(&bytes[..written]);
-        self.size += written as u64;
-        Ok(written)
+        self.draft.write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -331,13 +319,17 @@ impl Write for FileWriter {
     }
 }
 
-impl Drop for FileWriter {
-    fn drop(&mut self) {
-        if !self.finished {
-            // What stays is swept later.
-            let _removed = fs::remove_file(&self.temporary);
-        }
+/// Where a key lies below the root of all: `a/b/<key>`. None: it cannot be a key.
+fn shelf_of(key: &str) -> Option<[char; 2]> {
+    match key.as_bytes() {
+        [.., a, b] if is_key(key) => Some([char::from(*a), char::from(*b)]),
+        _ => None,
     }
+}
+
+/// The digits of a shelf.
+fn digits_of(shelf: u32) -> [String; 2] {
+    [shelf >> 4, shelf].map(|digit| format!("{:x}", digit & 15))
 }
 
 fn is_key(name: &str) -> bool {
@@ -374,7 +366,7 @@ mod tests {
 
     fn store() -> (tempfile::TempDir, FileStore) {
         let folder = tempfile::tempdir().unwrap();
-        let store = FileStore::open_at(folder.path(), Durability::Power).unwrap();
+        let store = FileStore::open_at(folder.path(), None, Durability::Power).unwrap();
         (folder, store)
     }
 
@@ -391,7 +383,7 @@ mod tests {
         assert_eq!(content, "hello");
         store.remove(&stored.key).unwrap();
         store.remove(&stored.key).unwrap();
-        let error = store.open(&stored.key).unwrap_err();
+        let error = store.open(&stored.key).err().unwrap();
         assert!(error.to_string().contains(&stored.key), "{error}");
         assert!(store.free_bytes().unwrap() > 0);
     }
@@ -400,12 +392,14 @@ mod tests {
     fn bytes_are_stored_like_what_comes_bit_by_bit() {
         for durability in [Durability::Process, Durability::Power] {
             let folder = tempfile::tempdir().unwrap();
-            let store = FileStore::open_at(folder.path(), durability).unwrap();
+            let store = FileStore::open_at(folder.path(), None, durability).unwrap();
             for content in [&b""[..], b"hello", &[7; 100_000]] {
                 let (at_once, copied) = (store.put_bytes(content), store.put(content));
                 let (at_once, copied) = (at_once.unwrap(), copied.unwrap());
                 assert_eq!((at_once.size, at_once.digest), (copied.size, copied.digest));
-                assert_eq!(fs::read(store.path(&at_once.key)).unwrap(), content);
+                let mut found = Vec::new();
+                let read = store.open(&at_once.key).unwrap().read_to_end(&mut found);
+                assert_eq!((read.unwrap(), &*found), (content.len(), content));
             }
             assert_eq!(fs::read_dir(folder.path().join("tmp")).unwrap().count(), 0);
         }
@@ -413,7 +407,7 @@ mod tests {
 
     #[test]
     fn what_is_no_key_leads_nowhere() {
-        let (folder, store) = store();
+        let folder = Folder::open(Path::new("/files"), Durability::Process).unwrap();
         for key in [
             "",
             "..",
@@ -422,7 +416,7 @@ mod tests {
             "ü",
             &"g".repeat(32),
         ] {
-            assert_eq!(store.path(key), folder.path().join("not-a-key"));
+            assert_eq!(folder.path(key), Path::new("/files/not-a-key"));
         }
     }
 

@@ -7,8 +7,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use runner_core::file::{File, Upload};
 use serde_json::json;
 
+use crate::file_store::SHELVES;
 use crate::sql::{Ask, Connection, Row, Statement, args, first_column, json_rows};
-use crate::{FileStore, NewFile, Store, StoreError, file_store};
+use crate::{NewFile, Store, StoreError, file_store};
 
 impl Store {
     /// An output. Uploads are not to be had by their number: they have no tag.
@@ -31,8 +32,9 @@ impl Store {
     pub async fn sweep_files(&self, older_than: SystemTime) -> Result<u64, StoreError> {
         let files = self.files().clone();
         let mut removed = blocking(move || files.sweep_unfinished(older_than)).await?;
-        for folder in self.files().folders() {
-            let keys = blocking(move || FileStore::keys_in(&folder, older_than)).await?;
+        for shelf in 0..SHELVES {
+            let files = self.files().clone();
+            let keys = blocking(move || files.keys_on(shelf, older_than)).await?;
             if keys.is_empty() {
                 continue;
             }
@@ -55,12 +57,12 @@ impl Store {
 }
 
 static OUTPUT: Statement = Statement::new(
-    "SELECT id, tag, name, data_type, content_type, size, digest, file_key, created_at \
+    "SELECT id, tag, name, data_type, content_type, size, digest, file_key, created_at, url \
      FROM files WHERE id = ?1 AND kind = 'output'",
 );
 
 static OUTPUTS: Statement = Statement::new(
-    "SELECT id, tag, name, data_type, content_type, size, digest, file_key, created_at \
+    "SELECT id, tag, name, data_type, content_type, size, digest, file_key, created_at, url \
      FROM files WHERE task = ?1 AND kind = 'output' ORDER BY id LIMIT ?2",
 );
 
@@ -98,7 +100,7 @@ pub(crate) async fn has_row(connection: &mut Connection, key: &str) -> Result<bo
 }
 
 /// Does what blocks where it may.
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
     match tokio::task::spawn_blocking(work).await {
@@ -120,6 +122,7 @@ fn file(row: &Row) -> Result<File, sqlx::Error> {
         digest: row.get(6)?,
         key: row.get(7)?,
         created_at: row.get::<i64>(8)? / 1000,
+        url: row.get(9)?,
     })
 }
 
@@ -152,6 +155,7 @@ pub(crate) fn outputs_of_json(json: &str, count: i64) -> Option<Vec<File>> {
         String,
         String,
         i64,
+        Option<String>,
     );
     let rows: Vec<Columns> = serde_json::from_str(json).ok()?;
     let count = usize::try_from(count).unwrap_or(0);
@@ -159,7 +163,7 @@ pub(crate) fn outputs_of_json(json: &str, count: i64) -> Option<Vec<File>> {
         return None;
     }
     let file = |row: Columns| {
-        let (id, tag, name, data_type, content_type, size, digest, key, created_at) = row;
+        let (id, tag, name, data_type, content_type, size, digest, key, created_at, url) = row;
         File {
             id,
             tag,
@@ -170,6 +174,7 @@ pub(crate) fn outputs_of_json(json: &str, count: i64) -> Option<Vec<File>> {
             digest,
             key,
             created_at: created_at / 1000,
+            url,
         }
     };
     let mut files: Vec<File> = rows.into_iter().map(file).collect();
@@ -194,6 +199,7 @@ pub(crate) fn outputs_json(outputs: &[(NewFile, String)]) -> String {
             file.content_type,
             file.stored.size,
             file.stored.digest,
+            file.url,
         ])
     };
     json_rows(outputs.iter().map(row).collect())
@@ -223,8 +229,7 @@ pub(crate) async fn insert_uploads(
 mod tests {
     use super::outputs_of_json;
 
-    const ROWS: &str =
-        r#"[[2,"t","b.csv","d","text/csv",5,"x","k2",1999],[1,"t","a\"","d","c",0,"x","k1",1000]]"#;
+    const ROWS: &str = r#"[[2,"t","b.csv","d","text/csv",5,"x","k2",1999,null],[1,"t","a\"","d","c",0,"","k1",1000,"http://a"]]"#;
 
     #[test]
     fn outputs_are_in_the_order_of_their_numbers() {
@@ -233,6 +238,7 @@ mod tests {
         assert_eq!(seen, [(1, "a\""), (2, "b.csv")]);
         let last = &files[1];
         assert_eq!((last.size, last.created_at, &*last.key), (5, 1, "k2"));
+        assert_eq!(files[0].url.as_deref(), Some("http://a"));
         assert_eq!(outputs_of_json(ROWS, 1).unwrap().len(), 1);
     }
 

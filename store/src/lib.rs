@@ -16,7 +16,7 @@
 //! - `workers`: the processes that take or make tasks, and what they know of the queue.
 //! - `deliveries`: subscriptions of webhooks, and what is to be sent to them.
 //! - `marker`: which file store belongs to the database.
-//! - `files`: the rows of inputs and outputs; [`FileStore`]: their content.
+//! - `files`: the rows of inputs and outputs; [`FileStore`]: their content, in a folder or a bucket.
 //! - `modules`: cached descriptions and digests.
 //!
 //! # Invariants
@@ -59,7 +59,7 @@ use crate::writer::Writer;
 pub use config::{BadDatabaseUrl, DatabaseUrl, Durability, StoreConfig};
 pub use deliveries::{Delivery, DeliveryState, MAX_SUBSCRIPTIONS};
 pub use error::StoreError;
-pub use file_store::{FileStore, FileWriter, StoredFile};
+pub use file_store::{BadBucket, Bucket, ContentStream, FileStore, FileWriter, StoredFile};
 pub use insert::Inserted;
 pub use lists::{TaskFilter, TaskSummary};
 pub use migrations::{MigrationStatus, drop_all, migrate, migration_status};
@@ -98,7 +98,7 @@ impl Store {
     /// # Errors
     /// What could not be opened, or that the database was made by a newer runner.
     pub async fn open(config: &StoreConfig) -> Result<Self, StoreError> {
-        let files = FileStore::open_at(&config.files, config.durability)?;
+        let files = FileStore::open_at(&config.files, config.bucket.as_ref(), config.durability)?;
         let database = Database::new(&config.database, config.durability);
         let mut connection = database.open().await?;
         migrations::apply(&mut connection, &config.database).await?;

@@ -1,18 +1,13 @@
 //! Which file store belongs to a database. All processes must see the same one, or outputs of a worker would be
 //! lost to the server: a file in it and a row say the same, or the process does not start.
 
-use std::fs;
-use std::io::{ErrorKind, Write as _};
-use std::path::Path;
-
 use crate::file_store::{hexadecimal, random};
+use crate::files::blocking;
 use crate::recent::Recent;
 use crate::sql::{Ask as _, Connection, Statement, args};
 use crate::writer::Write;
 use crate::{Store, StoreError};
 
-/// The file, in the folder of the file store.
-const FILE: &str = "store-id";
 /// There is one file store.
 const NAME: &str = "files";
 
@@ -23,51 +18,21 @@ impl Store {
     /// # Errors
     /// [`StoreError::OtherFiles`], or what could not be read or written.
     pub async fn check_file_store(&self, host: &str) -> Result<(), StoreError> {
-        let root = self.files().root().to_owned();
-        let path = std::path::absolute(&root).unwrap_or_else(|_| root.clone());
+        let files = self.files().clone();
+        let new = hexadecimal(&random::<16>());
+        let marker = blocking(move || files.marker(&new)).await?;
+        let here = self.files().shown();
         let known = self
             .writer()
             .write(Adopt {
-                marker: marker(&root)?,
+                marker,
                 host: host.to_owned(),
-                path: path.display().to_string(),
+                path: here.clone(),
             })
             .await?;
         known.map_or(Ok(()), |(host, there)| {
-            Err(StoreError::OtherFiles {
-                here: path,
-                there,
-                host,
-            })
+            Err(StoreError::OtherFiles { here, there, host })
         })
-    }
-}
-
-/// What stands in the folder, or is put there now.
-fn marker(root: &Path) -> Result<String, StoreError> {
-    let path = root.join(FILE);
-    let failed = |attempt| {
-        let path = path.clone();
-        move |source| StoreError::file(attempt, &path, source)
-    };
-    // A draft is linked, so that others never see half of it.
-    let draft = root.join("tmp").join(hexadecimal(&random::<16>()));
-    loop {
-        match fs::read_to_string(&path) {
-            Ok(text) => return Ok(text.trim().chars().take(64).collect()),
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(failed("reading the file")(error)),
-        }
-        let written = fs::File::create_new(&draft)
-            .and_then(|mut file| writeln!(file, "{}", hexadecimal(&random::<16>())))
-            .and_then(|()| fs::hard_link(&draft, &path));
-        let _removed = fs::remove_file(&draft);
-        match written {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-                return Err(failed("writing the file")(error));
-            }
-            _ => {}
-        }
     }
 }
 

@@ -17,7 +17,7 @@ struct Migration {
     sql: &'static str,
 }
 
-/// In the order of their versions, without gaps.
+/// In the order of their versions.
 const SQLITE: &[Migration] = &[
     Migration {
         version: 1,
@@ -29,19 +29,38 @@ const SQLITE: &[Migration] = &[
         name: "servers_and_queues",
         sql: include_str!("../../migrations/sqlite/0002_servers_and_queues.sql"),
     },
+    Migration {
+        version: 6,
+        name: "links",
+        sql: include_str!("../../migrations/sqlite/0006_links.sql"),
+    },
 ];
 
-const POSTGRES: &[Migration] = &[Migration {
-    version: 2,
-    name: "tables",
-    sql: include_str!("../../migrations/postgres/0002_tables.sql"),
-}];
+const POSTGRES: &[Migration] = &[
+    Migration {
+        version: 2,
+        name: "tables",
+        sql: include_str!("../../migrations/postgres/0002_tables.sql"),
+    },
+    Migration {
+        version: 6,
+        name: "links",
+        sql: include_str!("../../migrations/postgres/0006_links.sql"),
+    },
+];
 
-const MYSQL: &[Migration] = &[Migration {
-    version: 2,
-    name: "tables",
-    sql: include_str!("../../migrations/mysql/0002_tables.sql"),
-}];
+const MYSQL: &[Migration] = &[
+    Migration {
+        version: 2,
+        name: "tables",
+        sql: include_str!("../../migrations/mysql/0002_tables.sql"),
+    },
+    Migration {
+        version: 6,
+        name: "links",
+        sql: include_str!("../../migrations/mysql/0006_links.sql"),
+    },
+];
 
 /// The version of SQLite's tables that has digests of webhooks, which SQL cannot compute there.
 const DIGESTS_SINCE: i64 = 2;
@@ -212,9 +231,9 @@ static LOCK_POSTGRES: Statement = Statement::new(
     "SELECT pg_advisory_xact_lock(hashtext(?1), hashtext(current_schema())) IS NULL",
 );
 static LOCK_MYSQL: Statement =
-    Statement::new("SELECT get_lock(concat(?1, '.', left(md5(database()), 32)), ?2) = 1");
+    Statement::new("SELECT get_lock(concat(?1, '.', left(sha2(database(), 256), 32)), ?2) = 1");
 static UNLOCK_MYSQL: Statement =
-    Statement::new("SELECT release_lock(concat(?1, '.', left(md5(database()), 32)))");
+    Statement::new("SELECT release_lock(concat(?1, '.', left(sha2(database(), 256), 32)))");
 
 async fn lock_mysql(connection: &mut Connection) -> Result<(), StoreError> {
     let begin = Instant::now();

@@ -382,8 +382,16 @@ impl Write for Requeue {
     async fn apply(
         &self,
         connection: &mut Connection,
-        _is_again: bool,
+        is_again: bool,
     ) -> Result<Vec<Offer>, StoreError> {
+        if is_again {
+            // They are queued since a moment ago, and would not be found again.
+            let rows = connection.rows(&ALL_JOBS_OF, args![self.token]).await;
+            let before = jobs(rows)?;
+            if !before.is_empty() {
+                return Ok(before);
+            }
+        }
         let limit = i64::from(self.limit).min(SWEEP);
         let args = args![&self.queue, self.after, self.older_than_ms, limit];
         let found = candidates(connection.rows(&QUEUED, args).await)?;

@@ -35,11 +35,13 @@ pub struct RunWrite {
     pub events: Vec<TaskEvent>,
 }
 
-/// An output that is in the file store and has no row yet.
+/// An output that has no row yet.
 #[derive(Debug, Clone)]
 pub struct NewFile {
     /// Its content.
     pub stored: StoredFile,
+    /// Where the content stands, if that is not the file store.
+    pub url: Option<String>,
     /// Plain file name.
     pub name: String,
     /// What it means, such as `entity/list`.
@@ -60,6 +62,7 @@ impl NewFile {
             size: self.stored.size,
             digest: self.stored.digest.clone(),
             key: self.stored.key.clone(),
+            url: self.url.clone(),
             created_at: created_at_ms / 1000,
         }
     }

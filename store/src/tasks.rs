@@ -120,7 +120,7 @@ macro_rules! outputs_by {
             ", CASE WHEN output_count > 0 THEN (SELECT ",
             $before,
             $row,
-            "(id, tag, name, data_type, content_type, size, digest, file_key, created_at)",
+            "(id, tag, name, data_type, content_type, size, digest, file_key, created_at, url)",
             $after,
             " FROM files WHERE task = ?1 AND kind = 'output') END"
         )

@@ -189,6 +189,20 @@ impl Store {
             .map_err(|source| StoreError::sql(attempt, source))
     }
 
+    /// The first thousand tasks that stand as run by this process, with their runs.
+    ///
+    /// # Errors
+    /// Why they could not be read.
+    pub async fn held_runs(&self) -> Result<Vec<(i64, i64)>, StoreError> {
+        let attempt = "reading which tasks are run here";
+        let failed = |source| StoreError::sql(attempt, source);
+        let mut reader = self.reader(attempt).await?;
+        let rows = reader.rows(&HELD, args![self.process()]).await;
+        let pair = |row: &Row| Ok((row.get(0)?, row.get(1)?));
+        let pairs: Result<_, sqlx::Error> = rows.map_err(failed)?.iter().map(pair).collect();
+        pairs.map_err(failed)
+    }
+
     /// How much there is to do, in all queues. Reads the index of what has not ended, and all deliveries.
     ///
     /// # Errors
@@ -252,6 +266,10 @@ static NOT_CURRENT: Statement = Statement::new(
     "SELECT j.id FROM {pairs ?1} j LEFT JOIN tasks t ON t.id = j.id \
      WHERE t.id IS NULL OR t.run <> j.run OR t.state NOT IN ('queued', 'running') \
      OR (t.holder IS NOT NULL AND t.holder <> ?2) ORDER BY j.id",
+);
+
+static HELD: Statement = Statement::new(
+    "SELECT id, run FROM tasks WHERE state = 'running' AND holder = ?1 ORDER BY id LIMIT 1000",
 );
 
 static COUNTS: Statement = Statement::new(

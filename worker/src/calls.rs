@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use runner_core::file::plain_name;
+use runner_core::file::{File, plain_name};
 use runner_core::identity::url_segment;
 use runner_core::task::{Change, Dispatch, Idempotency, MAX_DEPTH, NewTask, Priority, Step, Task};
 use runner_host::Provided;
 use runner_host::protocol::CallRequest;
 use runner_queue::Offer;
-use runner_store::StoreError;
+use runner_store::{FileStore, StoreError};
 use serde_json::{Value, json};
 
 use crate::Shared;
@@ -87,7 +87,7 @@ impl Caller {
         let task = ended.map_err(|error| error.to_string())?;
         unfinished.settle();
         let task = task.ok_or_else(|| format!("the called task {called} was deleted"))?;
-        self.answer(&task)
+        self.answer(&task).await
     }
 
     /// A plugin by identifier, by name (then the newest), or by its URL at this runner.
@@ -151,22 +151,31 @@ impl Caller {
         }
     }
 
-    fn answer(&self, task: &Task) -> Result<Value, String> {
-        let files = self.shared.tools.store.files();
+    async fn answer(&self, task: &Task) -> Result<Value, String> {
         let mut outputs = Vec::with_capacity(task.outputs.len());
         for (number, file) in task.outputs.iter().enumerate() {
             let name = format!("called-{}-{number}-{}", task.id, plain_name(&file.name));
             let path = self.inputs.join(name);
-            place(&files.path(&file.key), &path)
-                .map_err(|error| format!("the output {} cannot be read: {error}", file.name))?;
-            let tag = url_segment(&file.tag);
+            let size = self.bring(file, &path).await.map_err(|problem| {
+                format!(
+                    "the output {} of task {} cannot be read: {problem}",
+                    file.name, task.id
+                )
+            })?;
+            let url = match &file.url {
+                Some(url) => url.clone(),
+                None => {
+                    let tag = url_segment(&file.tag);
+                    format!("{}/files/{}/?file-id={tag}", self.base_url, file.id)
+                }
+            };
             outputs.push(json!({
                 "path": path,
                 "name": file.name,
                 "dataType": file.data_type,
                 "contentType": file.content_type,
-                "size": file.size,
-                "url": format!("{}/files/{}/?file-id={tag}", self.base_url, file.id),
+                "size": size,
+                "url": url,
             }));
         }
         Ok(json!({
@@ -176,6 +185,22 @@ impl Caller {
             "log": task.log,
             "outputs": outputs,
         }))
+    }
+
+    /// Makes an output of a called task readable for the caller. Answers its bytes.
+    async fn bring(&self, file: &File, path: &Path) -> Result<u64, String> {
+        let tools = &self.shared.tools;
+        if let Some(url) = &file.url {
+            let made = tokio::fs::create_dir_all(&self.inputs).await;
+            made.map_err(|error| error.to_string())?;
+            let download = tools.fetcher.download(url, path).await;
+            return match download {
+                Ok(download) => Ok(download.size),
+                Err(error) => Err(error.to_string()),
+            };
+        }
+        place(tools.store.files(), &file.key, path).await?;
+        Ok(file.size)
     }
 }
 
@@ -191,12 +216,16 @@ fn unique() -> Result<Idempotency, String> {
 }
 
 /// Makes a stored file readable for a run.
-pub(crate) fn place(stored: &Path, path: &Path) -> std::io::Result<()> {
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
+pub(crate) async fn place(files: &FileStore, key: &str, path: &Path) -> Result<(), String> {
+    if !files.is_slow() {
+        return files.place(key, path).map_err(|error| error.to_string());
     }
-    // The store may lie on another file system.
-    std::fs::hard_link(stored, path).or_else(|_| std::fs::copy(stored, path).map(drop))
+    let (files, key, path) = (files.clone(), key.to_owned(), path.to_owned());
+    let placed = tokio::task::spawn_blocking(move || files.place(&key, &path));
+    match placed.await {
+        Ok(placed) => placed.map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// A called task whose caller waits. When the caller's run ends before it, it is cancelled.

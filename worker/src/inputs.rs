@@ -51,7 +51,7 @@ pub(crate) async fn gather(
             number += 1;
             let one = match value {
                 Value::String(url) => download(fetcher, &folder, number, url, data).await,
-                value => link(files, &folder, number, value, data),
+                value => link(files, &folder, number, value, data).await,
             };
             found.push(serde_json::to_value(one.map_err(in_parameter)?).unwrap_or_default());
         }
@@ -106,7 +106,7 @@ fn is_data(url: &str) -> bool {
     scheme.eq_ignore_ascii_case("data")
 }
 
-fn link(
+async fn link(
     files: &FileStore,
     folder: &Path,
     number: usize,
@@ -116,7 +116,8 @@ fn link(
     let upload: Upload = serde_json::from_value(value["$upload"].clone())
         .map_err(|error| format!("the task's record of the upload is not usable: {error}"))?;
     let path = folder.join(format!("{number}-{}", plain_name(&upload.name)));
-    crate::calls::place(&files.path(&upload.key), &path)
+    crate::calls::place(files, &upload.key, &path)
+        .await
         .map_err(|error| format!("the upload cannot be read: {error}"))?;
     Ok(Input {
         path: path.display().to_string(),

@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use runner_core::file::{content_type_of, plain_name};
+use runner_core::file::{content_type_of, link_url, plain_name};
 use runner_core::plugin::Plugin;
 use runner_host::RunFolder;
 use runner_host::protocol::{OutputContent, OutputNote};
-use runner_store::{FileStore, NewFile};
+use runner_store::{FileStore, NewFile, StoredFile};
 
 /// Outputs that came as text are stored at once if they are no more than this, in number and in bytes: writing
 /// them takes less than handing them to another thread. More of them, and files, whose size only the disk knows,
@@ -28,7 +28,7 @@ pub(crate) async fn take(
         [only] => only.data_type.clone(),
         _ => "*".to_owned(),
     };
-    if !files.waits_for_disk() && are_quick(&notes) {
+    if !files.is_slow() && are_quick(&notes) {
         return take_all(&files, &folder, notes, &usual);
     }
     let taken = tokio::task::spawn_blocking(move || take_all(&files, &folder, notes, &usual));
@@ -40,6 +40,7 @@ pub(crate) async fn take(
 fn are_quick(notes: &[OutputNote]) -> bool {
     let bytes = notes.iter().try_fold(0, |sum, note| match &note.content {
         OutputContent::Text(text) => Some(sum + text.len()),
+        OutputContent::Url(_) => Some(sum),
         OutputContent::Path(_) => None,
     });
     notes.len() <= QUICK.0 && bytes.is_some_and(|bytes| bytes <= QUICK.1)
@@ -71,20 +72,31 @@ fn take_one(
     usual: &str,
 ) -> Result<NewFile, String> {
     let own_name = match &note.content {
-        OutputContent::Path(path) => Path::new(path).file_name(),
+        OutputContent::Path(path) => {
+            let name = Path::new(path).file_name();
+            name.map(|name| name.to_string_lossy().into_owned())
+        }
+        OutputContent::Url(url) => url_name(url),
         OutputContent::Text(_) => None,
     };
-    let own_name = own_name.map(|name| name.to_string_lossy().into_owned());
-    let name = plain_name(&note.name.or(own_name).unwrap_or_default());
-    let stored = match &note.content {
+    let told = note.name.filter(|name| !name.is_empty());
+    let name = plain_name(&told.or(own_name).unwrap_or_default());
+    let (stored, url) = match &note.content {
         OutputContent::Path(path) => {
-            files.put(folder.open(path).map_err(|error| error.to_string())?)
+            let file = folder.open(path).map_err(|error| error.to_string())?;
+            (files.put(file), None)
         }
-        OutputContent::Text(text) => files.put_bytes(text.as_bytes()),
+        OutputContent::Text(text) => (files.put_bytes(text.as_bytes()), None),
+        OutputContent::Url(url) => {
+            let url = link_url(url)
+                .map_err(|problem| format!("the output {name} stands nowhere: {problem}"))?;
+            (Ok(StoredFile::elsewhere()), Some(url))
+        }
     };
     let stored = stored.map_err(|error| format!("the output {name} cannot be stored: {error}"))?;
     Ok(NewFile {
         stored,
+        url,
         data_type: note.data_type.unwrap_or_else(|| usual.to_owned()),
         content_type: note
             .content_type
@@ -93,12 +105,27 @@ fn take_one(
     })
 }
 
+/// The last part of the path of a URL.
+fn url_name(url: &str) -> Option<String> {
+    let url = url::Url::parse(url).ok()?;
+    url.path_segments()?.next_back().map(str::to_owned)
+}
+
 /// Removes what was stored and is not wanted.
 pub(crate) fn discard(files: &FileStore, taken: &[NewFile]) {
-    for file in taken {
-        if let Err(error) = files.remove(&file.stored.key) {
-            // The sweep finds it later.
-            tracing::warn!("an output that is not wanted cannot be removed: {error}");
+    let here = taken.iter().filter(|file| file.url.is_none());
+    let keys: Vec<String> = here.map(|file| file.stored.key.clone()).collect();
+    let (files, is_slow) = (files.clone(), files.is_slow());
+    let remove = move || {
+        for key in &keys {
+            if let Err(error) = files.remove(key) {
+                // The sweep finds it later.
+                tracing::warn!("an output that is not wanted cannot be removed: {error}");
+            }
         }
+    };
+    match is_slow {
+        true => drop(tokio::task::spawn_blocking(remove)),
+        false => remove(),
     }
 }

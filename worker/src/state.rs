@@ -32,7 +32,9 @@ fn size(event: &RunEvent) -> usize {
         }
         RunEvent::Output(note) => {
             let texts = [&note.name, &note.data_type, &note.content_type];
-            let (OutputContent::Path(content) | OutputContent::Text(content)) = &note.content;
+            let (OutputContent::Path(content)
+            | OutputContent::Text(content)
+            | OutputContent::Url(content)) = &note.content;
             content.len()
                 + texts
                     .iter()

@@ -3,11 +3,12 @@
 //! Every process of an installation does this, whatever else it does. Several may do each step at once, since
 //! SQL refuses what another has done already.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use runner_queue::{Offer, Queue, QueueError};
-use runner_store::{Store, StoreError, WorkerRow};
+use runner_store::{LostRun, Store, StoreError, WorkerRow};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -73,6 +74,7 @@ impl Upkeep {
             queue: queue.clone(),
             config,
             runs,
+            strays: HashSet::new(),
             incarnation: None,
         };
         let ended = tokio::spawn(keeper.keep(stop.clone()));
@@ -108,6 +110,8 @@ struct Keeper {
     queue: Queue,
     config: UpkeepConfig,
     runs: Option<Arc<dyn Runs>>,
+    /// Runs that stood as runs of this process in the last round, and were not in progress.
+    strays: HashSet<(i64, i64)>,
     /// What the queue was in the last round.
     incarnation: Option<String>,
 }
@@ -142,6 +146,7 @@ impl Keeper {
             self.store.join(self.config.row.clone()).await?;
         }
         self.end_overtaken().await?;
+        self.take_back().await?;
         self.take_over().await?;
         self.look_at_queue().await
     }
@@ -158,6 +163,32 @@ impl Keeper {
             // Another run of the task may have begun here since it was asked.
             let ended: Vec<_> = in_progress.into_iter().filter(is_overtaken).collect();
             runs.end_runs(&ended);
+        }
+        Ok(())
+    }
+
+    /// Queues again what stands as run by this process and is not, for two rounds: how it ended could not be told.
+    async fn take_back(&mut self) -> Result<(), StoreError> {
+        let Some(runs) = &self.runs else {
+            return Ok(());
+        };
+        let held = self.store.held_runs().await?;
+        // Asked afterwards: what has begun by now is there, and what has ended is not held in the next round.
+        let in_progress: HashSet<_> = runs.in_progress().into_iter().collect();
+        let is_stray = |held: &(i64, i64)| !in_progress.contains(held);
+        let strays: HashSet<_> = held.into_iter().filter(is_stray).collect();
+        let again: Vec<_> = strays.intersection(&self.strays).copied().collect();
+        self.strays = strays;
+        let most = self.config.max_attempts;
+        for (task, run) in again {
+            tracing::warn!(task, run, "a run has ended and nobody knows how");
+            let why = format!("The end of its run got lost {} times.", most + 1);
+            match self.store.lost_run(task, run, most, &why).await? {
+                LostRun::Again(offer) => self.offer(vec![offer]),
+                LostRun::Failed => self.queue.deliveries_due(),
+                LostRun::Overtaken => continue,
+            }
+            self.queue.events().changed(task);
         }
         Ok(())
     }

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use runner_fetch::UrlMap;
-use runner_store::{DatabaseUrl, Durability};
+use runner_store::{Bucket, DatabaseUrl, Durability};
 
 use sources::Sources;
 
@@ -34,6 +34,8 @@ pub(crate) struct Settings {
     pub(crate) queue: String,
     pub(crate) worker_lease: Duration,
     pub(crate) files: PathBuf,
+    /// Where files are instead; `files` has their drafts then.
+    pub(crate) bucket: Option<Bucket>,
     pub(crate) durability: Durability,
     pub(crate) concurrency: usize,
     pub(crate) server_name: Option<String>,
@@ -68,17 +70,18 @@ impl Settings {
             "0" | "" => std::thread::available_parallelism().map_or(1, usize::from),
             _ => parsed(sources, "CONCURRENCY")?,
         };
-        let file_store = sources.text("DEFAULT_FILE_STORE");
-        if !["local_filesystem", "local"].contains(&file_store.as_str()) {
-            bail!(
-                "DEFAULT_FILE_STORE is {file_store:?}, and this runner stores files in a folder only: \
-                 expected local_filesystem ({})",
-                sources.origin("DEFAULT_FILE_STORE")
-            );
-        }
+        let (files, bucket) = file_store(sources, under("files"))?;
+        let database = match sources.get("DATABASE_URL") {
+            Some(url) => DatabaseUrl::parse(&url)
+                .with_context(|| format!("DATABASE_URL ({})", sources.origin("DATABASE_URL")))?,
+            None => DatabaseUrl::of_file(under("runner.sqlite")),
+        };
         let durability = match sources.text("DURABILITY").as_str() {
             "process" => Durability::Process,
             "power" => Durability::Power,
+            // A server of SQL syncs what it acknowledges: its rows should not outlive their files.
+            "" if database.is_server() => Durability::Power,
+            "" => Durability::Process,
             other => bail!("DURABILITY is {other:?}; expected process or power"),
         };
         let url_map = sources.text("URL_MAP");
@@ -90,18 +93,12 @@ impl Settings {
                 Some(folders) => paths(&folders),
                 None => usual_folders(Path::new(".")),
             },
-            database: match sources.get("DATABASE_URL") {
-                Some(url) => DatabaseUrl::parse(&url).with_context(|| {
-                    format!("DATABASE_URL ({})", sources.origin("DATABASE_URL"))
-                })?,
-                None => DatabaseUrl::of_file(under("runner.sqlite")),
-            },
+            database,
             broker: sources.get("BROKER_URL").filter(|url| !url.is_empty()),
             queue: queue_name(sources)?,
             worker_lease: seconds(sources, "WORKER_LEASE")?.max(MIN_LEASE),
-            files: sources
-                .get("FILE_STORE_ROOT_PATH")
-                .map_or_else(|| under("files"), PathBuf::from),
+            files,
+            bucket,
             durability,
             concurrency,
             server_name: sources.get("SERVER_NAME").filter(|name| !name.is_empty()),
@@ -134,6 +131,50 @@ impl Settings {
             notices: sources.notices(),
             instance,
         })
+    }
+}
+
+/// Where files are kept: the folder, and the bucket if they are in one, which leaves the folder for drafts.
+fn file_store(sources: &Sources, usual: PathBuf) -> anyhow::Result<(PathBuf, Option<Bucket>)> {
+    let kind = sources.text("DEFAULT_FILE_STORE");
+    let origin = || sources.origin("DEFAULT_FILE_STORE");
+    let place = sources.get("FILE_STORE_ROOT_PATH");
+    let place = place.filter(|place| !place.is_empty());
+    let is_bucket = place.as_deref().is_some_and(Bucket::is_meant);
+    match kind.as_str() {
+        "" => {}
+        "local_filesystem" | "local" if !is_bucket => {}
+        "s3" if is_bucket => {}
+        "local_filesystem" | "local" => bail!(
+            "DEFAULT_FILE_STORE is {kind:?} ({}), and FILE_STORE_ROOT_PATH is no folder: expected s3, or nothing",
+            origin()
+        ),
+        "s3" => bail!(
+            "DEFAULT_FILE_STORE is s3 ({}): then FILE_STORE_ROOT_PATH says where, as s3://bucket/prefix",
+            origin()
+        ),
+        "url_file_store" => bail!(
+            "DEFAULT_FILE_STORE is url_file_store ({}): every output may be a URL here, whatever the store is; \
+             expected local_filesystem or s3",
+            origin()
+        ),
+        _ => bail!(
+            "DEFAULT_FILE_STORE is {kind:?}: expected local_filesystem or s3 ({})",
+            origin()
+        ),
+    }
+    match place {
+        Some(place) if is_bucket => {
+            let bucket =
+                Bucket::parse(&place, sources.beginning_with("AWS_")).with_context(|| {
+                    format!(
+                        "FILE_STORE_ROOT_PATH ({})",
+                        sources.origin("FILE_STORE_ROOT_PATH")
+                    )
+                })?;
+            Ok((usual, Some(bucket)))
+        }
+        place => Ok((place.map_or(usual, PathBuf::from), None)),
     }
 }
 

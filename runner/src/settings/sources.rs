@@ -124,6 +124,14 @@ impl Sources {
             .map_or(Origin::Default, |(_, origin)| origin)
     }
 
+    /// Variables of others whose names begin so.
+    pub(crate) fn beginning_with(&self, prefix: &str) -> BTreeMap<String, String> {
+        let mut found = self.env_file.clone();
+        found.extend(self.environment.clone());
+        found.retain(|name, _| name.starts_with(prefix));
+        found
+    }
+
     /// What the user should know: variables of other runners that mean something else here, and keys of
     /// the file that mean nothing.
     pub(crate) fn notices(&self) -> Vec<String> {

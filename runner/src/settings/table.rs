@@ -69,19 +69,22 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "FILE_STORE_ROOT_PATH",
         &[],
         "",
-        "Folder of inputs and outputs. Default: files in the instance folder.",
+        "Where inputs and outputs are kept: a folder, or s3://bucket/prefix, with the variables of AWS \
+         (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL). Default: files in the instance \
+         folder.",
     ),
     setting(
         "DEFAULT_FILE_STORE",
         &[],
-        "local_filesystem",
-        "Kind of file store: local_filesystem.",
+        "",
+        "Kind of file store: local_filesystem or s3. FILE_STORE_ROOT_PATH says it already.",
     ),
     setting(
         "DURABILITY",
         &[],
-        "process",
-        "What survives on this machine: process (the runner is killed) or power (the machine loses power; slower).",
+        "",
+        "What survives on this machine: process (the runner is killed) or power (the machine loses power; slower). \
+         Default: power with PostgreSQL and MariaDB, which keep to that themselves; process with SQLite.",
     ),
     setting(
         "CONCURRENCY",

@@ -114,6 +114,29 @@ fn no_variable_of_the_reference_is_silently_ignored() {
 }
 
 #[test]
+fn files_are_as_durable_as_the_database() {
+    for (name, value, durability) in [
+        ("QUEUE", "q", Durability::Process),
+        ("DATABASE_URL", "sqlite:////x/y.db", Durability::Process),
+        ("DATABASE_URL", "postgresql://u@h/d", Durability::Power),
+        ("DATABASE_URL", "mysql://u@h/d", Durability::Power),
+        ("DURABILITY", "power", Durability::Power),
+    ] {
+        let settings = with(name, value).unwrap();
+        assert_eq!(settings.durability, durability, "{name}={value}");
+    }
+}
+
+#[test]
+fn a_bucket_leaves_the_folder_for_drafts() {
+    let settings = with("FILE_STORE_ROOT_PATH", "s3://b/p/").unwrap();
+    assert_eq!(settings.files, Path::new("instance/files"));
+    let bucket = settings.bucket.map(|bucket| bucket.to_string());
+    assert_eq!(bucket.as_deref(), Some("s3://b/p"));
+    assert_eq!(with("FILE_STORE_ROOT_PATH", "/s3").unwrap().bucket, None);
+}
+
+#[test]
 fn wrong_settings_are_named_with_their_origin() {
     for (name, value, part) in [
         (
@@ -123,7 +146,15 @@ fn wrong_settings_are_named_with_their_origin() {
         ),
         ("RUN_TIMEOUT", "-1", "RUN_TIMEOUT is -1"),
         ("URL_MAP", "[]", "URL_MAP"),
-        ("DEFAULT_FILE_STORE", "s3", "expected local_filesystem"),
+        ("DEFAULT_FILE_STORE", "ftp", "expected local_filesystem"),
+        ("DEFAULT_FILE_STORE", "s3", "as s3://bucket/prefix"),
+        (
+            "DEFAULT_FILE_STORE",
+            "url_file_store",
+            "every output may be a URL",
+        ),
+        ("FILE_STORE_ROOT_PATH", "gs://b/p", "expected s3://bucket"),
+        ("FILE_STORE_ROOT_PATH", "s3://", "is no name of a bucket"),
         ("DATABASE_URL", "oracle://u:p@h/d", "found \"oracle\""),
         ("QUEUE", "a b", "expected 1 to 60 letters"),
         ("WORKER_LEASE", "soon", "WORKER_LEASE is \"soon\""),

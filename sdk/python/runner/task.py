@@ -168,6 +168,15 @@ class Task:
             found.write_bytes(content)
         self._announce({"path": str(found)}, name, data_type, content_type)
 
+    def output_url(
+        self, name: str, url: str, *, data_type: str, content_type: Optional[str] = None
+    ) -> None:
+        """Keeps a link: the content stays at `url`, and clients are sent there.
+
+        `url` is an http or https URL that they can open.
+        """
+        self._announce({"url": url}, name, data_type, content_type)
+
     @contextlib.contextmanager
     def open_output(
         self,

@@ -38,6 +38,8 @@ class OutputFile:
     data_type: str
     content_type: Optional[str]
     content: bytes
+    #: Where the content stands, if the output is a link.
+    url: Optional[str] = None
 
     @property
     def text(self) -> str:
@@ -104,11 +106,15 @@ class RunInProgress:
         elif method == "output":
             if "text" in params:
                 content = params["text"].encode("utf-8")
+            elif "url" in params:
+                content = b""
             else:
                 content = (Path(self.directory) / params["path"]).read_bytes()
             kind = params.get("contentType") or mimetypes.guess_type(params["name"])[0]
             self.result.outputs.append(
-                OutputFile(params["name"], params["dataType"], kind, content)
+                OutputFile(
+                    params["name"], params["dataType"], kind, content, params.get("url")
+                )
             )
         else:
             kept = {

@@ -45,6 +45,10 @@ def outputs(task, name: str, file: Upload() = None):
     return os.getcwd()
 
 @simple()
+def link(task):
+    task.output_url("data.csv", "https://example.org/d", data_type="a/b")
+
+@simple()
 def half(task):
     try:
         with task.open_output("half.txt", "a/b") as file:
@@ -244,6 +248,11 @@ class Talking(WithHost):
     def test_an_output_that_failed_is_gone(self):
         result = self.run_plugin("half")
         self.assertEqual((result.log, result.outputs), (["nothing"], []))
+
+    def test_a_link(self):
+        (output,) = self.run_plugin("link").outputs
+        self.assertEqual((output.name, output.content_type), ("data.csv", "text/csv"))
+        self.assertEqual((output.url, output.content), ("https://example.org/d", b""))
 
     def test_wrong_outputs(self):
         for how, words in [

@@ -195,7 +195,8 @@ impl Outputs {
         }))
     }
 
-    fn tell(&self, output: Value) -> Result<(), Failure> {
+    /// Tells the host of an output.
+    pub(crate) fn tell(&self, output: Value) -> Result<(), Failure> {
         self.connection.notify("output", output)
     }
 

@@ -223,6 +223,20 @@ impl Task {
         output.finish()
     }
 
+    /// Makes what stands at `url` an output called `name`: it is not copied, and clients are sent there. It is an http or
+    /// https URL that they can open. Kept when the run has succeeded.
+    pub fn output_url(
+        &self,
+        name: &str,
+        url: &str,
+        data_type: &str,
+        content_type: &str,
+    ) -> Result<(), Failure> {
+        self.outputs.tell(json!({
+            "url": url, "name": name, "dataType": data_type, "contentType": content_type,
+        }))
+    }
+
     /// Begins an output called `name`, to be written bit by bit and then
     /// [finished](Output::finish).
     pub fn create_output(

@@ -65,6 +65,8 @@ pub struct ReportedOutput {
     pub(crate) path: Option<PathBuf>,
     #[serde(default)]
     text: String,
+    /// Where the content stands, if that is elsewhere.
+    pub url: Option<String>,
     /// The name of the file.
     pub name: String,
     /// The data type.

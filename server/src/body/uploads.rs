@@ -62,9 +62,17 @@ impl Drop for Guard {
         if !self.is_armed {
             return;
         }
-        if let Err(error) = self.files.remove(&self.key) {
-            // The sweep finds it later.
-            tracing::warn!("an upload that is not wanted cannot be removed: {error}");
+        let (files, key) = (self.files.clone(), std::mem::take(&mut self.key));
+        let is_slow = files.is_slow();
+        let remove = move || {
+            if let Err(error) = files.remove(&key) {
+                // The sweep finds it later.
+                tracing::warn!("an upload that is not wanted cannot be removed: {error}");
+            }
+        };
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) if is_slow => drop(runtime.spawn_blocking(remove)),
+            _ => remove(),
         }
     }
 }
@@ -85,6 +93,7 @@ mod tests {
             let config = StoreConfig {
                 database: DatabaseUrl::of_file(folder.path().join("runner.db")),
                 files: folder.path().join("files"),
+                bucket: None,
                 durability: Durability::Process,
                 queue: "test".to_owned(),
                 process: "test".to_owned(),

@@ -313,6 +313,12 @@ fn files(parts: &mut Parts) {
         "Which part.",
         Type::String,
     );
+    let elsewhere = header(
+        described("Its content stands elsewhere."),
+        "Location",
+        "Where.",
+        Type::String,
+    );
     let request = |name, description| optional(ParameterIn::Header, name, description, string());
     let mut tag = optional(
         ParameterIn::Query,
@@ -339,6 +345,7 @@ fn files(parts: &mut Parts) {
                 (200, described("The file.")),
                 (206, part),
                 (304, not_modified()),
+                (307, elsewhere),
             ],
             &[404, 416, 422],
         ));

@@ -1,6 +1,6 @@
 //! `GET /files/<id>/?file-id=<tag>`: an output, for whoever knows its tag.
 
-use std::io::SeekFrom;
+use std::io::ErrorKind;
 use std::ops::Range;
 use std::time::{Duration, SystemTime};
 
@@ -9,14 +9,13 @@ use axum::extract::{RawQuery, State};
 use axum::http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE,
     CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
-    LAST_MODIFIED, RANGE, X_CONTENT_TYPE_OPTIONS,
+    LAST_MODIFIED, LOCATION, RANGE, X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use runner_core::file::{File, OCTET_STREAM};
 use runner_core::parameters::{FieldErrors, MISSING};
-use tokio::io::{AsyncReadExt, AsyncSeekExt};
-use tokio_util::io::ReaderStream;
+use runner_store::StoreError;
 
 use super::Id;
 use crate::app::App;
@@ -25,8 +24,6 @@ use crate::error::{ApiError, Location};
 
 /// What the file means.
 const X_DATA_TYPE: HeaderName = HeaderName::from_static("x-data-type");
-/// Bytes read from the disk at a time.
-const CHUNK: usize = 64 * 1024;
 
 pub(crate) async fn download(
     State(app): State<App>,
@@ -42,6 +39,9 @@ pub(crate) async fn download(
     let id = id.ok_or_else(ApiError::file_not_found)?;
     let file = app.0.store.file(id).await?.filter(|file| file.tag == tag);
     let file = file.ok_or_else(ApiError::file_not_found)?;
+    if let Some(url) = &file.url {
+        return Ok(elsewhere(url, &file));
+    }
     let described = Described::new(&file);
     if described.is_known_to(&headers) {
         return Ok((StatusCode::NOT_MODIFIED, described.unchanged()).into_response());
@@ -51,35 +51,41 @@ pub(crate) async fn download(
         Wanted::Part(range) => Some(range),
         Wanted::Nothing => return Err(ApiError::range_not_satisfiable(file.size)),
     };
-    let path = app.0.store.files().path(&file.key);
-    let mut content = tokio::fs::File::open(&path).await.map_err(|error| {
-        tracing::error!(file = id, "the content is missing: {error}");
-        ApiError::file_not_found()
-    })?;
-    let mut headers = described.headers(&file);
-    let Some(range) = range else {
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(file.size));
-        let stream = ReaderStream::with_capacity(content, CHUNK);
-        return Ok((headers, Body::from_stream(stream)).into_response());
-    };
-    content
-        .seek(SeekFrom::Start(range.start))
-        .await
-        .map_err(|error| {
+    let part = range.clone().unwrap_or(0..file.size);
+    let length = part.end - part.start;
+    let content = app.0.store.files().read(&file.key, part).await;
+    let content = content.map_err(|error| match error {
+        StoreError::File { ref source, .. } if source.kind() == ErrorKind::NotFound => {
+            tracing::error!(file = id, "the content is missing: {error}");
+            ApiError::file_not_found()
+        }
+        error => {
             tracing::error!(file = id, "the content cannot be read: {error}");
             ApiError::new(StatusCode::INTERNAL_SERVER_ERROR)
-        })?;
-    let length = range.end - range.start;
+        }
+    })?;
+    let mut headers = described.headers(&file);
     headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
-    let shown = format!("bytes {}-{}/{}", range.start, range.end - 1, file.size);
-    headers.insert(CONTENT_RANGE, value(&shown));
-    let stream = ReaderStream::with_capacity(content.take(length), CHUNK);
-    Ok((
-        StatusCode::PARTIAL_CONTENT,
-        headers,
-        Body::from_stream(stream),
-    )
-        .into_response())
+    let status = match range {
+        None => StatusCode::OK,
+        Some(range) => {
+            let shown = format!("bytes {}-{}/{}", range.start, range.end - 1, file.size);
+            headers.insert(CONTENT_RANGE, value(&shown));
+            StatusCode::PARTIAL_CONTENT
+        }
+    };
+    Ok((status, headers, Body::from_stream(content)).into_response())
+}
+
+/// The content stands elsewhere. The client is sent there: it may reach what the server must not open for others.
+fn elsewhere(url: &str, file: &File) -> Response {
+    let mut headers = HeaderMap::new();
+    headers.insert(LOCATION, value(url));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    if let Ok(data_type) = HeaderValue::from_str(&file.data_type) {
+        headers.insert(X_DATA_TYPE, data_type);
+    }
+    (StatusCode::TEMPORARY_REDIRECT, headers).into_response()
 }
 
 /// What tells one state of a file from another. A file never changes.

@@ -79,6 +79,7 @@ async fn a_server_that_is_killed_and_comes_back_loses_and_fails_nothing(on: On) 
                     end.log = "\nended".to_owned();
                     end.outputs = vec![runner_store::NewFile {
                         stored: store.files().put(key.as_bytes()).unwrap(),
+                        url: None,
                         name: "o".to_owned(),
                         data_type: "t".to_owned(),
                         content_type: "text/plain".to_owned(),
@@ -254,7 +255,15 @@ async fn what_was_committed_without_an_answer_is_recognised(on: On) {
         "another write is not it"
     );
 
-    for what in ["retried", "lost", "cancelled", "adopted", "swept", "failed"] {
+    for what in [
+        "retried",
+        "lost",
+        "cancelled",
+        "adopted",
+        "swept",
+        "requeued",
+        "failed",
+    ] {
         proxy.lose_answer_to("COMMIT");
         let id = task.id;
         match what {
@@ -279,6 +288,11 @@ async fn what_was_committed_without_an_answer_is_recognised(on: On) {
                 let queued = dead.insert_task(new_task()).await.unwrap().id();
                 let swept = store.sweep(Duration::from_secs(60), 3).await.unwrap();
                 assert_eq!(crate::numbers(&swept.jobs), [(queued, 2)]);
+            }
+            "requeued" => {
+                let queued = fixture.task().await.id;
+                let again = store.requeue_queued(Duration::ZERO, queued - 1, 10).await;
+                assert_eq!(crate::numbers(&again.unwrap()), [(queued, 2)]);
             }
             _ => {
                 let other = fixture.task().await.id;

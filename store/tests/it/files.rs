@@ -3,7 +3,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use runner_core::file::Upload;
-use runner_store::{Store, StoreConfig};
+use runner_store::{Store, StoreConfig, StoredFile};
 
 use crate::databases::On;
 use crate::{Fixture, new_task, run_write, succeeded};
@@ -11,6 +11,7 @@ use crate::{Fixture, new_task, run_write, succeeded};
 on_each_database!(
     a_file_that_is_not_finished_leaves_nothing,
     a_sweep_removes_only_old_keys_without_a_row,
+    a_link_is_kept_beside_files_and_has_no_content,
     processes_with_another_file_store_are_refused,
 );
 
@@ -43,7 +44,8 @@ async fn a_file_that_is_not_finished_leaves_nothing(on: On) {
     let stored = writer.finish().unwrap();
     assert_eq!(stored.size, 5);
     assert_eq!(stored.digest, files.put(&b"hello"[..]).unwrap().digest);
-    assert_eq!(std::fs::read(files.path(&stored.key)).unwrap(), b"hello");
+    let content = std::io::read_to_string(files.open(&stored.key).unwrap());
+    assert_eq!(content.unwrap(), "hello");
 }
 
 async fn a_sweep_removes_only_old_keys_without_a_row(on: On) {
@@ -78,6 +80,31 @@ async fn a_sweep_removes_only_old_keys_without_a_row(on: On) {
     assert!(files.open(&uploaded.key).is_ok() && files.open(&output).is_ok());
     assert!(files.open(&orphans[0].stored.key).is_err());
     assert!(unfinished.finish().is_err());
+}
+
+async fn a_link_is_kept_beside_files_and_has_no_content(on: On) {
+    let fixture = Fixture::new(on).await;
+    let store = &fixture.store;
+    let mut task = fixture.task().await;
+    let mut write = run_write(&mut task, succeeded());
+    let mut link = fixture.output("link.csv");
+    store.files().remove(&link.stored.key).unwrap();
+    link.stored = StoredFile::elsewhere();
+    link.url = Some("http://h/\u{fc}?a=1".to_owned());
+    write.outputs = vec![link, fixture.output("file.csv")];
+    assert!(store.write_run(write).await.unwrap());
+    let outputs = fixture.read(task.id).await.outputs;
+    let urls: Vec<_> = outputs.iter().map(|file| file.url.as_deref()).collect();
+    assert_eq!(urls, [Some("http://h/\u{fc}?a=1"), None]);
+    for output in &outputs {
+        assert_eq!(store.file(output.id).await.unwrap().as_ref(), Some(output));
+    }
+    let hour = Duration::from_secs(3600);
+    let swept = store.sweep_files(SystemTime::now() + hour).await;
+    assert_eq!(swept.unwrap(), 0);
+    assert_eq!(count(&fixture.config.files), 1);
+    assert!(store.delete_task(task.id).await.unwrap());
+    assert_eq!(count(&fixture.config.files), 0);
 }
 
 async fn processes_with_another_file_store_are_refused(on: On) {

@@ -45,6 +45,7 @@ async fn work(store: Store) {
             log: "done".to_owned(),
             outputs: vec![NewFile {
                 stored: store.files().put(content.as_bytes()).unwrap(),
+                url: None,
                 name: "out.txt".to_owned(),
                 data_type: "text".to_owned(),
                 content_type: "text/plain".to_owned(),

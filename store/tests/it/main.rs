@@ -35,6 +35,7 @@ mod opening;
 mod pages;
 mod recovery;
 mod runs;
+mod s3;
 mod same;
 mod schema;
 mod servers;
@@ -111,6 +112,7 @@ impl Fixture {
     fn output(&self, name: &str) -> NewFile {
         NewFile {
             stored: self.store.files().put(name.as_bytes()).unwrap(),
+            url: None,
             name: name.to_owned(),
             data_type: "entity/list".to_owned(),
             content_type: "text/csv".to_owned(),
@@ -122,6 +124,7 @@ fn config(folder: &Path) -> StoreConfig {
     StoreConfig {
         database: DatabaseUrl::of_file(folder.join("sql/runner.db")),
         files: folder.join("files"),
+        bucket: None,
         durability: Durability::Process,
         queue: "default".to_owned(),
         process: "worker-1".to_owned(),

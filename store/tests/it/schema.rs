@@ -69,6 +69,8 @@ impl Direct {
 async fn what_a_newer_runner_made_is_refused(on: On) {
     let fixture = Fixture::new(on).await;
     fixture.store.close().await;
+    let status = migration_status(&fixture.config.database).await.unwrap();
+    let newest = status.last().unwrap().version;
     let mut connection = Direct::new(fixture.url()).await;
     connection
         .run("INSERT INTO runner_migrations (version, name, applied_at) VALUES (99, 'later', 0)")
@@ -77,11 +79,7 @@ async fn what_a_newer_runner_made_is_refused(on: On) {
     assert!(
         matches!(
             error,
-            StoreError::Newer {
-                found: 99,
-                known: 2,
-                ..
-            }
+            StoreError::Newer { found: 99, known, .. } if known == newest
         ),
         "{error:?}"
     );

@@ -350,6 +350,10 @@ async fn a_worker_hears_which_runs_are_not_current(on: On) {
         tasks.push(task);
     }
     let queued = fixture.task().await;
+    let mut held: Vec<_> = tasks.iter().map(|task| (task.id, 1)).collect();
+    held.remove(1);
+    assert_eq!(store.held_runs().await.unwrap(), held);
+    assert_eq!(other.held_runs().await.unwrap(), [(tasks[1].id, 1)]);
     store.cancel_task(tasks[2].id).await.unwrap();
     store.delete_task(tasks[3].id).await.unwrap();
     store.lost_run(tasks[4].id, 1, 3, "").await.unwrap();

@@ -48,6 +48,28 @@ fn all_workers_are_killed_and_new_ones_come(site: &Site) {
 }
 
 #[test]
+fn a_run_whose_end_got_lost_begins_again() {
+    let site = Site::postgres();
+    let server = site.server();
+    let worker = site.worker();
+    let held = Held::new();
+    let task = held.submit(&server, "gate@1-0-0", &[("_runAt", "2099-01-01T00:00:00Z")]);
+    // As if the worker had begun it, and had forgotten it since.
+    site.database.rows(&format!(
+        "UPDATE tasks SET state = 'running', run_at = NULL, \
+         holder = (SELECT id FROM workers WHERE kind = 'worker') WHERE id = {task}"
+    ));
+    held.arrived();
+    held.open();
+    server.successful(server.finished(task));
+    let run = site
+        .database
+        .number(&format!("SELECT run FROM tasks WHERE id = {task}"));
+    assert_eq!(run, 2);
+    audit::end(server, vec![worker]);
+}
+
+#[test]
 fn what_killed_workers_left_in_the_store_is_swept_when_nobody_is_at_work_on_it() {
     let site = Site::postgres();
     let server = site.server();

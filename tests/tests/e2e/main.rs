@@ -6,6 +6,7 @@
 //! - `data`: where inputs come from, and what is refused.
 //! - `bad_input`: clients, plugins and disks that misbehave.
 //! - `calls`: plugins that call plugins.
+//! - `links`: outputs that stand elsewhere.
 //! - `live`: tasks as they are followed, listed, cancelled and deleted.
 //! - `crash`: kill -9, second starts, what is left behind.
 //! - `routes`: own routes of plugins, and the webhook that wakes one.
@@ -17,6 +18,7 @@ mod calls;
 mod contract;
 mod crash;
 mod data;
+mod links;
 mod live;
 mod readme;
 mod routes;

@@ -182,8 +182,11 @@ impl Run {
         } else {
             let mut table = Table::default();
             for placed in placed {
-                let (path, file) = (placed.path.display().to_string(), &placed.file);
-                let size = format!("{} bytes", file.size);
+                let file = &placed.file;
+                let (path, size) = match &placed.path {
+                    Some(path) => (path.display().to_string(), format!("{} bytes", file.size)),
+                    None => (file.url.clone().unwrap_or_default(), String::new()),
+                };
                 table.row([
                     (&path, screen::BOLD),
                     (&file.data_type, WEAK),
@@ -234,20 +237,35 @@ struct Outputs {
 
 /// An output in its place.
 struct Placed {
-    path: PathBuf,
+    /// None: its content stands elsewhere.
+    path: Option<PathBuf>,
     file: File,
 }
 
 impl Placed {
     fn document(&self) -> Value {
-        json!({
-            "path": self.path,
-            "name": self.file.name,
-            "dataType": self.file.data_type,
-            "contentType": self.file.content_type,
-            "size": self.file.size,
-            "sha256": self.file.digest,
-        })
+        let File {
+            name,
+            data_type,
+            content_type,
+            ..
+        } = &self.file;
+        match &self.path {
+            Some(path) => json!({
+                "path": path,
+                "name": name,
+                "dataType": data_type,
+                "contentType": content_type,
+                "size": self.file.size,
+                "sha256": self.file.digest,
+            }),
+            None => json!({
+                "url": self.file.url,
+                "name": name,
+                "dataType": data_type,
+                "contentType": content_type,
+            }),
+        }
     }
 }
 
@@ -278,9 +296,15 @@ impl Outputs {
         let mut names = BTreeSet::new();
         let mut placed = Vec::new();
         for file in outputs {
-            let path = self.folder.join(unique(&file.name, &mut names));
-            place(&store.path(&file.key), &path)
-                .with_context(|| format!("cannot write the output {}", path.display()))?;
+            let path = match file.url {
+                Some(_) => None,
+                None => {
+                    let path = self.folder.join(unique(&file.name, &mut names));
+                    place(store, &file.key, &path)
+                        .with_context(|| format!("cannot write the output {}", path.display()))?;
+                    Some(path)
+                }
+            };
             placed.push(Placed {
                 path,
                 file: file.clone(),
@@ -313,16 +337,13 @@ fn unique(name: &str, names: &mut BTreeSet<String>) -> String {
     candidate
 }
 
-/// Moves a file, whole or not at all, also to another file system. What stood there is replaced.
-fn place(from: &Path, to: &Path) -> anyhow::Result<()> {
-    if fs::rename(from, to).is_ok() {
-        return Ok(());
-    }
+/// Writes a stored file, whole or not at all. What stood there is replaced.
+fn place(store: &FileStore, key: &str, to: &Path) -> anyhow::Result<()> {
     let folder = to.parent().unwrap_or(Path::new("."));
     let mut draft = tempfile::Builder::new()
         .prefix(".runner-")
         .tempfile_in(folder)?;
-    std::io::copy(&mut fs::File::open(from)?, &mut draft)?;
+    std::io::copy(&mut store.open(key)?, &mut draft)?;
     let readable = std::os::unix::fs::PermissionsExt::from_mode(0o644);
     fs::set_permissions(draft.path(), readable)?;
     draft.persist(to)?;

@@ -140,8 +140,16 @@ fn moment(milliseconds: i64) -> Option<String> {
 }
 
 fn output_view(file: &runner_core::file::File, base: &BaseUrl) -> Value {
+    let href = match &file.url {
+        Some(url) => url.clone(),
+        None => base.url(&format!(
+            "/files/{}/?file-id={}",
+            file.id,
+            url_segment(&file.tag)
+        )),
+    };
     json!({
-        "href": base.url(&format!("/files/{}/?file-id={}", file.id, url_segment(&file.tag))),
+        "href": href,
         "dataType": file.data_type,
         "contentType": file.content_type,
         "name": file.name,

@@ -1,0 +1,3 @@
+-- Outputs whose content stands elsewhere.
+
+ALTER TABLE files ADD COLUMN url TEXT; -- where; its key names nothing in the file store then
