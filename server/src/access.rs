@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::http::Method;
-use axum::http::header::ACCESS_CONTROL_REQUEST_METHOD;
+use axum::http::header::{ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION};
 use axum::middleware::Next;
 use axum::response::Response;
 
 use crate::app::App;
+use crate::auth::{Caller, Mode, Refused};
 use crate::error::ApiError;
 use crate::token;
 
@@ -55,6 +56,16 @@ impl Rules {
         self.others = Some(access);
     }
 
+    /// Whether some method is for administrators only.
+    pub(crate) fn are_for_admins(&self) -> bool {
+        let mut all = self
+            .methods
+            .iter()
+            .map(|(_, access)| *access)
+            .chain(self.others);
+        all.any(|access| access == Access::Admin)
+    }
+
     /// What a request with this method needs. None where nothing answers it.
     pub(crate) fn of(&self, method: &Method) -> Option<Access> {
         let asked = match *method {
@@ -69,7 +80,7 @@ impl Rules {
 /// Lets a request pass that may do what it asks for.
 pub(crate) async fn guard(
     State((app, rules)): State<(App, Arc<Rules>)>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
     // A browser asks before it asks, and cannot say who it is.
@@ -81,10 +92,52 @@ pub(crate) async fn guard(
         true => None,
         false => rules.of(request.method()),
     };
-    if needed == Some(Access::Admin) && !token::is_shown(&app, &request) {
-        return Err(ApiError::unauthorized());
+    let Some(needed) = needed else {
+        return Ok(next.run(request).await);
+    };
+    // What everybody may see may have parameters of this name.
+    let is_certain = needed != Access::Public || request.headers().contains_key(AUTHORIZATION);
+    let shown = token::shown(&request);
+    let caller = match identify(&app, shown.as_deref(), needed).await {
+        Err(_) if !is_certain => app.0.config.auth.anonymous(),
+        caller => caller?,
+    };
+    if caller.access < needed {
+        return Err(match caller.is_known {
+            true => ApiError::forbidden(needed, caller.access),
+            false => ApiError::unauthorized(app.0.config.auth.mode(), None),
+        });
     }
+    request.extensions_mut().insert(caller);
     Ok(next.run(request).await)
+}
+
+/// Who shows this token, or none.
+async fn identify(app: &App, token: Option<&str>, needed: Access) -> Result<Caller, ApiError> {
+    let auth = &app.0.config.auth;
+    let Some(token) = token else {
+        return Ok(auth.anonymous());
+    };
+    if token::is_of_installation(app, token) {
+        return Ok(Caller::OWNER);
+    }
+    if auth.mode() == Mode::Off {
+        // It may be for a plugin.
+        return match needed {
+            Access::Admin => Err(ApiError::unauthorized(
+                Mode::Off,
+                Some("It is not the token of this installation."),
+            )),
+            _ => Ok(auth.anonymous()),
+        };
+    }
+    auth.bearer(token).await.map_err(|refused| match refused {
+        Refused::Invalid(problem) => ApiError::unauthorized(auth.mode(), Some(&problem)),
+        Refused::NoKeys(_) => ApiError::busy(
+            "The keys to check tokens with cannot be fetched; the log of the runner says why. Try again in a \
+             moment.",
+        ),
+    })
 }
 
 #[cfg(test)]
@@ -107,5 +160,8 @@ mod tests {
         rules.others(Access::User);
         assert_eq!(rules.of(&Method::GET), Some(Access::Viewer));
         assert_eq!(rules.of(&Method::POST), Some(Access::User));
+        assert!(!rules.are_for_admins());
+        rules.add(Method::DELETE, Access::Admin);
+        assert!(rules.are_for_admins());
     }
 }

@@ -6,7 +6,7 @@ use axum::Router;
 use axum::extract::Request;
 use axum::http::header::LOCATION;
 use axum::http::{HeaderValue, Method, StatusCode, Uri};
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::from_fn_with_state;
 use axum::response::{Html, IntoResponse, Response};
 use tower::util::MapRequestLayer;
 use tower::{Service, ServiceBuilder};
@@ -17,6 +17,7 @@ use crate::app::App;
 use crate::base_url::{self, BaseUrl};
 use crate::cors;
 use crate::error::ApiError;
+use crate::incoming::envelope;
 use crate::route::Route;
 use crate::routes::{debug, docs, files, modules, plugins, root, statics, tasks};
 
@@ -38,11 +39,12 @@ pub fn router(
         .method_not_allowed_fallback(async || ApiError::new(StatusCode::METHOD_NOT_ALLOWED))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn_with_state(app.clone(), base_url::check))
-        .with_state(app);
+        .with_state(app.clone());
     // Around the router, not in it: what a route allows is known only behind all of its layers.
     ServiceBuilder::new()
         .layer(MapRequestLayer::new(single_slashes))
-        .layer(from_fn(cors::layer))
+        .layer(from_fn_with_state(app.clone(), envelope::layer))
+        .layer(from_fn_with_state(app, cors::layer))
         .service(routes)
 }
 

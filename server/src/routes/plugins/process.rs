@@ -1,8 +1,6 @@
 //! `POST /plugins/<identifier>/process/`: makes a task.
 
-use std::net::SocketAddr;
-
-use axum::extract::{ConnectInfo, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use runner_core::parameters::Parameters;
@@ -14,9 +12,11 @@ use sha2::{Digest, Sha256};
 
 use super::find;
 use crate::app::App;
+use crate::auth::Caller;
 use crate::base_url::BaseUrl;
 use crate::body::Sent;
 use crate::error::ApiError;
+use crate::incoming::client::ClientAddress;
 use crate::router::redirect;
 use crate::routes::{Segment, commit_then_announce};
 
@@ -79,10 +79,16 @@ pub(crate) async fn start(
     ))
 }
 
-/// Who asks, so that one who asks for much does not hold up the others.
+/// Who asks, so that one who asks for much does not hold up the others: who showed a token by its subject,
+/// others by their address.
 fn submitter(request: &Request) -> String {
-    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
-    peer.map_or_else(String::new, |ConnectInfo(address)| address.ip().to_string())
+    let extensions = request.extensions();
+    let caller = extensions.get::<Caller>();
+    if let Some(subject) = caller.and_then(|caller| caller.subject.as_ref()) {
+        return format!("user {subject}");
+    }
+    let client = extensions.get::<ClientAddress>();
+    client.map_or_else(String::new, |client| client.0.to_string())
 }
 
 /// The key that a client chose for a request that it may send again.
