@@ -34,10 +34,14 @@ fn runner() -> &'static Runner {
 
 /// A token that `runner token` makes, with these variables instead of those of the runner.
 fn token_with(role: &str, days: f64, variables: &[(&str, &str)]) -> String {
+    token_of("tester", role, days, variables)
+}
+
+fn token_of(subject: &str, role: &str, days: f64, variables: &[(&str, &str)]) -> String {
     let home = runner_tests::scratch::Scratch::new();
     let mut command = command(home.path());
     command
-        .args(["token", "--role", role, "--subject", "tester"])
+        .args(["token", "--role", role, "--subject", subject])
         .args(["--days", &days.to_string()])
         .env("AUTH", "required")
         .env("AUTH_SECRET", SECRET)

@@ -159,7 +159,11 @@ fn more_requests_than_the_limit_are_503() {
             stream
         })
         .collect();
-    let get = || Request::get("/plugins/").header("Origin", "https://ui.example.org");
+    let get = || {
+        Request::get("/plugins/")
+            .header("Origin", "https://ui.example.org")
+            .header("X-Request-Id", "client-7")
+    };
     let refused = poll(PATIENCE, || {
         let answer = runner.send(&get());
         (answer.status == 503).then_some(answer)
@@ -177,6 +181,9 @@ fn more_requests_than_the_limit_are_503() {
         "{}",
         refused.text()
     );
+    let log = runner.stderr();
+    let told = log.lines().find(|line| line.contains("MAX_REQUESTS"));
+    assert!(told.is_some_and(|line| line.contains("client-7")), "{log}");
     held.open();
     for stream in waiting {
         read_response(&stream, false)

@@ -6,7 +6,7 @@ use runner_tests::http::exchange;
 use runner_tests::{Request, Runner};
 use serde_json::Value;
 
-use super::{SECRET, is_refused, required, runner, send, token, token_with};
+use super::{SECRET, is_refused, required, runner, send, token, token_of, token_with};
 use crate::shared::{HELLO, with_all};
 
 #[test]
@@ -148,6 +148,21 @@ fn roles_allow_what_they_say() {
     let own = runner.token();
     let answer = send(runner, Request::new("DELETE", &path), own);
     assert_eq!(answer.status, 204);
+}
+
+#[test]
+fn the_idempotency_key_of_one_user_is_not_that_of_another() {
+    let runner = runner();
+    let [ada, bob] = ["ada", "bob"].map(|subject| token_of(subject, "user", 1.0, &[]));
+    let submit = |token: &str| {
+        let request = Request::post(&format!("/plugins/{HELLO}/process/"))
+            .form(&[("inputStr", "x")])
+            .header("Idempotency-Key", "1");
+        runner.accepted(&send(runner, request, token))
+    };
+    let first = submit(&ada);
+    assert_ne!(submit(&bob), first);
+    assert_eq!(submit(&ada), first);
 }
 
 #[test]
