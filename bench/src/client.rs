@@ -6,6 +6,8 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::Target;
+
 /// Why nothing could be measured.
 #[derive(Debug, thiserror::Error)]
 pub enum BenchError {
@@ -34,6 +36,8 @@ pub(crate) struct Client {
     address: SocketAddr,
     stream: TcpStream,
     buffer: Vec<u8>,
+    /// The line of each request that shows a token, if there is one.
+    authorization: String,
 }
 
 /// An answer.
@@ -44,6 +48,15 @@ pub(crate) struct Answer {
 }
 
 impl Client {
+    /// Connects with what is measured.
+    pub(crate) async fn to(target: &Target) -> Result<Self, BenchError> {
+        let mut client = Self::connect(target.address).await?;
+        if let Some(token) = &target.token {
+            client.authorization = format!("Authorization: Bearer {token}\r\n");
+        }
+        Ok(client)
+    }
+
     pub(crate) async fn connect(address: SocketAddr) -> Result<Self, BenchError> {
         let failed = |source| BenchError::Connection { address, source };
         let stream = TcpStream::connect(address).await.map_err(failed)?;
@@ -52,20 +65,25 @@ impl Client {
             address,
             stream,
             buffer: Vec::with_capacity(16 * 1024),
+            authorization: String::new(),
         })
     }
 
     pub(crate) async fn get(&mut self, path: &str) -> Result<Answer, BenchError> {
-        let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.address);
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: {}\r\n{}\r\n",
+            self.address, self.authorization
+        );
         self.exchange(&request).await
     }
 
     pub(crate) async fn post(&mut self, path: &str, form: &str) -> Result<Answer, BenchError> {
         let request = format!(
             "POST {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/x-www-form-urlencoded\r\n\
-             Content-Length: {}\r\n\r\n{form}",
+             Content-Length: {}\r\n{}\r\n{form}",
             self.address,
-            form.len()
+            form.len(),
+            self.authorization
         );
         self.exchange(&request).await
     }

@@ -24,6 +24,8 @@ pub use report::{Figure, Report};
 pub struct Target {
     /// Where the runner listens.
     pub address: SocketAddr,
+    /// The token that requests show, if any.
+    pub token: Option<String>,
     /// Identifier of the plugin that is run.
     pub plugin: String,
     /// The form that is submitted, urlencoded.

@@ -14,7 +14,7 @@ const WARM_UP: usize = 20;
 
 /// One client: from the POST to the answer that says SUCCESS.
 pub(crate) async fn latency(target: &Target, report: &mut Report) -> Result<(), BenchError> {
-    let mut client = Client::connect(target.address).await?;
+    let mut client = Client::to(target).await?;
     for _ in 0..WARM_UP {
         run(&mut client, target).await?;
     }
@@ -39,7 +39,7 @@ pub(crate) async fn closed_loop(target: &Target, report: &mut Report) -> Result<
     let begin = Instant::now();
     let end = begin + target.duration;
     let clients = (0..target.clients).map(|_| async move {
-        let mut client = Client::connect(target.address).await?;
+        let mut client = Client::to(target).await?;
         let mut times = Histogram::default();
         while Instant::now() < end {
             let begin = Instant::now();
@@ -60,7 +60,7 @@ pub(crate) async fn burst(target: &Target, report: &mut Report) -> Result<(), Be
     let begin = Instant::now();
     let share = target.burst.div_ceil(target.clients);
     let clients = (0..target.clients).map(|_| async move {
-        let mut client = Client::connect(target.address).await?;
+        let mut client = Client::to(target).await?;
         let mut tasks = Vec::with_capacity(share);
         for _ in 0..share {
             tasks.push(client.submit(&target.plugin, &target.form).await?);
@@ -80,7 +80,7 @@ pub(crate) async fn burst(target: &Target, report: &mut Report) -> Result<(), Be
 pub(crate) async fn fill(target: &Target, report: &mut Report) -> Result<(), BenchError> {
     let begin = Instant::now();
     let clients = (0..target.clients).map(|client| async move {
-        let mut connection = Client::connect(target.address).await?;
+        let mut connection = Client::to(target).await?;
         let share = (client..target.burst).step_by(target.clients).len();
         for _ in 0..share {
             connection.submit(&target.plugin, &target.form).await?;
@@ -95,7 +95,7 @@ pub(crate) async fn fill(target: &Target, report: &mut Report) -> Result<(), Ben
 
 /// The reads that clients do most, each beside a bare handler with the same body.
 pub(crate) async fn reads(target: &Target, report: &mut Report) -> Result<(), BenchError> {
-    let mut client = Client::connect(target.address).await?;
+    let mut client = Client::to(target).await?;
     let task = client.submit(&target.plugin, &target.form).await?;
     client.finish(&task).await?;
     for (name, path, reference) in [
@@ -134,7 +134,10 @@ async fn read(
     let clients = (0..target.clients).map(|_| {
         let path = path.to_owned();
         async move {
-            let mut client = Client::connect(address).await?;
+            let mut client = match address == target.address {
+                true => Client::to(target).await?,
+                false => Client::connect(address).await?,
+            };
             let mut count = 0;
             while Instant::now() < end {
                 client.get(&path).await?;

@@ -268,7 +268,7 @@ mod tests {
         );
         let open = clients(AddressPolicy {
             refused: Vec::new(),
-            allowed: Vec::new(),
+            ..AddressPolicy::default()
         });
         assert!(
             open.for_url(&Url::parse("http://metadata/").unwrap())
@@ -282,7 +282,7 @@ mod tests {
         let refused = vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()];
         let resolver = PolicyResolver(AddressPolicy {
             refused,
-            allowed: Vec::new(),
+            ..AddressPolicy::default()
         });
         let error = resolver
             .resolve("localhost".parse().unwrap())

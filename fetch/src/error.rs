@@ -69,7 +69,9 @@ pub enum Problem {
     #[error("a redirect to \"{0}:\" is refused; it must stay http or https")]
     RedirectScheme(String),
     /// The address is refused by the policy.
-    #[error("address {address} of host {host} is refused (network {network})")]
+    #[error(
+        "address {address} of host {host} is refused (network {network}; ALLOWED_NETWORKS names exceptions)"
+    )]
     Refused {
         /// The host as in the URL.
         host: String,

@@ -100,16 +100,35 @@ impl Fetcher {
         }
     }
 
+    /// Reads what stands behind an `http` or `https` URL into memory: at most so many bytes, within this time.
+    pub async fn read(
+        &self,
+        url: &str,
+        max_size: usize,
+        limit: Duration,
+    ) -> Result<Vec<u8>, FetchError> {
+        let mut at = self.config.url_map.apply(url);
+        let result = timeout(limit, async {
+            let mut parsed = parse_web(&at)?;
+            let sent = web::send(&self.clients, &self.config, Method::GET, &mut parsed).await;
+            at = parsed.into();
+            web::collect(sent?, &self.config, max_size).await
+        })
+        .await
+        .unwrap_or(Err(Problem::Timeout {
+            what: "the whole answer",
+            after: limit,
+        }));
+        result.map_err(|problem| FetchError::new("cannot fetch", url, Some(&at), problem))
+    }
+
     /// Sends one POST with an empty body, a webhook, and gives the status of the answer, whatever
     /// it is. Redirects 307 and 308 are followed with a POST; 301, 302 and 303 are given back:
     /// the receiver has had the request. `timeout` is for all of it; webhooks have 1 s.
     pub async fn post(&self, url: &str, timeout: Duration) -> Result<u16, FetchError> {
         let mut at = self.config.url_map.apply(url);
         let result = tokio::time::timeout(timeout, async {
-            let mut parsed = parse(&at)?;
-            if !matches!(parsed.scheme(), "http" | "https") {
-                return Err(Problem::Scheme(parsed.scheme().to_owned()));
-            }
+            let mut parsed = parse_web(&at)?;
             let sent = web::send(&self.clients, &self.config, Method::POST, &mut parsed).await;
             at = parsed.into();
             sent
@@ -194,6 +213,15 @@ impl Described {
             data_type: text("x-data-type"),
             attribute_metadata: text("x-attribute-metadata"),
         }
+    }
+}
+
+/// Parses a URL that must be http or https.
+fn parse_web(url: &str) -> Result<Url, Problem> {
+    let parsed = parse(url)?;
+    match parsed.scheme() {
+        "http" | "https" => Ok(parsed),
+        scheme => Err(Problem::Scheme(scheme.to_owned())),
     }
 }
 

@@ -21,6 +21,17 @@ const REFUSED: [&str; 9] = [
     "fd00:ec2::254/128",
 ];
 
+/// Networks of this machine and of the places where it stands, refused by those who say so.
+const PRIVATE: [&str; 7] = [
+    "127.0.0.0/8",
+    "10.0.0.0/8",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+    "100.64.0.0/10",
+    "::1/128",
+    "fc00::/7",
+];
+
 /// Names under which metadata services are known, refused where the address cannot be seen.
 const METADATA_NAMES: [&str; 3] = ["metadata", "metadata.google.internal", "metadata.goog"];
 
@@ -34,6 +45,8 @@ pub struct AddressPolicy {
     pub refused: Vec<IpNet>,
     /// Exceptions: networks that are allowed though a refused one contains them.
     pub allowed: Vec<IpNet>,
+    /// Exceptions: names of hosts that are allowed whatever their addresses are; in lower case.
+    pub allowed_hosts: Vec<String>,
 }
 
 impl Default for AddressPolicy {
@@ -44,11 +57,58 @@ impl Default for AddressPolicy {
         Self {
             refused,
             allowed: Vec::new(),
+            allowed_hosts: Vec::new(),
         }
     }
 }
 
 impl AddressPolicy {
+    /// Refuses private and loopback addresses as well.
+    pub fn without_private(mut self) -> Self {
+        let private = PRIVATE.iter().filter_map(|net| net.parse::<IpNet>().ok());
+        self.refused.extend(private);
+        self
+    }
+
+    /// Adds exceptions: networks, addresses, and names of hosts, with commas between them.
+    ///
+    /// # Errors
+    /// One of them is none; the error says which.
+    pub fn with_exceptions(mut self, text: &str) -> Result<Self, String> {
+        let entries = text.split([',', ' ']).filter(|entry| !entry.is_empty());
+        for entry in entries {
+            if let Ok(net) = entry.parse::<IpNet>() {
+                self.allowed.push(net);
+            } else if let Ok(address) = entry.parse::<IpAddr>() {
+                self.allowed.push(address.into());
+            } else if is_name(entry) {
+                self.allowed_hosts.push(entry.to_ascii_lowercase());
+            } else {
+                return Err(format!(
+                    "{entry:?} is no network, address or name of a host; expected such as 10.1.0.0/16, 127.0.0.1 \
+                     or backend"
+                ));
+            }
+        }
+        Ok(self)
+    }
+
+    /// Lets the host of a URL be connected to, whatever its address is.
+    pub fn with_host_of(mut self, url: &str) -> Self {
+        let host = Url::parse(url)
+            .ok()
+            .and_then(|url| url.host().map(|host| host.to_owned()));
+        match host {
+            Some(Host::Domain(name)) => self
+                .allowed_hosts
+                .push(name.trim_end_matches('.').to_owned()),
+            Some(Host::Ipv4(address)) => self.allowed.push(IpAddr::V4(address).into()),
+            Some(Host::Ipv6(address)) => self.allowed.push(IpAddr::V6(address).into()),
+            None => {}
+        }
+        self
+    }
+
     /// The network that refuses the address, if one does. An IPv6 address that carries an IPv4
     /// one is judged as both.
     pub fn refusing(&self, address: IpAddr) -> Option<IpNet> {
@@ -83,6 +143,10 @@ impl AddressPolicy {
 
     /// Refuses the address of a host if it lies in a refused network.
     pub(crate) fn check(&self, host: &str, address: IpAddr) -> Result<(), Problem> {
+        let name = host.trim_end_matches('.');
+        if self.allowed_hosts.iter().any(|allowed| allowed == name) {
+            return Ok(());
+        }
         match self.refusing(address) {
             Some(net) => Err(Problem::Refused {
                 host: host.to_owned(),
@@ -104,6 +168,15 @@ impl AddressPolicy {
         }
         Ok(())
     }
+}
+
+/// Whether a text may be the name of a host, and is not meant to be an address.
+fn is_name(text: &str) -> bool {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    let last = text.rsplit('.').next().unwrap_or_default();
+    text.chars().all(is_plain)
+        && !last.is_empty()
+        && !last.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// The IPv4 address within an IPv6 one: mapped (`::ffff:0:0/96`), compatible (`::/96`),
@@ -191,6 +264,68 @@ mod tests {
         ] {
             assert!(!refused(&format!("http://{host}/")), "{host}");
         }
+    }
+
+    #[test]
+    fn private_and_loopback_are_refused_where_that_is_said() {
+        let policy = AddressPolicy::default()
+            .without_private()
+            .with_exceptions("10.1.0.0/16, 192.168.7.7,Backend")
+            .unwrap();
+        let is_refused = |url: &str| policy.check_literal(&Url::parse(url).unwrap()).is_err();
+        for host in [
+            "127.0.0.1",
+            "127.1",
+            "[::1]",
+            "[::ffff:10.0.0.1]",
+            "10.2.0.1",
+            "172.31.0.1",
+            "192.168.7.8",
+            "100.64.0.1",
+            "[fd12::1]",
+            "169.254.169.254",
+        ] {
+            assert!(is_refused(&format!("http://{host}/")), "{host}");
+        }
+        for host in ["8.8.8.8", "10.1.2.3", "192.168.7.7", "172.32.0.1"] {
+            assert!(!is_refused(&format!("http://{host}/")), "{host}");
+        }
+        let private = "10.9.9.9".parse().unwrap();
+        assert!(policy.check("backend", private).is_ok());
+        assert!(policy.check("backend.", private).is_ok());
+        assert!(policy.check("other", private).is_err());
+    }
+
+    #[test]
+    fn the_host_of_a_url_may_be_an_exception() {
+        for (url, other) in [
+            ("http://10.0.0.1:8080/keys", "http://10.0.0.2/"),
+            ("http://[::1]/keys", "http://[fd00::1]/"),
+        ] {
+            let policy = AddressPolicy::default().without_private().with_host_of(url);
+            assert!(policy.check_literal(&Url::parse(url).unwrap()).is_ok());
+            assert!(policy.check_literal(&Url::parse(other).unwrap()).is_err());
+        }
+        let named = AddressPolicy::default().without_private();
+        let named = named.with_host_of("http://Keycloak:8080/keys");
+        assert!(named.check("keycloak", "10.0.0.1".parse().unwrap()).is_ok());
+    }
+
+    #[test]
+    fn wrong_exceptions_are_named() {
+        for wrong in [
+            "10.0.0.0/33",
+            "10.0.0.300",
+            "http://backend",
+            "a:80",
+            "1.2.3",
+            "x.",
+        ] {
+            let text = format!("10.0.0.0/8,{wrong}");
+            let error = AddressPolicy::default().with_exceptions(&text).unwrap_err();
+            assert!(error.contains(&format!("{wrong:?}")), "{error}");
+        }
+        assert!(AddressPolicy::default().with_exceptions("").is_ok());
     }
 
     #[test]

@@ -130,10 +130,43 @@ fn set_userinfo(url: &mut Url, name: &str, password: Option<&str>) {
 /// Streams a successful body into the target; anything else is an error with the beginning of
 /// its text.
 pub(crate) async fn receive(
-    mut response: Response,
+    response: Response,
     config: &FetchConfig,
     target: &mut Target,
 ) -> Result<(), Problem> {
+    let mut response = successful(response, config).await?;
+    if let Some(size) = response.content_length() {
+        target.announce(size)?;
+    }
+    while let Some(bytes) = more(&mut response, config).await? {
+        target.write(&bytes).await?;
+    }
+    Ok(())
+}
+
+/// Gathers a successful body of at most so many bytes; anything else is an error with the beginning of
+/// its text.
+pub(crate) async fn collect(
+    response: Response,
+    config: &FetchConfig,
+    max_size: usize,
+) -> Result<Vec<u8>, Problem> {
+    let mut response = successful(response, config).await?;
+    let mut gathered = Vec::new();
+    while let Some(bytes) = more(&mut response, config).await? {
+        if gathered.len() + bytes.len() > max_size {
+            return Err(Problem::TooLarge {
+                limit: max_size as u64,
+                announced: response.content_length(),
+            });
+        }
+        gathered.extend_from_slice(&bytes);
+    }
+    Ok(gathered)
+}
+
+/// The response, if it is a whole content as it is.
+async fn successful(response: Response, config: &FetchConfig) -> Result<Response, Problem> {
     let status = response.status();
     if !status.is_success() || status == StatusCode::PARTIAL_CONTENT {
         let body = beginning(response, config.read_timeout).await;
@@ -151,22 +184,21 @@ pub(crate) async fn receive(
             format!("the server sent the body encoded ({encoding}), which was not accepted");
         return Err(Problem::Response(reason));
     }
-    if let Some(size) = response.content_length() {
-        target.announce(size)?;
-    }
-    loop {
-        match timeout(config.read_timeout, response.chunk()).await {
-            Ok(Ok(Some(bytes))) => target.write(&bytes).await?,
-            Ok(Ok(None)) => return Ok(()),
-            Ok(Err(error)) => return Err(problem(error)),
-            Err(_) => {
-                let after = config.read_timeout;
-                return Err(Problem::Timeout {
-                    what: "more of the body",
-                    after,
-                });
-            }
-        }
+    Ok(response)
+}
+
+/// The next bytes of a body.
+async fn more(
+    response: &mut Response,
+    config: &FetchConfig,
+) -> Result<Option<bytes::Bytes>, Problem> {
+    match timeout(config.read_timeout, response.chunk()).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(error)) => Err(problem(error)),
+        Err(_) => Err(Problem::Timeout {
+            what: "more of the body",
+            after: config.read_timeout,
+        }),
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! # Layout
 //! - `commands`: one file per command. `settings`: what can be set, and where it was.
-//! - `service`: server and worker, wired. `instance`: the instance folder, its lock and token.
+//! - `service`: server and worker, wired. `greeting`: what they print. `instance`: the instance folder, its lock and token.
 //! - `scratch`, `trial`: plugins without a server: loaded in a temporary folder, and one task run with all
 //!   that a server has. `values`: parameters as they are typed.
 //! - `client`, `events`: a runner that serves, over HTTP.
@@ -11,6 +11,7 @@
 mod client;
 mod commands;
 mod events;
+mod greeting;
 mod instance;
 mod live;
 mod scratch;
@@ -62,6 +63,8 @@ enum Command {
     /// Tasks of a runner that serves: look at them, wait for them, end them.
     #[command(subcommand)]
     Task(commands::task::Task),
+    /// Makes a token for who may use a runner that checks them with AUTH_SECRET.
+    Token(commands::token::Token),
     /// Prints every setting with its value, its meaning, and where it was set.
     Config(commands::config::Config),
     /// Looks whether everything is there that the runner needs, and says what to do.
@@ -94,6 +97,7 @@ impl Command {
             Self::Db(db) => db.run(),
             Self::Plugin(plugin) => plugin.run(),
             Self::Task(task) => task.run(),
+            Self::Token(token) => token.run(),
             Self::Config(config) => config.run(),
             Self::Doctor(doctor) => doctor.run(),
             Self::Openapi(openapi) => openapi.run(),

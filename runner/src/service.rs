@@ -1,6 +1,5 @@
 //! What serves: a server, a worker, or both in one process. All wiring of the rooms is here.
 
-use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,11 +7,11 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
 use clap::Args;
-use runner_core::identity::url_segment;
 use runner_fetch::{FetchConfig, Fetcher, Proxies};
 use runner_host::host::Patience;
 use runner_host::{Launcher, Modules, ModulesConfig};
 use runner_queue::{Queue, RedisConfig};
+use runner_server::auth::{Auth, KeyConfig};
 use runner_server::{App, ServerConfig};
 use runner_store::{Store, StoreConfig, WorkerKind, WorkerRow};
 use runner_worker::{StoreCache, Tools, Upkeep, UpkeepConfig, Worker, WorkerConfig};
@@ -21,9 +20,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use crate::greeting;
 use crate::instance::{self, Lock};
 use crate::settings::sources::Sources;
-use crate::settings::{Flags, Settings};
+use crate::settings::{Flags, Settings, access};
 
 /// Runs that were lost with their worker before a task is given up.
 pub(crate) const MAX_ATTEMPTS: i64 = 3;
@@ -155,8 +155,15 @@ impl Role {
 /// Serves until it is told to stop.
 pub(crate) fn run(role: Role, flags: Flags) -> anyhow::Result<()> {
     let settings = Settings::read(&Sources::read(flags)?)?;
+    let auth = match role.serves() {
+        true => Some(auth(&settings)?),
+        false => None,
+    };
     start_logging(&settings.log_level)?;
     for notice in &settings.notices {
+        tracing::warn!("{notice}");
+    }
+    if let Some(notice) = access::notice(&settings.auth) {
         tracing::warn!("{notice}");
     }
     if role == Role::Both && settings.broker.is_some() {
@@ -192,6 +199,7 @@ pub(crate) fn run(role: Role, flags: Flags) -> anyhow::Result<()> {
         instance,
         runner,
         token,
+        auth,
         launcher,
         settings,
     };
@@ -206,8 +214,37 @@ struct Process {
     instance: PathBuf,
     runner: PathBuf,
     token: String,
+    /// Who may ask for what, if it serves.
+    auth: Option<Auth>,
     launcher: Launcher,
     settings: Settings,
+}
+
+/// Whoever checks tokens. Where its keys are published is the operator's choice, and may be near.
+///
+/// # Errors
+/// The key is none, or others would reach the runner by oversight.
+pub(crate) fn auth(settings: &Settings) -> anyhow::Result<Auth> {
+    if let Err(problem) = &settings.may_serve {
+        bail!("{problem}");
+    }
+    let mut policy = settings.addresses.clone();
+    if let Some(KeyConfig::Jwks(url)) = &settings.auth.key {
+        policy = policy.with_host_of(&settings.url_map.apply(url));
+    }
+    let fetcher = Fetcher::new(FetchConfig {
+        url_map: settings.url_map.clone(),
+        policy,
+        proxies: Proxies::from_env(),
+        ..FetchConfig::default()
+    })?;
+    let name = match &settings.auth.key {
+        Some(KeyConfig::Secret(_)) => "AUTH_SECRET",
+        Some(KeyConfig::PublicKey(_)) => "AUTH_PUBLIC_KEY",
+        Some(KeyConfig::Jwks(_)) => "AUTH_JWKS_URL",
+        None => "AUTH",
+    };
+    Auth::new(settings.auth.clone(), fetcher).context(name)
 }
 
 impl Process {
@@ -249,8 +286,14 @@ impl Process {
                 running.worker = Some(self.start_worker(&store, &queue, &modules).await?);
             }
             match address {
-                Some(address) => greet(&address, &modules, &self.token),
-                None => greet_worker(&self.settings, &modules),
+                Some(address) => greeting::of_server(
+                    &address,
+                    &modules,
+                    &self.settings,
+                    &self.instance,
+                    &self.token,
+                ),
+                None => greeting::of_worker(&self.settings, &modules),
             }
             if self.role.serves() {
                 keep_sweeping(&store, self.unnamed_before(started)).await;
@@ -372,6 +415,8 @@ impl Process {
         modules: &Arc<Modules>,
     ) -> Server {
         let settings = &self.settings;
+        let auth = self.auth.clone().unwrap_or_else(Auth::off);
+        auth.prepare();
         let app = App::new(
             store.clone(),
             queue.clone(),
@@ -379,6 +424,10 @@ impl Process {
             Arc::clone(modules),
             ServerConfig {
                 server_name: settings.server_name.clone(),
+                hosts: settings.hosts.clone(),
+                origins: settings.origins.clone(),
+                auth,
+                limits: settings.limits.clone(),
                 proxies: settings.proxies,
                 development: settings.development,
                 token: self.token.clone(),
@@ -408,6 +457,7 @@ impl Process {
         let fetcher = Fetcher::new(FetchConfig {
             url_map: settings.url_map.clone(),
             file_roots: settings.file_roots.clone(),
+            policy: settings.addresses.clone(),
             max_size: settings.max_input,
             proxies: Proxies::from_env(),
             ..FetchConfig::default()
@@ -515,61 +565,6 @@ impl Signals {
             _ = self.terminate.recv() => {}
         }
     }
-}
-
-/// Says where the runner is, what it offers, and how to try it.
-fn greet(address: &SocketAddr, modules: &Modules, token: &str) {
-    let base = instance::base_url(address);
-    let table = modules.table();
-    let mut text = format!("runner is ready at {base}/\n");
-    text.push_str(&format!("modules  {base}/modules/?token={token}\n"));
-    text.push_str("plugins\n");
-    for provided in table.plugins() {
-        let plugin = &provided.plugin;
-        let form = format!("{base}/plugins/{}/ui/", url_segment(&plugin.identifier));
-        text.push_str(&format!("  {:<40} {form}\n", plugin.identity.to_string()));
-    }
-    if table.plugins().is_empty() {
-        text.push_str("  none yet: put one into a plugin folder\n");
-    }
-    let hello = table.newest("hello-world").or(table.plugins().first());
-    if let Some(provided) = hello {
-        let plugin = &provided.plugin;
-        let fields = plugin.form.parameters.texts(&plugin.form.example);
-        let data: String = fields
-            .iter()
-            .map(|(key, text)| format!(" --data-urlencode '{key}={}'", text.replace('\'', "'\\''")))
-            .collect();
-        let data = if data.is_empty() {
-            " --data ''".to_owned()
-        } else {
-            data
-        };
-        let process = format!(
-            "{base}/plugins/{}/process/",
-            url_segment(&plugin.identifier)
-        );
-        text.push_str(&format!("try it\n  curl -sL{data} '{process}'\n"));
-    }
-    say(&text);
-}
-
-/// Says what a worker is there for.
-fn greet_worker(settings: &Settings, modules: &Modules) {
-    let mut text = format!(
-        "worker is ready: {} runs at a time of the queue {}\nplugins\n",
-        settings.concurrency, settings.queue
-    );
-    for provided in modules.table().plugins() {
-        text.push_str(&format!("  {}\n", provided.plugin.identity));
-    }
-    say(&text);
-}
-
-fn say(text: &str) {
-    let mut out = std::io::stdout().lock();
-    // Nobody may be reading.
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
 /// Removes files that were stored for tasks that never came to know them: first those of before this moment,

@@ -5,7 +5,11 @@ use runner_host::Modules;
 use runner_queue::{Events, Queue};
 use runner_store::Store;
 
+use crate::auth::Auth;
+use crate::cors::Origins;
 use crate::forms::Pages;
+use crate::incoming::envelope::InProgress;
+use crate::incoming::{Hosts, Limits};
 use crate::openapi;
 
 /// What the routes share. Clones are cheap.
@@ -27,13 +31,23 @@ pub(crate) struct Shared {
     pub(crate) pages: Pages,
     /// The OpenAPI document, kept until the plugins change.
     pub(crate) document: openapi::Kept,
+    /// How many requests are being answered.
+    pub(crate) in_progress: InProgress,
 }
 
 /// Settings of the server.
 #[derive(Debug, Clone)]
 pub struct ServerConfig {
-    /// The host (and port) by which the runner is known, beside addresses and names without a dot.
+    /// The host (and port) by which the runner is known.
     pub server_name: Option<String>,
+    /// Which hosts are served.
+    pub hosts: Hosts,
+    /// Which origins may read answers.
+    pub origins: Origins,
+    /// Who may ask for what.
+    pub auth: Auth,
+    /// How much may come in, and how slowly.
+    pub limits: Limits,
     /// Reverse proxies whose `X-Forwarded-*` headers are believed.
     pub proxies: usize,
     /// Whether there are pages for people who write plugins and hosts, at `/debug/`.
@@ -54,6 +68,27 @@ pub struct ServerConfig {
     pub plugins_wait: Duration,
 }
 
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            server_name: None,
+            hosts: Hosts::default(),
+            origins: Origins::default(),
+            auth: Auth::off(),
+            limits: Limits::default(),
+            proxies: 0,
+            development: false,
+            token: String::new(),
+            max_body: 16 << 20,
+            max_parameters: 1_000_000,
+            max_upload: 1 << 30,
+            disk_floor: 1 << 30,
+            route_timeout: Duration::from_secs(60),
+            plugins_wait: Duration::from_secs(4),
+        }
+    }
+}
+
 impl App {
     /// Puts together what the routes share.
     pub fn new(
@@ -71,6 +106,7 @@ impl App {
             config,
             pages: Pages::new(),
             document: openapi::Kept::default(),
+            in_progress: InProgress::default(),
         }))
     }
 }

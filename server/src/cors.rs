@@ -1,7 +1,7 @@
-//! Who may read answers from another origin: everybody, on what the QHAna contract offers; nobody, on
+//! Who may read answers from another origin: everybody, or the origins that are listed, on what the QHAna contract offers; nobody, on
 //! what changes the installation, and never with DELETE.
 
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, ALLOW, ORIGIN, VARY,
@@ -9,6 +9,9 @@ use axum::http::header::{
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use url::Url;
+
+use crate::app::App;
 
 /// First segments of paths whose answers anybody may read.
 const OPEN: &[&str] = &[
@@ -24,8 +27,54 @@ const OPEN: &[&str] = &[
     "licenses",
 ];
 
+/// Which origins may read answers.
+#[derive(Debug, Clone, Default)]
+pub enum Origins {
+    /// All, as the contract has it.
+    #[default]
+    Any,
+    /// These; it may be none.
+    Listed(Vec<HeaderValue>),
+}
+
+impl Origins {
+    /// Reads a list with commas, or `*` for all.
+    ///
+    /// # Errors
+    /// One of them is no origin; the error says which.
+    pub fn new(text: &str) -> Result<Self, String> {
+        let entries = text.split([',', ' ']).filter(|entry| !entry.is_empty());
+        let mut listed = Vec::new();
+        for entry in entries {
+            if entry == "*" {
+                return Ok(Self::Any);
+            }
+            let is_origin = entry == "null"
+                || Url::parse(entry).is_ok_and(|url| {
+                    matches!(url.scheme(), "http" | "https")
+                        && url.origin().ascii_serialization() == entry
+                });
+            let value = HeaderValue::from_str(entry).ok().filter(|_| is_origin);
+            listed.push(value.ok_or_else(|| {
+                format!(
+                    "{entry:?} is no origin; expected such as https://ui.example.org or \
+                     http://localhost:4200, without a path, or * for all"
+                )
+            })?);
+        }
+        Ok(Self::Listed(listed))
+    }
+
+    fn allows(&self, origin: &HeaderValue) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Listed(listed) => listed.contains(origin),
+        }
+    }
+}
+
 /// Adds the headers, and answers OPTIONS for every route that there is.
-pub(crate) async fn layer(request: Request, next: Next) -> Response {
+pub(crate) async fn layer(State(app): State<App>, request: Request, next: Next) -> Response {
     let headers = request.headers().clone();
     let method = request.method().clone();
     let first = request
@@ -48,7 +97,7 @@ pub(crate) async fn layer(request: Request, next: Next) -> Response {
     let is_delete =
         method == Method::DELETE || wanted.is_some_and(|wanted| wanted.as_bytes() == b"DELETE");
     if (is_open || response.status() == StatusCode::NOT_FOUND) && !is_delete {
-        open(&headers, wanted.is_some(), response.headers_mut());
+        open(&app.0.config.origins, &headers, response.headers_mut());
     }
     response
 }
@@ -67,23 +116,78 @@ fn allow(answer: &HeaderMap) -> HeaderValue {
     HeaderValue::from_str(&methods.join(", ")).unwrap_or(HeaderValue::from_static("OPTIONS"))
 }
 
-fn open(request: &HeaderMap, is_preflight: bool, response: &mut HeaderMap) {
+/// Says who may read an answer.
+pub(crate) fn open(origins: &Origins, request: &HeaderMap, response: &mut HeaderMap) {
     let Some(origin) = request.get(ORIGIN) else {
-        response.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+        if matches!(origins, Origins::Any) {
+            response.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+        }
         return;
     };
-    response.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
     let vary = response.get(VARY).and_then(|vary| vary.to_str().ok());
     let vary = vary.map_or("Origin".to_owned(), |vary| format!("{vary}, Origin"));
     response.insert(
         VARY,
         HeaderValue::from_str(&vary).unwrap_or(HeaderValue::from_static("Origin")),
     );
-    if is_preflight {
+    if !origins.allows(origin) {
+        return;
+    }
+    response.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+    if request.contains_key(ACCESS_CONTROL_REQUEST_METHOD) {
         let methods = HeaderValue::from_static("GET, HEAD, OPTIONS, POST");
         response.insert(ACCESS_CONTROL_ALLOW_METHODS, methods);
         if let Some(wanted) = request.get(ACCESS_CONTROL_REQUEST_HEADERS) {
             response.insert(ACCESS_CONTROL_ALLOW_HEADERS, wanted.clone());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn allowed(origins: &str, origin: Option<&str>) -> Option<String> {
+        let mut request = HeaderMap::new();
+        if let Some(origin) = origin {
+            request.insert(ORIGIN, origin.parse().unwrap());
+        }
+        let mut response = HeaderMap::new();
+        open(&Origins::new(origins).unwrap(), &request, &mut response);
+        let allowed = response.get(ACCESS_CONTROL_ALLOW_ORIGIN)?;
+        Some(allowed.to_str().unwrap().to_owned())
+    }
+
+    #[test]
+    fn listed_origins_are_echoed_and_others_get_nothing() {
+        let listed = "https://ui.example.org, http://localhost:4200,null";
+        for origin in ["https://ui.example.org", "http://localhost:4200", "null"] {
+            assert_eq!(allowed(listed, Some(origin)).as_deref(), Some(origin));
+        }
+        for origin in ["http://ui.example.org", "https://ui.example.org.evil.org"] {
+            assert_eq!(allowed(listed, Some(origin)), None);
+        }
+        assert_eq!(allowed(listed, None), None);
+        assert_eq!(allowed("", Some("https://ui.example.org")), None);
+        assert_eq!(
+            allowed("*", Some("https://a")).as_deref(),
+            Some("https://a")
+        );
+        assert_eq!(allowed("*", None).as_deref(), Some("*"));
+    }
+
+    #[test]
+    fn what_is_no_origin_is_named() {
+        for wrong in [
+            "https://a/",
+            "a",
+            "https://a/b",
+            "ftp://a",
+            "https://a:443",
+            "**",
+        ] {
+            let error = Origins::new(&format!("null,{wrong}")).unwrap_err();
+            assert!(error.contains(&format!("{wrong:?}")), "{error}");
         }
     }
 }

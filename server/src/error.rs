@@ -3,12 +3,16 @@
 //! A client's mistake is an [`ApiError`] with a message that says what was wrong and what was expected.
 //! An error of ours is logged with its cause and told as a bare 500: use `?` on a [`StoreError`].
 
-use axum::http::header::{ALLOW, CONTENT_RANGE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{ALLOW, CONNECTION, CONTENT_RANGE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use runner_core::parameters::FieldErrors;
 use runner_store::StoreError;
 use serde_json::{Map, Value, json};
+
+use crate::access::Access;
+use crate::auth::Mode;
+use crate::incoming::slow::Slow;
 
 /// An error on its way to a client.
 #[derive(Debug, thiserror::Error)]
@@ -137,16 +141,75 @@ impl ApiError {
         }
     }
 
-    pub(crate) fn unauthorized() -> Self {
-        let challenge = HeaderValue::from_static("Bearer realm=\"runner\"");
+    /// No token, or one that is wrong: then `problem` says what is.
+    pub(crate) fn unauthorized(mode: Mode, problem: Option<&str>) -> Self {
+        let wanted = match mode {
+            Mode::Off => {
+                "This needs the token in the instance folder's file `token`, as `Authorization: Bearer …` or \
+                 `?token=…`."
+            }
+            Mode::Optional | Mode::Required => {
+                "This needs a token, as `Authorization: Bearer …` or `?token=…`."
+            }
+        };
+        let message = match problem {
+            Some(problem) => format!("{problem} {wanted}"),
+            None => wanted.to_owned(),
+        };
+        // RFC 6750: who showed nothing is told no error.
+        let error = problem.map(|problem| ("invalid_token", problem));
         Self {
-            headers: vec![(WWW_AUTHENTICATE, challenge)],
+            headers: vec![(WWW_AUTHENTICATE, challenge(error))],
+            ..Self::with(StatusCode::UNAUTHORIZED, message)
+        }
+    }
+
+    /// The token is right, and does not allow this.
+    pub(crate) fn forbidden(needed: Access, found: Access) -> Self {
+        let found = match found {
+            Access::Public => "no role".to_owned(),
+            found => format!("the role {}", found.as_str()),
+        };
+        let message = format!(
+            "This needs the role {}; the token has {found}.",
+            needed.as_str()
+        );
+        let error = ("insufficient_scope", message.as_str());
+        Self {
+            headers: vec![(WWW_AUTHENTICATE, challenge(Some(error)))],
+            ..Self::with(StatusCode::FORBIDDEN, message)
+        }
+    }
+
+    /// The body did not come in time.
+    pub(crate) fn slow(slow: Slow) -> Self {
+        let limit = match slow {
+            Slow::Silent(_) => "CLIENT_TIMEOUT",
+            Slow::Long(_) => "UPLOAD_TIMEOUT",
+        };
+        let mut text = slow.to_string();
+        text[..1].make_ascii_uppercase();
+        Self {
+            headers: vec![(CONNECTION, HeaderValue::from_static("close"))],
             ..Self::with(
-                StatusCode::UNAUTHORIZED,
-                "This needs the token in the instance folder's file `token`, as `Authorization: Bearer …` or `?token=…`.",
+                StatusCode::REQUEST_TIMEOUT,
+                format!("{text} (the limit is set by {limit})."),
             )
         }
     }
+}
+
+/// How to show a token, and what is wrong with the one that was shown.
+fn challenge(error: Option<(&str, &str)>) -> HeaderValue {
+    let plain = |text: &str| text.replace(['"', '\\'], "'");
+    let text = match error {
+        None => "Bearer realm=\"runner\"".to_owned(),
+        Some((error, description)) => format!(
+            "Bearer realm=\"runner\", error=\"{error}\", error_description=\"{}\"",
+            plain(description)
+        ),
+    };
+    HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("Bearer realm=\"runner\""))
 }
 
 impl From<StoreError> for ApiError {

@@ -367,6 +367,7 @@
 
     const target = submitter?.dataset.target || form.dataset.target;
     if (target === "microfrontend") {
+      if (token !== null) form.setAttribute("action", withToken(form.getAttribute("action") || location.href));
       sendMessage("ui-loading"); // the next page says when it has loaded
       return;
     }
@@ -390,7 +391,7 @@
     form.setAttribute("aria-busy", "true");
     const { resultUrl, status, error } = await post(formData, submitUrl, method);
     if (error === undefined && !sendMessage({ ...submitted, submitUrl, resultUrl })) {
-      location.assign(resultUrl); // and stay busy until the page is left
+      location.assign(withToken(resultUrl)); // and stay busy until the page is left
       return;
     }
     form.removeAttribute("aria-busy");
@@ -446,9 +447,26 @@
     return { status, error: { code: status, status: STATUS_TEXTS[status], message } };
   }
 
+  /** The token that this page was opened with, where the runner requires one. */
+  const token = new URLSearchParams(location.search).get("token");
+
+  /** The headers that show it to the runner, and to nobody else. */
+  function tokenHeaders(url) {
+    return token !== null && url.origin === location.origin ? { Authorization: `Bearer ${token}` } : {};
+  }
+
+  /** A page of the runner that is opened from here, with the token. */
+  function withToken(href) {
+    const url = parseUrl(href);
+    if (token === null || url === null || url.origin !== location.origin) return href;
+    url.searchParams.set("token", token);
+    return url.href;
+  }
+
   /** Sends a form's data and gives the response. */
   function submitFormData(formData, formAction, formMethod = "post", options = {}) {
     const url = new URL(formAction, document.baseURI);
+    options = { ...options, headers: { ...tokenHeaders(url), ...options.headers } };
     if (formMethod.toLowerCase() === "get") {
       for (const [name, entry] of formData) url.searchParams.append(name, entry.name ?? entry);
       return fetch(url, options);

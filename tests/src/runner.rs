@@ -269,7 +269,10 @@ impl Runner {
     /// If it is not in time.
     pub fn wait_for_plugins(&self) {
         let listed = poll(START, || {
-            let answer = Request::get("/plugins/").send(self.address()).ok()?;
+            // It may be one that asks who looks.
+            let bearer = format!("Bearer {}", self.token());
+            let request = Request::get("/plugins/").header("Authorization", &bearer);
+            let answer = request.send(self.address()).ok()?;
             (answer.status == 200).then_some(())
         });
         listed.unwrap_or_else(|| self.fail("no list of plugins"));

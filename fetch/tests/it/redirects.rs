@@ -111,7 +111,7 @@ async fn names_are_judged_by_what_they_resolve_to() {
     let strict = Bench::with(|c| {
         c.policy = AddressPolicy {
             refused,
-            allowed: Vec::new(),
+            ..AddressPolicy::default()
         }
     });
     let error = strict.get(&url).await.unwrap_err();
@@ -125,6 +125,60 @@ async fn names_are_judged_by_what_they_resolve_to() {
     );
     assert_eq!(server.heads().len(), 1, "nothing was sent");
     assert!(!error.is_transient());
+}
+
+#[tokio::test]
+async fn private_addresses_are_refused_at_every_redirect_but_for_exceptions() {
+    let server = to("/end").await;
+    let by_name =
+        |server: &Server, path: &str| format!("http://localhost:{}{path}", server.address.port());
+    // Its name may be connected to; where it leads to may not.
+    let outer = to(&server.url("/end")).await;
+    for (exceptions, url, is_reached) in [
+        ("", server.url("/end"), false),
+        ("", by_name(&server, "/end"), false),
+        ("127.0.0.0/8, ::1", server.url("/start"), true),
+        ("127.0.0.0/8, ::1", by_name(&server, "/end"), true),
+        ("localhost", by_name(&server, "/end"), true),
+        ("localhost", server.url("/end"), false),
+        ("localhost", by_name(&outer, "/"), false),
+        ("localhost, 127.0.0.1", by_name(&outer, "/"), true),
+    ] {
+        let policy = AddressPolicy::default().without_private();
+        let bench = Bench::with(|c| c.policy = policy.with_exceptions(exceptions).unwrap());
+        let outcome = bench.get(&url).await;
+        assert_eq!(outcome.is_ok(), is_reached, "{exceptions:?} {url}");
+        if let Err(error) = outcome {
+            let error = error.to_string();
+            assert!(error.contains("ALLOWED_NETWORKS"), "{error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_read_into_memory_is_bounded_in_size_and_time() {
+    let server = to("/end").await;
+    let fetcher = runner_fetch::Fetcher::new(runner_fetch::FetchConfig::default()).unwrap();
+    let long = std::time::Duration::from_secs(5);
+    let read = fetcher.read(&server.url("/start"), 3, long).await;
+    assert_eq!(read.unwrap(), b"end");
+    let error = fetcher
+        .read(&server.url("/end"), 2, long)
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error.problem(), Problem::TooLarge { limit: 2, .. }),
+        "{error}"
+    );
+    let error = fetcher.read("data:,x", 2, long).await.unwrap_err();
+    assert!(matches!(error.problem(), Problem::Scheme(_)), "{error}");
+    let short = std::time::Duration::from_millis(50);
+    let silent = Server::start(|_| vec![Step::Wait(std::time::Duration::from_secs(5))]).await;
+    let error = fetcher.read(&silent.url("/"), 2, short).await.unwrap_err();
+    assert!(
+        matches!(error.problem(), Problem::Timeout { .. }),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -180,7 +234,7 @@ async fn other_hosts_are_reached_through_the_proxy() {
         c.proxies.http = Some(proxy.url(""));
         c.policy = AddressPolicy {
             refused,
-            allowed: Vec::new(),
+            ..AddressPolicy::default()
         };
     });
     assert_eq!(

@@ -9,6 +9,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use clap::Args;
 use runner_bench::{Report, Scenario, Target, measure};
+use runner_server::auth::{AuthConfig, sign};
+
+use crate::settings::Flags;
+use crate::settings::sources::Sources;
 
 /// Measures hello-world: closed loop, burst, latency, reads. Without --address it starts a runner of its own
 /// in a temporary folder, and also measures its start and its memory.
@@ -17,6 +21,12 @@ pub(crate) struct Bench {
     /// Address of a runner to measure, such as 127.0.0.1:5005
     #[arg(long)]
     address: Option<String>,
+    /// Token to show to the runner at --address [RUNNER_TOKEN]
+    #[arg(long, requires = "address")]
+    token: Option<String>,
+    /// Lets the runner that is started require tokens (HS256), and shows one: to be compared with a run without
+    #[arg(long, conflicts_with = "address")]
+    auth: bool,
     /// Identifier of the plugin to run
     #[arg(long, default_value = "hello-world@v0-2-1")]
     plugin: String,
@@ -56,6 +66,10 @@ impl Bench {
             .build()
             .context("cannot start the runtime")?;
         let mut started = Report::default();
+        let secret = match self.auth {
+            true => Some(crate::instance::random()?),
+            false => None,
+        };
         let (address, own) = match &self.address {
             Some(address) => {
                 let resolved = address
@@ -70,12 +84,16 @@ impl Bench {
                 )
             }
             None => {
-                let own = Own::start(&self.plugin_folders, &mut started)?;
+                let own = Own::start(&self.plugin_folders, secret.as_deref(), &mut started)?;
                 (own.address, Some(own))
             }
         };
         let target = Target {
             address,
+            token: match &secret {
+                Some(secret) => Some(token(secret)?),
+                None => self.token()?,
+            },
             plugin: self.plugin.clone(),
             form: self.form.clone(),
             clients: self.clients,
@@ -99,6 +117,30 @@ impl Bench {
         }
         crate::screen::print(&format!("{started}{report}"))
     }
+
+    /// The token for a runner that is running already.
+    fn token(&self) -> anyhow::Result<Option<String>> {
+        let sources = Sources::read(Flags::new())?;
+        let set = || {
+            sources
+                .get("RUNNER_TOKEN")
+                .filter(|token| !token.is_empty())
+        };
+        Ok(match self.address {
+            Some(_) => self.token.clone().or_else(set),
+            None => None,
+        })
+    }
+}
+
+/// A token of a user, that is longer valid than anybody measures.
+fn token(secret: &str) -> anyhow::Result<String> {
+    let config = AuthConfig {
+        roles_claim: "roles".to_owned(),
+        ..AuthConfig::default()
+    };
+    let day = Duration::from_secs(24 * 3600);
+    sign(secret, &config, "bench", "user", day).map_err(anyhow::Error::msg)
 }
 
 /// A runner of our own, in a folder that goes with it.
@@ -117,14 +159,18 @@ impl Drop for Own {
 
 impl Own {
     /// Starts it twice: the second start finds the modules described.
-    fn start(plugin_folders: &str, report: &mut Report) -> anyhow::Result<Self> {
+    fn start(
+        plugin_folders: &str,
+        secret: Option<&str>,
+        report: &mut Report,
+    ) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
         let instance = folder.path().join("instance");
-        let (mut child, _) = launch(&instance, plugin_folders)?;
+        let (mut child, _) = launch(&instance, plugin_folders, secret)?;
         let _ = child.kill();
         let _ = child.wait();
         let begin = Instant::now();
-        let (child, address) = launch(&instance, plugin_folders)?;
+        let (child, address) = launch(&instance, plugin_folders, secret)?;
         report.less_is_better(
             "second start until ready",
             begin.elapsed().as_secs_f64() * 1000.0,
@@ -142,9 +188,17 @@ impl Own {
 }
 
 /// Starts `runner up` and waits for the line that says where it is.
-fn launch(instance: &PathBuf, plugin_folders: &str) -> anyhow::Result<(Child, SocketAddr)> {
+fn launch(
+    instance: &PathBuf,
+    plugin_folders: &str,
+    secret: Option<&str>,
+) -> anyhow::Result<(Child, SocketAddr)> {
     let program = std::env::current_exe().context("cannot find the runner's own program")?;
-    let mut child = Command::new(program)
+    let mut command = Command::new(program);
+    if let Some(secret) = secret {
+        command.env("AUTH", "required").env("AUTH_SECRET", secret);
+    }
+    let mut child = command
         .args([
             "up",
             "--port",

@@ -6,7 +6,7 @@ use url::Url;
 
 use crate::screen::{self, BOLD, WEAK, note, paint};
 use crate::settings::sources::Sources;
-use crate::settings::table::SETTINGS;
+use crate::settings::table::{SECRETS, SETTINGS};
 use crate::settings::{Flags, Settings};
 
 /// Arguments of `runner config`.
@@ -28,7 +28,7 @@ impl Config {
                 .map(|setting| {
                     json!({
                         "name": setting.name,
-                        "value": shown(&sources.text(setting.name)),
+                        "value": shown(setting.name, &sources.text(setting.name)),
                         "origin": sources.origin(setting.name).to_string(),
                         "default": setting.default,
                         "meaning": setting.meaning,
@@ -43,7 +43,7 @@ impl Config {
         }
         let mut text = String::new();
         for setting in SETTINGS {
-            let value = shown(&sources.text(setting.name));
+            let value = shown(setting.name, &sources.text(setting.name));
             let origin = sources.origin(setting.name);
             text.push_str(&format!(
                 "{}={value}  {}\n    {}\n",
@@ -60,8 +60,11 @@ impl Config {
     }
 }
 
-/// A value without the password that its URL may have.
-fn shown(value: &str) -> String {
+/// A value without the password that its URL may have, and nothing of a secret but that it is set.
+fn shown(name: &str, value: &str) -> String {
+    if SECRETS.contains(&name) && !value.is_empty() {
+        return "***".to_owned();
+    }
     match Url::parse(value) {
         Ok(mut url) if url.password().is_some() => {
             // Only URLs without a host refuse it, and those have no password.
@@ -80,12 +83,19 @@ mod tests {
     fn passwords_are_not_shown() {
         let url = "postgresql+psycopg2://me:secret@db/runner?sslmode=require";
         assert_eq!(
-            shown(url),
+            shown("DATABASE_URL", url),
             "postgresql+psycopg2://me:***@db/runner?sslmode=require"
         );
-        assert_eq!(shown("redis://:secret@cache/0"), "redis://:***@cache/0");
+        assert_eq!(
+            shown("BROKER_URL", "redis://:secret@cache/0"),
+            "redis://:***@cache/0"
+        );
         for plain in ["sqlite:////a/b.db", "127.0.0.1", "5005", "", "a:b@c"] {
-            assert_eq!(shown(plain), plain);
+            assert_eq!(shown("RUNNER_HOST", plain), plain);
+        }
+        for secret in SECRETS {
+            assert_eq!(shown(secret, "secret"), "***");
+            assert_eq!(shown(secret, ""), "");
         }
     }
 }

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 
 use clap::Args;
 use runner_core::module::{ModuleState, ModuleStatus};
+use runner_server::auth::Mode;
 use serde_json::{Value, json};
 
 use super::Folders;
@@ -174,11 +175,41 @@ fn basics(settings: &Settings) -> Vec<Finding> {
     }
     findings.push(python(&settings.python));
     findings.push(compiler());
+    findings.push(access(settings));
     let holder = Holder::of(&settings.instance);
     findings.push(instance(&settings.instance, holder.as_ref()));
     findings.push(disk(settings));
     findings.push(port(settings, holder.as_ref()));
     findings
+}
+
+/// Who may ask for what.
+fn access(settings: &Settings) -> Finding {
+    let advice = "docs/authentication.md says what there is";
+    let auth = match crate::service::auth(settings) {
+        Ok(auth) => auth,
+        Err(error) => return Finding::problem("access", format!("{error:#}"), advice),
+    };
+    let (host, mode) = (settings.host, auth.mode());
+    match (mode, crate::settings::access::notice(&settings.auth)) {
+        (_, Some(notice)) => Finding::warning("access", notice, advice),
+        (Mode::Off, _) if host.is_loopback() => Finding::ok(
+            "access",
+            format!("{host} is reached from this machine only"),
+        ),
+        (Mode::Off, _) => Finding::warning(
+            "access",
+            format!(
+                "whoever reaches {host} may run plugins and read all results, as AUTH=off says"
+            ),
+            advice,
+        ),
+        (Mode::Optional, _) => Finding::ok(
+            "access",
+            "AUTH=optional: tokens are looked at where they are shown",
+        ),
+        (Mode::Required, _) => Finding::ok("access", "AUTH=required: requests must show a token"),
+    }
 }
 
 fn python(python: &str) -> Finding {

@@ -10,6 +10,7 @@ pub(crate) mod openapi;
 pub(crate) mod plugin;
 pub(crate) mod server;
 pub(crate) mod task;
+pub(crate) mod token;
 pub(crate) mod up;
 pub(crate) mod worker;
 

@@ -10,7 +10,7 @@ use crate::service::{self, ListenFlags, QueueFlags, Role, ServiceFlags};
 Examples:
   runner server --broker-url redis://127.0.0.1/0
   runner server --broker-url redis://cache/0 --database-url postgresql://runner:secret@db/runner \\
-    --host 0.0.0.0
+    --host 0.0.0.0        # with AUTH=required and AUTH_SECRET, or another key, in the environment
 
 Workers need the same --broker-url, --database-url and --queue, and the same file store
 (FILE_STORE_ROOT_PATH, or the same instance folder).")]

@@ -3,6 +3,7 @@
 //! [`table::SETTINGS`] lists them with their names, defaults and meaning; [`Settings`] is what the program
 //! needs.
 
+pub(crate) mod access;
 pub(crate) mod sources;
 pub(crate) mod table;
 
@@ -14,7 +15,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use runner_fetch::UrlMap;
+use runner_fetch::{AddressPolicy, UrlMap};
+use runner_server::auth::AuthConfig;
+use runner_server::{Hosts, Limits, Origins};
 use runner_store::{Bucket, DatabaseUrl, Durability};
 
 use sources::Sources;
@@ -39,6 +42,14 @@ pub(crate) struct Settings {
     pub(crate) durability: Durability,
     pub(crate) concurrency: usize,
     pub(crate) server_name: Option<String>,
+    pub(crate) public_url: Option<String>,
+    pub(crate) hosts: Hosts,
+    pub(crate) origins: Origins,
+    pub(crate) auth: AuthConfig,
+    /// Whether it may serve; if not, because others would reach it by oversight, what to do.
+    pub(crate) may_serve: Result<(), String>,
+    pub(crate) addresses: AddressPolicy,
+    pub(crate) limits: Limits,
     pub(crate) proxies: usize,
     pub(crate) development: bool,
     pub(crate) url_map: UrlMap,
@@ -86,8 +97,18 @@ impl Settings {
         };
         let url_map = sources.text("URL_MAP");
         let max_hosts = parsed(sources, "MAX_HOSTS")?;
+        let host: IpAddr = parsed(sources, "RUNNER_HOST")?;
+        let auth = access::auth(sources)?;
+        let public_url = access::public_url(sources)?;
         Ok(Self {
-            host: parsed(sources, "RUNNER_HOST")?,
+            host,
+            hosts: access::hosts(sources, public_url.as_deref())?,
+            public_url,
+            origins: access::origins(sources)?,
+            may_serve: access::check_open(sources, host, auth.mode),
+            addresses: access::addresses(sources, auth.mode)?,
+            limits: access::limits(sources)?,
+            auth,
             port: parsed(sources, "RUNNER_PORT")?,
             plugin_folders: match sources.get("PLUGIN_FOLDERS") {
                 Some(folders) => paths(&folders),

@@ -119,10 +119,87 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "Host (and port) by which clients know the runner, beside IP addresses and names without a dot.",
     ),
     setting(
+        "PUBLIC_URL",
+        &[],
+        "",
+        "URL by which clients know the runner, for URLs that no request asks for, such as those of scheduled tasks. \
+         Default: http:// and SERVER_NAME.",
+    ),
+    setting(
+        "ALLOWED_HOSTS",
+        &[],
+        "",
+        "Hosts that requests may be made to, beside SERVER_NAME, that of PUBLIC_URL and loopback, with commas: \
+         example.org, *.example.org, or * for all. Default: IP addresses and names without a dot.",
+    ),
+    setting(
+        "CORS_ORIGINS",
+        &[],
+        "*",
+        "Origins whose pages may read answers, with commas, such as https://ui.example.org; * for all, nothing for \
+         none.",
+    ),
+    setting(
         "REVERSE_PROXY_COUNT",
         &[],
         "0",
         "Reverse proxies whose X-Forwarded-* headers are believed.",
+    ),
+    setting(
+        "AUTH",
+        &[],
+        "off",
+        "off, optional or required: whether requests must show a token (docs/authentication.md). Must be set where \
+         others reach RUNNER_HOST; workers need the same.",
+    ),
+    setting(
+        "AUTH_SECRET",
+        &[],
+        "",
+        "Secret of tokens that are signed with HS256; at least 32 bytes. One of this and the next two.",
+    ),
+    setting(
+        "AUTH_PUBLIC_KEY",
+        &[],
+        "",
+        "Public key of tokens that are signed with RS256, ES256, ES384 or EdDSA, as PEM or as the path of such a file.",
+    ),
+    setting(
+        "AUTH_JWKS_URL",
+        &[],
+        "",
+        "URL of the public keys of tokens, as an identity provider publishes them (RFC 7517).",
+    ),
+    setting(
+        "AUTH_ISSUER",
+        &[],
+        "",
+        "Issuer (iss) that tokens must name. Default: not looked at.",
+    ),
+    setting(
+        "AUTH_AUDIENCE",
+        &[],
+        "",
+        "Audience (aud) that tokens must name. Default: not looked at.",
+    ),
+    setting(
+        "AUTH_ROLES_CLAIM",
+        &[],
+        "roles",
+        "Where tokens have the roles viewer, user and admin: a claim, or a path such as realm_access.roles.",
+    ),
+    setting(
+        "AUTH_LEEWAY",
+        &[],
+        "30",
+        "Seconds by which clocks may differ when the times of a token are checked; at most 600.",
+    ),
+    setting(
+        "ALLOWED_NETWORKS",
+        &[],
+        "",
+        "Networks, addresses and names of hosts, with commas, that may be connected to though they would be refused: \
+         link-local ones, and with AUTH=required private and loopback ones.",
     ),
     setting(
         "DEVELOPMENT",
@@ -165,6 +242,31 @@ pub(crate) const SETTINGS: &[Setting] = &[
         &[],
         "1000000",
         "Bytes of the parameters of a task, as JSON.",
+    ),
+    setting(
+        "MAX_HEAD_SIZE",
+        &[],
+        "65536",
+        "Bytes of the head of a request, that is its URL and headers; at least 8192.",
+    ),
+    setting(
+        "MAX_REQUESTS",
+        &[],
+        "5000",
+        "Requests in progress at a time; others are answered with 503.",
+    ),
+    setting(
+        "CLIENT_TIMEOUT",
+        &[],
+        "60",
+        "Seconds that a client may be silent in the head or the body of a request, between two requests, or when it \
+         does not take an answer.",
+    ),
+    setting(
+        "UPLOAD_TIMEOUT",
+        &[],
+        "3600",
+        "Seconds that the body of a request may take.",
     ),
     setting(
         "DISK_FLOOR",
@@ -227,12 +329,22 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "The runner that `runner task` and `runner plugin list` ask. Default: the one in the instance folder.",
     ),
     setting(
+        "RUNNER_TOKEN",
+        &[],
+        "",
+        "Token that commands show to the runner they ask. Default: that of the instance folder, for the runner that \
+         works in it.",
+    ),
+    setting(
         "LOG_LEVEL",
         &["DEFAULT_LOG_LEVEL"],
         "info",
         "error, warn, info, debug or trace, or a filter such as runner_host=debug,info.",
     ),
 ];
+
+/// Settings whose values are not shown.
+pub(crate) const SECRETS: &[&str] = &["AUTH_SECRET", "RUNNER_TOKEN"];
 
 /// Variables of the QHAna plugin runner that mean nothing here, and what takes their place.
 pub(crate) const NOTICES: &[(&str, &str)] = &[

@@ -161,10 +161,92 @@ fn wrong_settings_are_named_with_their_origin() {
         ("DATABASE_URL", "sqlite:///:memory:", "in memory"),
         ("DURABILITY", "x", "expected process or power"),
         ("DEVELOPMENT", "true", "expected on or off"),
+        ("AUTH", "yes", "expected off, optional or required"),
+        ("ALLOWED_NETWORKS", "10.0.0.0/99", "\"10.0.0.0/99\""),
+        ("ALLOWED_HOSTS", "http://a", "\"http://a\" is no host"),
+        ("CORS_ORIGINS", "a.org", "\"a.org\" is no origin"),
+        ("PUBLIC_URL", "example.org", "expected one such as https://"),
+        (
+            "PUBLIC_URL",
+            "ftp://example.org",
+            "expected one such as https://",
+        ),
+        ("MAX_REQUESTS", "0", "expected 1 or more"),
+        ("MAX_HEAD_SIZE", "1", "expected 8192 or more"),
+        ("CLIENT_TIMEOUT", "0", "CLIENT_TIMEOUT is 0 s"),
     ] {
         let error = format!("{:#}", with(name, value).unwrap_err());
         assert!(error.contains(part), "{error}");
     }
+}
+
+/// Settings with more than one variable.
+fn with_all(variables: &[(&str, &str)]) -> anyhow::Result<Settings> {
+    let folder = tempfile::tempdir().unwrap();
+    Settings::read(&sources(&[], variables, folder.path()))
+}
+
+#[test]
+fn what_others_reach_is_open_only_where_that_is_said() {
+    let may_serve = |variables: &[(&str, &str)]| with_all(variables).unwrap().may_serve;
+    let everywhere = ("RUNNER_HOST", "0.0.0.0");
+    assert!(may_serve(&[]).is_ok());
+    assert!(may_serve(&[("RUNNER_HOST", "::1")]).is_ok());
+    let problem = may_serve(&[everywhere]).unwrap_err();
+    assert!(problem.contains("AUTH=required"), "{problem}");
+    assert!(may_serve(&[everywhere, ("AUTH", "off")]).is_ok());
+    let secret = ("AUTH_SECRET", "0123456789abcdef0123456789abcdef");
+    assert!(may_serve(&[everywhere, ("AUTH", "required"), secret]).is_ok());
+}
+
+#[test]
+fn a_key_that_is_not_used_is_no_oversight() {
+    let secret = ("AUTH_SECRET", "0123456789abcdef0123456789abcdef");
+    let error = with_all(&[secret]).unwrap_err().to_string();
+    assert!(error.contains("AUTH_SECRET is set"), "{error}");
+    assert!(
+        with_all(&[secret, ("AUTH", "off")])
+            .unwrap()
+            .auth
+            .key
+            .is_none()
+    );
+    let error = with_all(&[("AUTH", "required")]).unwrap_err().to_string();
+    assert!(error.contains("expected one of AUTH_SECRET, AUTH_PUBLIC_KEY, AUTH_JWKS_URL"));
+    // What a file of variables leaves empty is not set.
+    assert!(with_all(&[("AUTH_SECRET", ""), ("AUTH_JWKS_URL", " ")]).is_ok());
+}
+
+#[test]
+fn private_addresses_are_refused_where_tokens_are_required() {
+    let near = "10.1.2.3".parse().unwrap();
+    let secret = ("AUTH_SECRET", "0123456789abcdef0123456789abcdef");
+    let required = [("AUTH", "required"), secret];
+    let refuses = |variables: &[(&str, &str)]| {
+        let settings = with_all(variables).unwrap();
+        settings.addresses.refusing(near).is_some()
+    };
+    assert!(!refuses(&[]));
+    assert!(!refuses(&[("AUTH", "optional"), secret]));
+    assert!(refuses(&required));
+    assert!(!refuses(&[
+        required[0],
+        secret,
+        ("ALLOWED_NETWORKS", "10.1.0.0/16")
+    ]));
+}
+
+#[test]
+fn the_public_url_is_that_or_the_server_name() {
+    let url = |variables: &[(&str, &str)]| with_all(variables).unwrap().public_url;
+    assert_eq!(url(&[]), None);
+    let name = ("SERVER_NAME", "example.org:8080");
+    assert_eq!(url(&[name]).as_deref(), Some("http://example.org:8080"));
+    let given = ("PUBLIC_URL", "https://example.org/runner/");
+    assert_eq!(
+        url(&[name, given]).as_deref(),
+        Some("https://example.org/runner")
+    );
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The examples of docs/command.md do what it says.
+//! The examples of docs/command.md and docs/authentication.md do what they say.
 
 use regex::Regex;
 
@@ -22,7 +22,17 @@ impl Drop for Up<'_> {
 /// in a line of its own for any lines.
 #[test]
 fn the_examples_of_the_reference_work() {
-    let text = std::fs::read_to_string(repository().join("docs/command.md")).unwrap();
+    assert!(examples("docs/command.md") >= 10);
+}
+
+#[test]
+fn the_examples_of_authentication_work() {
+    assert!(examples("docs/authentication.md") >= 7);
+}
+
+/// Runs the examples of a document; gives their number. Variables that one exports are there for the others.
+fn examples(document: &str) -> usize {
+    let text = std::fs::read_to_string(repository().join(document)).unwrap();
     let desk = Desk::new();
     let _up = Up(&desk);
     let program = std::path::Path::new(env!("CARGO_BIN_EXE_runner"))
@@ -30,11 +40,17 @@ fn the_examples_of_the_reference_work() {
         .unwrap();
     let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap());
     let mut count = 0;
+    let mut exported = String::new();
     for block in text.split("```console\n").skip(1) {
         let block = block.split("```").next().unwrap();
         for example in block.strip_prefix("$ ").unwrap().split("\n$ ") {
             let (command, expected) = example.split_once('\n').unwrap_or((example, ""));
-            let mut shell = desk.other("bash", ["-c", &format!("exec 2>&1\n{command}")]);
+            if command.starts_with("export ") {
+                exported.push_str(&frozen(&desk, &path, &exported, command));
+                continue;
+            }
+            let script = format!("exec 2>&1\n{exported}{command}");
+            let mut shell = desk.other("bash", ["-c", &script]);
             let output = shell.env("PATH", &path).output().unwrap();
             let said = String::from_utf8_lossy(&output.stdout).into_owned();
             let lines = expected.trim_end().lines().map(|line| match line {
@@ -53,5 +69,25 @@ fn the_examples_of_the_reference_work() {
             count += 1;
         }
     }
-    assert!(count >= 10, "{count}");
+    count
+}
+
+/// The exports of a line with the values that they have now, for later shells.
+fn frozen(desk: &Desk, path: &str, exported: &str, command: &str) -> String {
+    let script = format!("{exported}{command}\nexport -p");
+    let mut shell = desk.other("bash", ["-c", &script]);
+    let output = shell.env("PATH", path).output().unwrap();
+    let named = command.strip_prefix("export ").unwrap_or_default();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let is_named = |line: &&str| {
+        let name = line
+            .strip_prefix("declare -x ")
+            .and_then(|rest| rest.split('=').next());
+        name.is_some_and(|name| named.contains(&format!("{name}=")))
+    };
+    let lines = said
+        .lines()
+        .filter(is_named)
+        .map(|line| format!("{line}\n"));
+    lines.collect()
 }

@@ -20,6 +20,7 @@ use serde_json::{Map, Value, json};
 
 use crate::app::App;
 use crate::error::{ApiError, Location};
+use crate::incoming::slow::Slow;
 
 pub(crate) use uploads::Uploads;
 pub(crate) use urlencoded::parse as parse_query;
@@ -187,8 +188,9 @@ pub(crate) async fn read_all(body: Body, limit: u64) -> Result<Bytes, ApiError> 
     let mut stream = body.into_data_stream();
     let mut bytes = Vec::new();
     while let Some(chunk) = stream.next().await {
-        let chunk = chunk.map_err(|error| {
-            ApiError::bad_request(format!("The body could not be read: {error}"))
+        let chunk = chunk.map_err(|error| match Slow::of(&error) {
+            Some(slow) => ApiError::slow(slow),
+            None => ApiError::bad_request(format!("The body could not be read: {error}")),
         })?;
         if (bytes.len() + chunk.len()) as u64 > limit {
             return Err(ApiError::too_large("body", limit));

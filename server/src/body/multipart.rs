@@ -12,6 +12,7 @@ use super::paced::{Head, HeadTooLong, MAX_HEAD, Paced};
 use super::uploads::{Guard, Uploads};
 use crate::app::App;
 use crate::error::ApiError;
+use crate::incoming::slow::Slow;
 
 /// The most parts that a form may have.
 const MAX_PARTS: usize = 1_000;
@@ -154,6 +155,11 @@ impl Reader<'_> {
     }
 
     fn broken(error: &multer::Error) -> ApiError {
+        if let multer::Error::StreamReadFailed(error) = error
+            && let Some(slow) = Slow::of(&**error)
+        {
+            return ApiError::slow(slow);
+        }
         match error {
             multer::Error::StreamSizeExceeded { limit } => ApiError::too_large("form", *limit),
             multer::Error::StreamReadFailed(error) if error.is::<HeadTooLong>() => {

@@ -27,6 +27,8 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, Secur
 use utoipa::openapi::tag::Tag;
 use utoipa::openapi::{ComponentsBuilder, Info, License, OpenApiBuilder, OpenApiVersion};
 
+use crate::access::Access;
+
 /// What holds for all routes; Markdown.
 const DESCRIPTION: &str = "\
 A plugin runner: every plugin is a documented service, every invocation a task.
@@ -36,7 +38,12 @@ A plugin runner: every plugin is a documented service, every invocation a task.
 - GET routes answer HEAD. Every route answers OPTIONS; other methods get 405 and `Allow`.
 - A plugin may have routes of its own: `{path}` below its path. What they are, who wrote it describes.
 - In forms, a list is a repeated field, or one text with its items separated by commas or line breaks.
-- Without a `SERVER_NAME`, `Host` must be an IP address, a loopback name or a name without a dot.";
+- Without a `SERVER_NAME`, `Host` must be an IP address, a loopback name or a name without a dot.
+- Roles are `viewer`, `user` and `admin`; each may what those before it may. A token is shown as \
+`Authorization: Bearer …` or `?token=…`; one that is wrong is answered with 401. Where a server \
+requires none, the operations of viewers and users are open.
+- Every answer has an `X-Request-Id`: that of the request, or a new one. Each request may be answered with 503 and \
+`Retry-After` when there are too many, and with 408 when its body does not come in time.";
 
 /// The document for a state of the modules. `base` is the URL by which clients know the runner, without
 /// a slash at the end.
@@ -105,7 +112,17 @@ struct Parts {
 }
 
 impl Parts {
-    fn add(&mut self, path: &str, method: HttpMethod, operation: impl Into<Operation>) {
+    /// Adds an operation, with what it needs, and what is answered to those who may not.
+    fn add(
+        &mut self,
+        path: &str,
+        method: HttpMethod,
+        access: Access,
+        operation: impl Into<Operation>,
+    ) {
+        let mut operation = operation.into();
+        operation.security = Some(parts::security(access));
+        parts::refusals(&mut operation, access);
         self.paths.add_path_operation(path, vec![method], operation);
     }
 }
@@ -125,7 +142,10 @@ fn document<'a>(plugins: impl Iterator<Item = &'a Plugin>) -> Map<String, Value>
     }
     let bearer = Http::builder()
         .scheme(HttpAuthScheme::Bearer)
-        .description(Some("The token in the instance folder's file `token`."))
+        .description(Some(
+            "A JSON Web Token with the role, or the token in the instance folder's file `token`, which is an \
+             administrator's. Where AUTH is off, only that one, and only for administrators.",
+        ))
         .build();
     let query = ApiKeyValue::with_description("token", "The same token, for a link.");
     let components = parts::errors()

@@ -8,21 +8,22 @@ use utoipa::openapi::path::{
 };
 use utoipa::openapi::response::{Response, ResponseBuilder, ResponsesBuilder};
 use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, SchemaFormat, Type};
+use utoipa::openapi::security::SecurityRequirement;
 use utoipa::openapi::{Ref, RefOr, Required, Schema};
 
+use crate::access::Access;
+
 /// Errors by status: the name of the answer, and when it is given.
-const ERRORS: [(u16, &str, &str); 11] = [
+const ERRORS: [(u16, &str, &str); 13] = [
     (
         400,
         "BadRequest",
         "The request cannot be understood, or its `Host` is not served here.",
     ),
-    (
-        401,
-        "Unauthorized",
-        "The token of the installation is missing or wrong.",
-    ),
+    (401, "Unauthorized", "A token is missing, or it is wrong."),
+    (403, "Forbidden", "The token does not allow this."),
     (404, "NotFound", "There is nothing of that name or number."),
+    (408, "TooSlow", "The body did not come in time."),
     (
         409,
         "Conflict",
@@ -55,8 +56,9 @@ const ERRORS: [(u16, &str, &str); 11] = [
     ),
     (
         503,
-        "Starting",
-        "The plugins are still being loaded, or the runner ends.",
+        "Unavailable",
+        "The plugins are still being loaded, too many requests are in progress, keys to check tokens with \
+         cannot be fetched, or the runner ends.",
     ),
     (507, "DiskFull", "The disk of the runner is full."),
 ];
@@ -74,12 +76,7 @@ pub(super) fn errors() -> Vec<(&'static str, Response)> {
                 "How to show the token.",
                 Type::String,
             ),
-            503 => header(
-                answer,
-                "Retry-After",
-                "Seconds to wait, while plugins are loaded.",
-                Type::Integer,
-            ),
+            503 => header(answer, "Retry-After", "Seconds to wait.", Type::Integer),
             _ => answer,
         };
         (name, answer.build())
@@ -87,7 +84,7 @@ pub(super) fn errors() -> Vec<(&'static str, Response)> {
     ERRORS.map(answer).to_vec()
 }
 
-/// What an operation answers: these, and errors. Each may end in 400 and 500.
+/// What an operation answers: these, and errors. Each may end in 400, 500 and 503.
 pub(super) fn answers(
     answers: impl IntoIterator<Item = (u16, ResponseBuilder)>,
     errors: &[u16],
@@ -97,11 +94,45 @@ pub(super) fn answers(
         responses = responses.response(status.to_string(), answer.build());
     }
     for (status, name, _) in ERRORS {
-        if matches!(status, 400 | 500) || errors.contains(&status) {
+        if matches!(status, 400 | 500 | 503) || errors.contains(&status) {
             responses = responses.response(status.to_string(), Ref::from_response_name(name));
         }
     }
     responses
+}
+
+/// What is to be shown for this access: the roles stand beside the ways to show them, and nothing is one of
+/// these ways where a server may be open.
+pub(super) fn security(access: Access) -> Vec<SecurityRequirement> {
+    let ways = ["bearer", "query"].map(|way| SecurityRequirement::new(way, [access.as_str()]));
+    match access {
+        Access::Public => Vec::new(),
+        Access::Admin => ways.to_vec(),
+        Access::Viewer | Access::User => {
+            [ways.as_slice(), &[SecurityRequirement::default()]].concat()
+        }
+    }
+}
+
+/// Adds what is answered to those who do not have this access, or do not send their body, unless the
+/// operation answers anything.
+pub(super) fn refusals(operation: &mut Operation, access: Access) {
+    let has_body = operation.request_body.is_some();
+    let answers = &mut operation.responses.responses;
+    if answers.contains_key("default") {
+        return;
+    }
+    for (status, name, _) in ERRORS {
+        let is_given = match status {
+            401 => true,
+            403 => access != Access::Public,
+            408 => has_body,
+            _ => false,
+        };
+        if is_given {
+            answers.insert(status.to_string(), Ref::from_response_name(name).into());
+        }
+    }
 }
 
 /// An operation with a stable id.

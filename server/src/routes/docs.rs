@@ -6,7 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Read;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{RawQuery, State};
 use axum::http::header::{
     ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY,
     CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY, X_CONTENT_TYPE_OPTIONS,
@@ -16,6 +16,7 @@ use axum::response::{Html, IntoResponse, Response};
 use flate2::read::GzDecoder;
 use rust_embed::RustEmbed;
 use serde_json::{Value, json};
+use url::form_urlencoded;
 
 use super::Segment;
 use super::plugins::loaded;
@@ -70,25 +71,46 @@ pub(crate) async fn swagger_ui() -> Response {
 }
 
 /// `GET /redoc/`.
-pub(crate) async fn redoc() -> Response {
+pub(crate) async fn redoc(RawQuery(query): RawQuery) -> Response {
+    let body = format!(
+        "<redoc spec-url=\"{}\" theme='{{\"typography\": {{\"fontFamily\": \
+         \"system-ui, sans-serif\", \"headings\": {{\"fontFamily\": \"system-ui, sans-serif\"}}}}}}'></redoc>",
+        document_url(query)
+    );
     page(
         "ReDoc",
         "<style>body { margin: 0 }</style>\n\
          <script src=\"../static/vendor/redoc-2.5.4.js\" defer></script>",
-        "<redoc spec-url=\"../api-spec.json\" theme='{\"typography\": {\"fontFamily\": \
-         \"system-ui, sans-serif\", \"headings\": {\"fontFamily\": \"system-ui, sans-serif\"}}}'></redoc>",
+        &body,
     )
 }
 
 /// `GET /rapidoc/`.
-pub(crate) async fn rapidoc() -> Response {
+pub(crate) async fn rapidoc(RawQuery(query): RawQuery) -> Response {
+    let body = format!(
+        "<rapi-doc spec-url=\"{}\" render-style=\"view\" theme=\"light\" \
+         load-fonts=\"false\" regular-font=\"system-ui, sans-serif\" show-header=\"false\" \
+         allow-spec-url-load=\"false\" allow-spec-file-load=\"false\"></rapi-doc>",
+        document_url(query)
+    );
     page(
         "RapiDoc",
         "<script src=\"../static/vendor/rapidoc-9.3.8.js\" type=\"module\"></script>",
-        "<rapi-doc spec-url=\"../api-spec.json\" render-style=\"view\" theme=\"light\" \
-         load-fonts=\"false\" regular-font=\"system-ui, sans-serif\" show-header=\"false\" \
-         allow-spec-url-load=\"false\" allow-spec-file-load=\"false\"></rapi-doc>",
+        &body,
     )
+}
+
+/// Where the pages find the document; with the token that they were opened with.
+fn document_url(query: Option<String>) -> String {
+    let query = query.unwrap_or_default();
+    let mut pairs = form_urlencoded::parse(query.as_bytes());
+    match pairs.find(|(key, _)| key == "token") {
+        Some((_, token)) => {
+            let token: String = form_urlencoded::byte_serialize(token.as_bytes()).collect();
+            format!("../api-spec.json?token={token}")
+        }
+        None => "../api-spec.json".to_owned(),
+    }
 }
 
 /// `GET /static/vendor/…`: a bundle. Its name has its version, so it never changes.
@@ -267,10 +289,25 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_token_goes_on_to_the_document() {
+        let url = |query: &str| document_url(Some(query.to_owned()));
+        assert_eq!(url("a=b"), "../api-spec.json");
+        assert_eq!(
+            url("a=b&token=x%22%3E%26"),
+            "../api-spec.json?token=x%22%3E%26"
+        );
+    }
+
     #[tokio::test]
     async fn what_the_pages_load_is_there_and_whole() {
         let mut loaded = 0;
-        for page in [swagger_ui().await, redoc().await, rapidoc().await] {
+        let none = || RawQuery(None);
+        for page in [
+            swagger_ui().await,
+            redoc(none()).await,
+            rapidoc(none()).await,
+        ] {
             let page = axum::body::to_bytes(page.into_body(), usize::MAX)
                 .await
                 .unwrap();

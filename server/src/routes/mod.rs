@@ -12,6 +12,7 @@ pub(crate) mod tasks;
 use axum::extract::{FromRequestParts, Path};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
+use tracing::Instrument;
 
 use crate::error::ApiError;
 
@@ -21,12 +22,13 @@ pub(crate) async fn commit_then_announce<T: Send + 'static>(
     commit: impl Future<Output = Result<T, ApiError>> + Send + 'static,
     announce: impl FnOnce(&T) + Send + 'static,
 ) -> Result<T, ApiError> {
-    let both = tokio::spawn(async move {
+    let both = async move {
         let committed = commit.await?;
         announce(&committed);
         Ok(committed)
-    });
-    match both.await {
+    };
+    // What it logs is still the request's.
+    match tokio::spawn(both.in_current_span()).await {
         Ok(outcome) => outcome,
         Err(error) => match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),

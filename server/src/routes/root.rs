@@ -1,13 +1,15 @@
 //! `GET /`: JSON for programs, a page for people.
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::http::header::{ACCEPT, VARY};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use serde_json::json;
 
+use crate::access::Access;
 use crate::app::App;
+use crate::auth::Caller;
 use crate::base_url::BaseUrl;
 use crate::error::ApiError;
 use crate::routes::plugins::path_of;
@@ -15,6 +17,7 @@ use crate::routes::plugins::path_of;
 pub(crate) async fn show(
     State(app): State<App>,
     base: BaseUrl,
+    caller: Option<Extension<Caller>>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let accept = headers
@@ -23,8 +26,12 @@ pub(crate) async fn show(
         .unwrap_or_default();
     let mut response = if accept.contains("text/html") {
         let table = app.0.modules.table();
-        let plugins: Vec<_> = table
-            .plugins()
+        // The page is for everybody, what it lists is not.
+        let anonymous = || app.0.config.auth.anonymous();
+        let caller = caller.map_or_else(anonymous, |Extension(caller)| caller);
+        let may_see = caller.access >= Access::Viewer;
+        let seen = if may_see { table.plugins() } else { &[] };
+        let plugins: Vec<_> = seen
             .iter()
             .map(|provided| {
                 let plugin = &provided.plugin;

@@ -5,6 +5,8 @@
 //! - `contract`: what the contract says beyond them.
 //! - `data`: where inputs come from, and what is refused.
 //! - `bad_input`: clients, plugins and disks that misbehave.
+//! - `auth`: who may ask for what, and what is refused to whom.
+//! - `incoming`: limits of requests, slow clients, proxies, hosts, origins.
 //! - `calls`: plugins that call plugins.
 //! - `links`: outputs that stand elsewhere.
 //! - `live`: tasks as they are followed, listed, cancelled and deleted.
@@ -13,11 +15,13 @@
 //! - `start`: how fast and how small.
 //! - `readme`: what the documents say: examples, commands, links, floors.
 
+mod auth;
 mod bad_input;
 mod calls;
 mod contract;
 mod crash;
 mod data;
+mod incoming;
 mod links;
 mod live;
 mod readme;

@@ -5,7 +5,7 @@ use clap::Args;
 use runner_host::modules::Table as Modules;
 use serde_json::{Value, json};
 
-use crate::client::{At, Server};
+use crate::client::At;
 use crate::commands::Folders;
 use crate::scratch::{Scratch, What};
 use crate::screen::{self, BAD, BOLD, Table, WEAK, note};
@@ -34,8 +34,8 @@ pub(crate) struct List {
 impl List {
     pub(crate) fn run(&self) -> anyhow::Result<()> {
         let document = match self.at.given()? {
-            Some(url) => {
-                let server = Server::new(&url)?;
+            Some(_) => {
+                let server = self.at.server()?;
                 crate::commands::task::block_on(async { server.get("plugins/").await })?
             }
             None => {

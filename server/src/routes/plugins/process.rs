@@ -1,8 +1,8 @@
 //! `POST /plugins/<identifier>/process/`: makes a task.
 
-use std::net::SocketAddr;
+use std::sync::Arc;
 
-use axum::extract::{ConnectInfo, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use runner_core::parameters::Parameters;
@@ -14,9 +14,11 @@ use sha2::{Digest, Sha256};
 
 use super::find;
 use crate::app::App;
+use crate::auth::Caller;
 use crate::base_url::BaseUrl;
 use crate::body::Sent;
 use crate::error::ApiError;
+use crate::incoming::client::ClientAddress;
 use crate::router::redirect;
 use crate::routes::{Segment, commit_then_announce};
 
@@ -34,7 +36,8 @@ pub(crate) async fn start(
     let provided = find(&app, &identifier).await?;
     require_room(&app)?;
     let key = idempotency_key(request.headers())?;
-    let submitter = submitter(&request);
+    let subject = subject(&request);
+    let submitter = submitter(&request, subject.as_deref());
     let mut sent = Sent::read(&app, request).await?;
     let labels = sent.take_labels()?;
     let priority = provided.module.run_rules().priority;
@@ -43,7 +46,14 @@ pub(crate) async fn start(
     let parameters = checked(&app, &sent, form)?;
     let uploads = form.uploads(&parameters);
     let files = sent.into_uploads(&uploads);
-    let idempotency = key.map(|key| idempotency(&key, &provided.plugin.identifier, &parameters));
+    let idempotency = key.map(|key| {
+        idempotency(
+            &key,
+            subject.as_deref(),
+            &provided.plugin.identifier,
+            &parameters,
+        )
+    });
     let task = NewTask {
         plugin: provided.plugin.identifier.clone(),
         digest: provided.module.status().sha256,
@@ -79,10 +89,18 @@ pub(crate) async fn start(
     ))
 }
 
-/// Who asks, so that one who asks for much does not hold up the others.
-fn submitter(request: &Request) -> String {
-    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
-    peer.map_or_else(String::new, |ConnectInfo(address)| address.ip().to_string())
+/// Who showed a token, by its subject.
+fn subject(request: &Request) -> Option<Arc<str>> {
+    request.extensions().get::<Caller>()?.subject.clone()
+}
+
+/// Who asks, so that one who asks for much does not hold up the others: by the subject, or else by the address.
+fn submitter(request: &Request, subject: Option<&str>) -> String {
+    if let Some(subject) = subject {
+        return format!("user {subject}");
+    }
+    let client = request.extensions().get::<ClientAddress>();
+    client.map_or_else(String::new, |client| client.0.to_string())
 }
 
 /// The key that a client chose for a request that it may send again.
@@ -99,14 +117,24 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
     }
 }
 
-/// The digests by which the request is known when it comes again. Files that are sent along are not part of
+/// The digests by which the request of somebody is known when it comes again. Files that are sent along are not part of
 /// it: they have other keys each time.
-fn idempotency(key: &str, plugin: &str, parameters: &Map<String, Value>) -> Idempotency {
+fn idempotency(
+    key: &str,
+    subject: Option<&str>,
+    plugin: &str,
+    parameters: &Map<String, Value>,
+) -> Idempotency {
     let mut compared = parameters.clone();
     compared.retain(|_, value| value.get("$upload").is_none());
     let fingerprint = serde_json::to_vec(&compared).unwrap_or_default();
+    let owner = subject.map(str::as_bytes);
+    let parts: Vec<&[u8]> = [plugin.as_bytes(), key.as_bytes()]
+        .into_iter()
+        .chain(owner)
+        .collect();
     Idempotency {
-        key: digest(&[plugin.as_bytes(), key.as_bytes()]),
+        key: digest(&parts),
         fingerprint: digest(&[plugin.as_bytes(), &fingerprint]),
     }
 }

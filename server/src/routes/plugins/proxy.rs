@@ -6,6 +6,7 @@
 mod bodies;
 mod headers;
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 
 use axum::body::{Body, HttpBody};
@@ -23,9 +24,12 @@ use tokio_util::task::AbortOnDropHandle;
 use self::bodies::{Problem, Received, Sent, Transfer, Turn};
 use super::{find, path_of, steps};
 use crate::app::App;
+use crate::auth::Caller;
 use crate::base_url::BaseUrl;
 use crate::error::ApiError;
+use crate::incoming::slow::Slow;
 use crate::router::add_slash;
+use crate::token;
 
 /// What a plugin's own route may be asked with, for browsers that ask before they do.
 pub(crate) const METHODS: &str = "GET,HEAD,POST,PUT,PATCH,DELETE";
@@ -82,14 +86,22 @@ async fn forward(
     if announced(request.headers()).is_some_and(|size| size > limit) {
         return Err(ApiError::too_large("body", limit));
     }
+    let known = request.extensions().get::<Caller>().cloned();
+    let known = known.filter(|caller| caller.is_known);
+    // What the client showed to the runner is for no plugin: it could pass for the client with it.
+    let shown = known.as_ref().and_then(|_| token::shown(&request));
+    let mut secrets = vec![app.0.config.token.clone()];
+    secrets.extend(shown.map(Cow::into_owned));
+    secrets.retain(|secret| !secret.is_empty());
     let (mut parts, body) = request.into_parts();
-    parts.uri = target(rest, parts.uri.query(), &app.0.config.token)?;
+    parts.uri = target(rest, parts.uri.query(), &secrets)?;
     let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
     let caller = headers::Caller {
         base,
         peer: peer.map(|ConnectInfo(address)| address.ip()),
         proxies: app.0.config.proxies,
-        token: &app.0.config.token,
+        subject: known.as_ref().and_then(|caller| caller.subject.as_deref()),
+        secrets: &secrets,
     };
     parts.headers = headers::to_plugin(&parts.headers, &caller, &provided.plugin);
     let exchange = Exchange {
@@ -115,11 +127,12 @@ fn announced(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// Path and query for the plugin. The runner's token is not among them.
-fn target(rest: &str, query: Option<&str>, token: &str) -> Result<Uri, ApiError> {
+/// Path and query for the plugin, without secrets of the runner.
+fn target(rest: &str, query: Option<&str>, secrets: &[String]) -> Result<Uri, ApiError> {
     let is_other = |pair: &&str| {
         let value = pair.split_once('=').map_or("", |(_, value)| value);
-        token.is_empty() || percent_decode_str(value).ne(token.bytes())
+        let is = |secret: &String| percent_decode_str(value).eq(secret.bytes());
+        !secrets.iter().any(is)
     };
     let query = query.map(|query| {
         let pairs: Vec<&str> = query.split('&').filter(is_other).collect();
@@ -144,6 +157,8 @@ enum Failure {
     TooLarge(u64),
     /// The body ended in the middle, or was none.
     BrokenBody,
+    /// The body did not come in time.
+    Slow(Slow),
     /// What was answered is no answer to a client.
     Answer(StatusCode),
 }
@@ -192,6 +207,7 @@ impl Exchange<'_> {
                 return Err(match transfer.problem() {
                     Some(Problem::TooLarge) => Failure::TooLarge(self.limit),
                     Some(Problem::Broken) => Failure::BrokenBody,
+                    Some(Problem::Slow(slow)) => Failure::Slow(slow),
                     None => {
                         visit.cut();
                         Failure::Cut(error)
@@ -250,6 +266,7 @@ impl Failure {
                 format!("No more of the body came within {seconds} s."),
             ),
             Self::TooLarge(limit) => ApiError::too_large("body", limit),
+            Self::Slow(slow) => ApiError::slow(slow),
             Self::BrokenBody => ApiError::bad_request("The body of the request is not whole."),
         }
     }
@@ -263,14 +280,15 @@ mod tests {
     fn what_follows_the_plugin_is_left_as_it_was_sent() {
         let (identifier, rest) = split("/plugins/a%40b/x/%2E%2e/y%2Fz/").unwrap();
         assert_eq!((identifier.as_str(), rest), ("a@b", "x/%2E%2e/y%2Fz/"));
-        let target = target("x/%2e", Some("a=b&c"), "secret").unwrap();
+        let target = target("x/%2e", Some("a=b&c"), &[]).unwrap();
         assert_eq!(target.to_string(), "/x/%2e?a=b&c");
     }
 
     #[test]
-    fn the_token_is_not_told() {
+    fn secrets_are_not_told() {
+        let secrets = ["other".to_owned(), "secret".to_owned()];
         for query in ["token=secret&a=b", "a=b&token=%73ecret", "a=b&x=secret"] {
-            let target = target("x", Some(query), "secret").unwrap();
+            let target = target("x", Some(query), &secrets).unwrap();
             assert_eq!(target.query(), Some("a=b"));
         }
     }

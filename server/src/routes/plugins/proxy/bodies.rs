@@ -13,6 +13,8 @@ use runner_host::Visit;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::incoming::slow::Slow;
+
 /// Who is to do something next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Turn {
@@ -40,6 +42,8 @@ pub(super) enum Problem {
     TooLarge,
     /// It ended in the middle, or was no body.
     Broken,
+    /// It did not come in time.
+    Slow(Slow),
 }
 
 impl Default for Transfer {
@@ -117,8 +121,9 @@ impl http_body::Body for Sent {
         this.transfer.is_turn_of(Turn::Plugin);
         let size = match &frame {
             Some(Ok(frame)) => frame.data_ref().map_or(0, Bytes::len),
-            Some(Err(_)) => {
-                this.transfer.state().problem = Some(Problem::Broken);
+            Some(Err(error)) => {
+                let problem = Slow::of(error).map_or(Problem::Broken, Problem::Slow);
+                this.transfer.state().problem = Some(problem);
                 0
             }
             None => 0,

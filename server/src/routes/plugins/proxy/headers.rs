@@ -41,18 +41,23 @@ pub(super) struct Caller<'a> {
     pub(super) peer: Option<IpAddr>,
     /// Reverse proxies that are believed.
     pub(super) proxies: usize,
-    /// The runner's own, which is for no plugin.
-    pub(super) token: &'a str,
+    /// Who asks, if a token said it.
+    pub(super) subject: Option<&'a str>,
+    /// Tokens that were for the runner, and are for no plugin.
+    pub(super) secrets: &'a [String],
 }
 
 /// The headers of a request as the plugin gets them.
 pub(super) fn to_plugin(headers: &HeaderMap, caller: &Caller<'_>, plugin: &Plugin) -> HeaderMap {
-    let token = caller.token.as_bytes();
+    let tells = |value: &[u8], secret: &String| {
+        let secret = secret.as_bytes();
+        value.windows(secret.len()).any(|part| part == secret)
+    };
     let mut kept = without(headers, |name, value| {
         // Also in a Referer or a cookie.
-        let tells_token = !token.is_empty() && value.windows(token.len()).any(|part| part == token);
+        let tells_secret = caller.secrets.iter().any(|secret| tells(value, secret));
         let is_ours = OURS.iter().any(|ours| name.starts_with(ours));
-        tells_token || is_ours || name == "forwarded"
+        tells_secret || is_ours || name == "forwarded"
     });
     let (scheme, host) = caller.base.origin();
     let prefix = caller.base.path(&path_of(plugin));
@@ -72,6 +77,9 @@ pub(super) fn to_plugin(headers: &HeaderMap, caller: &Caller<'_>, plugin: &Plugi
         HeaderName::from_static("x-runner-plugin"),
         &url_segment(&plugin.identifier),
     );
+    if let Some(subject) = caller.subject {
+        say(HeaderName::from_static("x-runner-user"), subject);
+    }
     let chain = match caller.proxies {
         0 => None,
         _ => headers
@@ -160,13 +168,15 @@ mod tests {
             ("x-forwarded-for", "6.6.6.6"),
             ("x-forwarded-user", "root"),
             ("x-runner-plugin", "other"),
+            ("x-runner-user", "root"),
         ]);
         let base = BaseUrl::below("/runner");
         let mut caller = Caller {
             base: &base,
             peer: Some([127, 0, 0, 1].into()),
             proxies: 0,
-            token: "secret",
+            subject: Some("me"),
+            secrets: &["secret".to_owned()],
         };
         let heard = to_plugin(&sent, &caller, &plugin());
         let expected = headers(&[
@@ -177,6 +187,7 @@ mod tests {
             ("x-forwarded-proto", "http"),
             ("x-forwarded-prefix", "/runner/plugins/p@1-0"),
             ("x-runner-plugin", "p@1-0"),
+            ("x-runner-user", "me"),
             ("x-forwarded-for", "127.0.0.1"),
         ]);
         assert_eq!(heard, expected);
@@ -193,7 +204,8 @@ mod tests {
             base: &base,
             peer: None,
             proxies: 0,
-            token: "secret",
+            subject: None,
+            secrets: &["secret".to_owned()],
         };
         let heard = to_plugin(&sent, &caller, &plugin());
         assert_eq!(heard[AUTHORIZATION], "Bearer of-the-plugin");
