@@ -44,7 +44,10 @@ impl Store {
         Ok(removed)
     }
 
-    async fn keys_without_row(&self, keys: &[String]) -> Result<Vec<String>, StoreError> {
+    pub(crate) async fn keys_without_row(
+        &self,
+        keys: &[String],
+    ) -> Result<Vec<String>, StoreError> {
         let attempt = "reading which files of the store have rows";
         let mut reader = self.reader(attempt).await?;
         let keys = json_rows(keys.iter().map(|key| json!(key)).collect());
@@ -98,7 +101,7 @@ pub(crate) async fn has_row(connection: &mut Connection, key: &str) -> Result<bo
 }
 
 /// Does what blocks where it may.
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
     match tokio::task::spawn_blocking(work).await {

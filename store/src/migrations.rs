@@ -29,19 +29,38 @@ const SQLITE: &[Migration] = &[
         name: "servers_and_queues",
         sql: include_str!("../../migrations/sqlite/0002_servers_and_queues.sql"),
     },
+    Migration {
+        version: 3,
+        name: "schedules",
+        sql: include_str!("../../migrations/sqlite/0003_schedules.sql"),
+    },
 ];
 
-const POSTGRES: &[Migration] = &[Migration {
-    version: 2,
-    name: "tables",
-    sql: include_str!("../../migrations/postgres/0002_tables.sql"),
-}];
+const POSTGRES: &[Migration] = &[
+    Migration {
+        version: 2,
+        name: "tables",
+        sql: include_str!("../../migrations/postgres/0002_tables.sql"),
+    },
+    Migration {
+        version: 3,
+        name: "schedules",
+        sql: include_str!("../../migrations/postgres/0003_schedules.sql"),
+    },
+];
 
-const MYSQL: &[Migration] = &[Migration {
-    version: 2,
-    name: "tables",
-    sql: include_str!("../../migrations/mysql/0002_tables.sql"),
-}];
+const MYSQL: &[Migration] = &[
+    Migration {
+        version: 2,
+        name: "tables",
+        sql: include_str!("../../migrations/mysql/0002_tables.sql"),
+    },
+    Migration {
+        version: 3,
+        name: "schedules",
+        sql: include_str!("../../migrations/mysql/0003_schedules.sql"),
+    },
+];
 
 /// The version of SQLite's tables that has digests of webhooks, which SQL cannot compute there.
 const DIGESTS_SINCE: i64 = 2;
@@ -59,6 +78,8 @@ const TABLES: &[&str] = &[
     "workers",
     "queues",
     "file_stores",
+    "schedules",
+    "housekeeping",
     "runner_migrations",
 ];
 

@@ -24,6 +24,7 @@ macro_rules! on_each_database {
 }
 
 mod away;
+mod checks;
 mod databases;
 mod deliveries;
 mod disk_full;
@@ -34,8 +35,10 @@ mod modules;
 mod opening;
 mod pages;
 mod recovery;
+mod retention;
 mod runs;
 mod same;
+mod schedules;
 mod schema;
 mod servers;
 mod tasks;
