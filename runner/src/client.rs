@@ -1,11 +1,13 @@
 //! Talks with a runner that serves: the HTTP side of `runner task` and of `runner plugin … --url`.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use clap::Args;
-use reqwest::{Client, Method, Response, StatusCode};
+use reqwest::header::HeaderValue;
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::Value;
 use url::Url;
@@ -41,16 +43,30 @@ impl At {
 
     /// The runner that was given, else the usual one.
     pub(crate) fn server(&self) -> anyhow::Result<Server> {
-        if let Some(url) = self.given()? {
-            return Server::new(&url);
-        }
-        let settings = Settings::read(&Sources::read(Flags::new())?)?;
-        let holder = Holder::of(&settings.instance).and_then(|holder| holder.url);
-        let usual = || {
-            let address = std::net::SocketAddr::new(settings.host, settings.port);
-            crate::instance::base_url(&address)
+        let sources = Sources::read(Flags::new())?;
+        let token = sources
+            .get("RUNNER_TOKEN")
+            .filter(|token| !token.is_empty());
+        let given = self.given()?;
+        let folder = PathBuf::from(sources.text("RUNNER_INSTANCE_FOLDER"));
+        let own = Holder::of(&folder).and_then(|holder| holder.url);
+        let url = match (given, &own) {
+            (Some(url), _) => url,
+            (None, Some(own)) => own.clone(),
+            (None, None) => {
+                let settings = Settings::read(&sources)?;
+                let address = std::net::SocketAddr::new(settings.host, settings.port);
+                crate::instance::base_url(&address)
+            }
         };
-        Server::new(&holder.unwrap_or_else(usual))
+        let server = Server::new(&url)?;
+        // The token of the folder is for the runner that works in it, and for no other.
+        let is_own = own.is_some_and(|own| server.is_at(&own));
+        let of_folder = || {
+            let read = std::fs::read_to_string(folder.join("token"));
+            read.ok().filter(|_| is_own)
+        };
+        server.with_token(token.or_else(of_folder).as_deref())
     }
 }
 
@@ -60,6 +76,8 @@ pub(crate) struct Server {
     /// Its root, with a slash at the end.
     base: Url,
     client: Client,
+    /// What is shown to it.
+    authorization: Option<HeaderValue>,
 }
 
 impl Server {
@@ -80,7 +98,28 @@ impl Server {
             base.set_path(&format!("{}/", base.path()));
         }
         let client = client(&base).context("cannot make an HTTP client")?;
-        Ok(Self { base, client })
+        Ok(Self {
+            base,
+            client,
+            authorization: None,
+        })
+    }
+
+    /// Shows this token with every request.
+    fn with_token(mut self, token: Option<&str>) -> anyhow::Result<Self> {
+        if let Some(token) = token {
+            let value = HeaderValue::try_from(format!("Bearer {}", token.trim()));
+            let mut value =
+                value.context("RUNNER_TOKEN is no token: it has characters that none has")?;
+            value.set_sensitive(true);
+            self.authorization = Some(value);
+        }
+        Ok(self)
+    }
+
+    /// Whether a URL leads to the same host and port.
+    fn is_at(&self, url: &str) -> bool {
+        Url::parse(url).is_ok_and(|url| url.origin() == self.base.origin())
     }
 
     /// `GET` of a path without a slash at its beginning, or of a whole URL.
@@ -91,6 +130,34 @@ impl Server {
     /// `POST` without a body.
     pub(crate) async fn post(&self, path: &str) -> anyhow::Result<Value> {
         self.document(Method::POST, path).await
+    }
+
+    /// `POST` without a body, and where it leads; the redirect is followed, since what is there says whether it went
+    /// well.
+    pub(crate) async fn post_for_location(&self, path: &str) -> anyhow::Result<Option<String>> {
+        let response = self.send(Method::POST, path, None).await?;
+        let is_elsewhere = !response.url().path().ends_with(path);
+        let location = response.url().path().to_owned();
+        self.accepted(response).await?;
+        Ok(is_elsewhere.then_some(location))
+    }
+
+    /// A request with a JSON body.
+    pub(crate) async fn send_json(
+        &self,
+        method: Method,
+        path: &str,
+        body: &Value,
+    ) -> anyhow::Result<Value> {
+        let request = self.request(method, path)?;
+        let request = request
+            .header("content-type", "application/json")
+            .body(body.to_string());
+        let response = request
+            .send()
+            .await
+            .map_err(|error| self.unreachable(error))?;
+        self.read(response).await
     }
 
     /// `DELETE`.
@@ -109,6 +176,10 @@ impl Server {
 
     async fn document(&self, method: Method, path: &str) -> anyhow::Result<Value> {
         let response = self.send(method, path, None).await?;
+        self.read(response).await
+    }
+
+    async fn read(&self, response: Response) -> anyhow::Result<Value> {
         let body = self.body(self.accepted(response).await?).await?;
         serde_json::from_slice(&body).with_context(|| {
             format!(
@@ -124,11 +195,7 @@ impl Server {
         path: &str,
         last: Option<&str>,
     ) -> anyhow::Result<Response> {
-        let url = self.base.join(path).context("the address is not usable")?;
-        let mut request = self
-            .client
-            .request(method, url)
-            .header("accept", "application/json, text/event-stream");
+        let mut request = self.request(method, path)?;
         if let Some(last) = last {
             request = request.header("last-event-id", last);
         }
@@ -136,6 +203,21 @@ impl Server {
             .send()
             .await
             .map_err(|error| self.unreachable(error))
+    }
+
+    fn request(&self, method: Method, path: &str) -> anyhow::Result<RequestBuilder> {
+        let url = self.base.join(path).context("the address is not usable")?;
+        let request = self
+            .client
+            .request(method, url.clone())
+            .header("accept", "application/json, text/event-stream");
+        // What an answer links to may be elsewhere.
+        let is_here = self.is_at(url.as_str());
+        let authorization = self.authorization.as_ref().filter(|_| is_here);
+        Ok(match authorization {
+            Some(authorization) => request.header("authorization", authorization),
+            None => request,
+        })
     }
 
     fn unreachable(&self, error: reqwest::Error) -> anyhow::Error {
@@ -207,7 +289,11 @@ impl std::fmt::Display for Refusal {
             (None, Some(errors)) => write!(f, "the request was refused: {errors}")?,
             (None, None) => return write!(f, "{} answered {status}; is it a runner?", self.base),
         }
-        write!(f, " ({} answered {})", self.base, status.as_u16())
+        write!(f, " ({} answered {})", self.base, status.as_u16())?;
+        match status {
+            StatusCode::UNAUTHORIZED => f.write_str("; commands show the token in RUNNER_TOKEN"),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -62,6 +62,14 @@ enum Command {
     /// Tasks of a runner that serves: look at them, wait for them, end them.
     #[command(subcommand)]
     Task(commands::task::Task),
+    /// Work that comes again: look at it, make it, change it, fire it.
+    #[command(subcommand)]
+    Schedule(commands::schedule::Schedule),
+    /// Files of tasks: how many there are, and whether rows and content fit together.
+    #[command(subcommand)]
+    Files(commands::files::Files),
+    /// Removes what is older than RETAIN_TASKS, RETAIN_FILES and RETAIN_TEMPORARY say. Workers do it by themselves.
+    Housekeeping(commands::housekeeping::Housekeeping),
     /// Prints every setting with its value, its meaning, and where it was set.
     Config(commands::config::Config),
     /// Looks whether everything is there that the runner needs, and says what to do.
@@ -94,6 +102,9 @@ impl Command {
             Self::Db(db) => db.run(),
             Self::Plugin(plugin) => plugin.run(),
             Self::Task(task) => task.run(),
+            Self::Schedule(schedule) => schedule.run(),
+            Self::Files(files) => files.run(),
+            Self::Housekeeping(housekeeping) => housekeeping.run(),
             Self::Config(config) => config.run(),
             Self::Doctor(doctor) => doctor.run(),
             Self::Openapi(openapi) => openapi.run(),

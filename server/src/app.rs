@@ -1,6 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use runner_core::retention::Retention;
 use runner_host::Modules;
 use runner_queue::{Events, Queue};
 use runner_store::Store;
@@ -48,6 +49,8 @@ pub struct ServerConfig {
     pub max_upload: u64,
     /// Bytes that must be free on the disk for a task to be accepted.
     pub disk_floor: u64,
+    /// What is kept for how long.
+    pub retention: Retention,
     /// How long a plugin may take to begin its answer to a request to one of its own routes.
     pub route_timeout: Duration,
     /// How long `GET /plugins/` waits for modules that are still being described.

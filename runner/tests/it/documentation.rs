@@ -1,4 +1,4 @@
-//! The examples of docs/command.md do what it says.
+//! The examples of docs/command.md and docs/schedules.md do what they say.
 
 use regex::Regex;
 
@@ -18,11 +18,20 @@ impl Drop for Up<'_> {
     }
 }
 
-/// Commands and what they print, one after the other in one folder. `…` stands for anything in a line, and
-/// in a line of its own for any lines.
 #[test]
 fn the_examples_of_the_reference_work() {
-    let text = std::fs::read_to_string(repository().join("docs/command.md")).unwrap();
+    run_examples("docs/command.md");
+}
+
+#[test]
+fn the_examples_of_schedules_work() {
+    run_examples("docs/schedules.md");
+}
+
+/// Commands and what they print, one after the other in one folder. `…` stands for anything in a line, and
+/// in a line of its own for any lines.
+fn run_examples(page: &str) {
+    let text = std::fs::read_to_string(repository().join(page)).unwrap();
     let desk = Desk::new();
     let _up = Up(&desk);
     let program = std::path::Path::new(env!("CARGO_BIN_EXE_runner"))
