@@ -8,6 +8,7 @@
 //! - `calls`: plugins that call plugins.
 //! - `live`: tasks as they are followed, listed, cancelled and deleted.
 //! - `crash`: kill -9, second starts, what is left behind.
+//! - `keeping`: schedules and retention.
 //! - `routes`: own routes of plugins, and the webhook that wakes one.
 //! - `start`: how fast and how small.
 //! - `readme`: what the documents say: examples, commands, links, floors.
@@ -17,6 +18,7 @@ mod calls;
 mod contract;
 mod crash;
 mod data;
+mod keeping;
 mod live;
 mod readme;
 mod routes;
