@@ -105,6 +105,12 @@ impl Server {
         })
     }
 
+    /// The runner that works in an instance folder, with the token there.
+    pub(crate) fn own(url: &str, instance: &std::path::Path) -> anyhow::Result<Self> {
+        let token = std::fs::read_to_string(instance.join("token")).ok();
+        Self::new(url)?.with_token(token.as_deref())
+    }
+
     /// Shows this token with every request.
     fn with_token(mut self, token: Option<&str>) -> anyhow::Result<Self> {
         if let Some(token) = token {

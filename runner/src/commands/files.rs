@@ -10,6 +10,8 @@ use runner_store::{Checked, Finding, Store, StoreConfig};
 use serde_json::{Value, json};
 
 use super::task::block_on;
+use crate::client::Server;
+use crate::instance::Holder;
 use crate::screen::{self, BAD, Exit, GOOD, Table, WARN, WEAK, line, paint};
 use crate::service::{given, host_name, process_name};
 use crate::settings::Settings;
@@ -54,6 +56,17 @@ impl Here {
         Settings::read(&Sources::read(flags)?)
     }
 
+    /// The runner that is alone in the instance folder: it remembers what it wrote, and so has to know what others change.
+    pub(super) fn lonely(&self, settings: &Settings) -> anyhow::Result<Option<Server>> {
+        if settings.database.is_server() {
+            return Ok(None);
+        }
+        let holder = Holder::of(&settings.instance).and_then(|holder| holder.url);
+        holder
+            .map(|url| Server::own(&url, &settings.instance))
+            .transpose()
+    }
+
     /// Its store, beside those of the processes that serve. One that is not there is not made.
     pub(super) async fn store(&self, settings: &Settings) -> anyhow::Result<Store> {
         if let Some(file) = settings.database.file().filter(|file| !file.exists()) {
@@ -69,6 +82,7 @@ impl Here {
             durability: settings.durability,
             queue: settings.queue.clone(),
             process: process_name()?,
+            is_alone: false,
         })
         .await?;
         store.check_file_store(&host_name()).await?;
@@ -190,7 +204,16 @@ impl Check {
             let before = SystemTime::now() - age;
             let checked = store.check_files(before, self.digests, self.repair).await;
             store.close().await;
-            Ok(checked?)
+            let checked = checked?;
+            let has_changed = |finding: &Finding| matches!(finding, Finding::NoContent { .. });
+            if self.repair
+                && checked.findings.iter().any(has_changed)
+                && let Some(server) = self.here.lonely(&settings)?
+            {
+                // It forgets what it remembers of tasks.
+                server.post("retention/run").await?;
+            }
+            Ok(checked)
         })?;
         match self.json {
             true => screen::print_json(&document(&checked))?,

@@ -2,6 +2,7 @@
 
 use runner_core::schedule::{MAX_SCHEDULES, NewSchedule, Schedule};
 
+use crate::recent::Recent;
 use crate::runs::token;
 use crate::sql::{Arg, Ask, Connection, Statement, args};
 use crate::tasks::{priority_number, to_json};
@@ -158,6 +159,8 @@ struct Make {
 impl Write for Make {
     type Answer = Changed;
 
+    fn remember(&self, _answer: &Changed, _recent: &Recent) {}
+
     async fn apply(
         &self,
         connection: &mut Connection,
@@ -194,6 +197,8 @@ struct Change {
 impl Write for Change {
     type Answer = Changed;
 
+    fn remember(&self, _answer: &Changed, _recent: &Recent) {}
+
     async fn apply(
         &self,
         connection: &mut Connection,
@@ -227,6 +232,8 @@ static REMOVE: Statement =
 
 impl Write for Remove {
     type Answer = bool;
+
+    fn remember(&self, _answer: &bool, _recent: &Recent) {}
 
     async fn apply(&self, connection: &mut Connection, is_again: bool) -> Result<bool, StoreError> {
         let done = connection

@@ -6,6 +6,7 @@ use runner_core::schedule::{MAX_SCHEDULES, NewSchedule};
 use sha2::{Digest, Sha256};
 
 use super::change::{INSERT, UPDATE, what_args};
+use crate::recent::Recent;
 use crate::runs::token;
 use crate::sql::{Arg, Ask, Connection, Statement, args, first_column};
 use crate::writer::Write;
@@ -219,6 +220,8 @@ async fn count(
 
 impl Write for Declare {
     type Answer = u32;
+
+    fn remember(&self, _answer: &u32, _recent: &Recent) {}
 
     async fn apply(&self, connection: &mut Connection, _is_again: bool) -> Result<u32, StoreError> {
         let mut changed = 0;
