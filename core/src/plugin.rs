@@ -8,7 +8,10 @@ use serde_json::{Map, Value};
 
 use crate::identity::{Identity, IdentityError};
 use crate::parameters::{FieldKind, Parameters, SchemaError};
+use crate::schedule::{DeclaredSchedule, Missed, Overlap};
 
+/// The most schedules that one plugin may declare.
+pub const MAX_SCHEDULES: usize = 20;
 /// The most plugins that one module may offer.
 pub const MAX_PLUGINS: usize = 1_000;
 
@@ -64,6 +67,35 @@ pub struct PluginDescription {
     /// Whether it answers requests to routes of its own.
     #[serde(default)]
     pub routes: bool,
+    /// Work of its own that comes again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub schedules: Vec<ScheduleDescription>,
+}
+
+/// Work that comes again, as a plugin declares it. Either `cron` or `every`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct ScheduleDescription {
+    /// Tells it from others of the plugin; `default` if it is not given.
+    pub name: String,
+    /// A cron line.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub cron: String,
+    /// A span of time such as `15m`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub every: String,
+    /// IANA name of the time zone of the cron line; UTC if it is not given.
+    #[serde(skip_serializing_if = "String::is_empty", alias = "time_zone")]
+    pub time_zone: String,
+    /// Up to this span it is fired later.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub jitter: String,
+    /// What is done while a task of it has not ended.
+    pub overlap: Overlap,
+    /// What is done with firings that were missed.
+    pub missed: Missed,
+    /// Values of the parameters.
+    pub parameters: Map<String, Value>,
 }
 
 /// What a plugin is for.
@@ -218,6 +250,8 @@ pub struct Plugin {
     pub steps: Vec<(String, FormDescription)>,
     /// Whether it answers requests to routes of its own.
     pub routes: bool,
+    /// Work of its own that comes again.
+    pub schedules: Vec<DeclaredSchedule>,
 }
 
 /// What is needed to show a form and to check what it sends.
@@ -257,6 +291,16 @@ pub enum PluginError {
         /// The step.
         step: String,
     },
+    /// A schedule is not usable.
+    #[error("the schedule {schedule:?} of plugin {plugin} is not usable: {reason}")]
+    Schedule {
+        /// The plugin.
+        plugin: String,
+        /// The schedule.
+        schedule: String,
+        /// What is wrong.
+        reason: String,
+    },
 }
 
 impl Plugin {
@@ -293,6 +337,7 @@ impl Plugin {
             )?;
             steps.push((step.step, form));
         }
+        let schedules = schedules(&identity, &form.parameters, description.schedules)?;
         Ok(Self {
             identifier: identity.identifier(),
             identity,
@@ -312,6 +357,7 @@ impl Plugin {
             form,
             steps,
             routes: description.routes,
+            schedules,
         })
     }
 
@@ -359,6 +405,47 @@ impl Plugin {
             })
             .collect()
     }
+}
+
+/// Checks what a plugin declares of schedules, with the values for its parameters.
+fn schedules(
+    identity: &Identity,
+    parameters: &Parameters,
+    descriptions: Vec<ScheduleDescription>,
+) -> Result<Vec<DeclaredSchedule>, PluginError> {
+    let wrong = |schedule: &str, reason: String| PluginError::Schedule {
+        plugin: identity.to_string(),
+        schedule: schedule.to_owned(),
+        reason,
+    };
+    if descriptions.len() > MAX_SCHEDULES {
+        let reason = format!(
+            "there are {} of them; the limit is {MAX_SCHEDULES}",
+            descriptions.len()
+        );
+        return Err(wrong("", reason));
+    }
+    let mut checked: Vec<DeclaredSchedule> = Vec::new();
+    for description in descriptions {
+        let name = match description.name.as_str() {
+            "" => "default".to_owned(),
+            name => name.to_owned(),
+        };
+        if !is_step_id(&name) || checked.iter().any(|other| other.name == name) {
+            let reason = "its name is letters, digits, _ and -, each once".to_owned();
+            return Err(wrong(&name, reason));
+        }
+        let values = parameters.check_json(description.parameters.clone());
+        if let Err(errors) = values.into_result() {
+            let errors = errors
+                .iter()
+                .map(|(key, texts)| format!("{key}: {}", texts.join(" ")));
+            return Err(wrong(&name, errors.collect::<Vec<_>>().join("; ")));
+        }
+        let declared = DeclaredSchedule::new(name.clone(), description);
+        checked.push(declared.map_err(|reason| wrong(&name, reason))?);
+    }
+    Ok(checked)
 }
 
 /// Media types as registries read them: to them, data of no type is data that never fits.
@@ -452,6 +539,51 @@ mod tests {
             serde_json::to_value(&plugin.data_output).unwrap(),
             json!([{"dataType": "*", "contentType": ["*"], "required": true}])
         );
+    }
+
+    #[test]
+    fn schedules_are_checked_with_the_plugin() {
+        let described = |schedules: Value| {
+            plugin(
+                json!({"name": "p", "version": "1", "schedules": schedules, "parameters":
+                {"type": "object", "required": ["n"], "properties": {"n": {"type": "integer"}}}}),
+            )
+        };
+        let good = described(json!([
+            {"cron": "0 3 * * *", "timeZone": "Europe/Berlin", "parameters": {"n": 1}},
+            {"name": "often", "every": "15m", "jitter": "30s", "overlap": "queue", "missed": "all", "parameters": {"n": 2}},
+        ]))
+        .unwrap();
+        let names: Vec<_> = good.schedules.iter().map(|one| &*one.name).collect();
+        assert_eq!(names, ["default", "often"]);
+        assert_eq!(good.schedules[1].rule.jitter_ms, 30_000);
+        for (schedule, reason) in [
+            (json!({"parameters": {"n": 1}}), "cron or every"),
+            (
+                json!({"cron": "0 3 * * *", "every": "1h", "parameters": {"n": 1}}),
+                "cron or every",
+            ),
+            (
+                json!({"cron": "0 0 30 2 *", "parameters": {"n": 1}}),
+                "never due",
+            ),
+            (json!({"cron": "0 3 * * *"}), "n: Missing data"),
+            (
+                json!({"cron": "0 3 * * *", "timeZone": "Moon", "parameters": {"n": 1}}),
+                "time zone",
+            ),
+            (
+                json!({"name": "a b", "every": "1h", "parameters": {"n": 1}}),
+                "name",
+            ),
+            (
+                json!({"every": "1h", "missed": "all", "parameters": {"n": 1}}),
+                "overlap",
+            ),
+        ] {
+            let error = described(json!([schedule])).unwrap_err().to_string();
+            assert!(error.contains(reason), "{error}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use runner_core::plugin::{Description, ScheduleDescription};
 use runner_core::task::{MAX_RETRIES, Priority};
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +46,9 @@ pub struct Manifest {
     pub max_runs: Option<u64>,
     /// Resource limits of its hosts.
     pub limits: Limits,
+    /// Work that comes again, by the name of the plugin that does it; beside what the plugin declares itself.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub schedules: BTreeMap<String, Vec<ScheduleDescription>>,
 }
 
 /// What a manifest says about runs.
@@ -127,6 +131,23 @@ impl Manifest {
         }
     }
 
+    /// Adds the schedules to the plugins that do the work.
+    ///
+    /// # Errors
+    /// There is no plugin of a name.
+    pub fn declare(&self, description: &mut Description) -> Result<(), HostError> {
+        for (name, schedules) in &self.schedules {
+            let plugins = &mut description.plugins;
+            let Some(plugin) = plugins.iter_mut().find(|plugin| plugin.name == *name) else {
+                return Err(HostError::Module(format!(
+                    "{FILE} has schedules for {name:?}, and no plugin of the module has that name"
+                )));
+            };
+            plugin.schedules.extend(schedules.iter().cloned());
+        }
+        Ok(())
+    }
+
     fn check(&self) -> Result<(), String> {
         if self.concurrency == Some(0) {
             return Err("concurrency is 0, so nothing would ever run".to_owned());
@@ -152,6 +173,32 @@ mod tests {
         std::fs::write(folder.path().join(FILE), text).unwrap();
         let manifest = Manifest::read(folder.path()).map_err(|error| error.to_string())?;
         Ok(manifest.run_rules())
+    }
+
+    #[test]
+    fn schedules_go_to_the_plugin_of_their_name() {
+        let manifest: Manifest = toml::from_str(
+            "[[schedules.clean-up]]\ncron = \"0 3 * * *\"\ntime_zone = \"Europe/Berlin\"\n\
+             parameters = {n = 1}\n[[schedules.clean-up]]\nname = \"b\"\nevery = \"15m\"",
+        )
+        .unwrap();
+        let describe = |name: &str| -> Description {
+            serde_json::from_value(serde_json::json!({"plugins": [{"name": name, "version": "1"}]}))
+                .unwrap()
+        };
+        let mut description = describe("clean-up");
+        manifest.declare(&mut description).unwrap();
+        let schedules = &description.plugins[0].schedules;
+        assert_eq!(schedules.len(), 2);
+        assert_eq!(schedules[0].time_zone, "Europe/Berlin");
+        let error = manifest.declare(&mut describe("other")).unwrap_err();
+        assert!(error.to_string().contains("clean-up"), "{error}");
+        for wrong in [
+            "[[schedules.a]]\ncrom = \"x\"",
+            "[[schedules.a]]\noverlap = \"x\"",
+        ] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

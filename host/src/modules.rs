@@ -409,6 +409,7 @@ impl Modules {
             .to_string(),
         );
         let status = module.status();
+        let manifest = found.manifest.clone();
         let pool = Pool::new(
             config,
             found.loader,
@@ -420,10 +421,11 @@ impl Modules {
             status.uuid,
         );
         *module.pool.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&pool));
-        let description = match self.remembered(&key).await {
+        let mut description = match self.remembered(&key).await {
             Some(description) => description,
             None => self.describe(&pool, &key).await?,
         };
+        manifest.declare(&mut description)?;
         self.provide(module, description)
     }
 

@@ -18,6 +18,8 @@ pub(crate) struct Hints {
     pub(crate) events: Events,
     /// Woken when webhook deliveries were put into SQL.
     deliveries: Notify,
+    /// Woken when schedules were changed in SQL.
+    schedules: Notify,
     /// Tasks that were ended in SQL while a worker may have them.
     ended: Mutex<Vec<i64>>,
     has_ended: Notify,
@@ -39,6 +41,7 @@ pub(crate) struct Pending {
     pub(crate) changed: HashSet<i64>,
     pub(crate) ended: HashSet<i64>,
     pub(crate) are_deliveries_due: bool,
+    pub(crate) are_schedules_changed: bool,
     /// There were too many to name them.
     pub(crate) is_flood: bool,
 }
@@ -48,6 +51,7 @@ impl Hints {
         Self {
             events: Events::telling(outgoing.clone()),
             deliveries: Notify::new(),
+            schedules: Notify::new(),
             ended: Mutex::default(),
             has_ended: Notify::new(),
             gaps: Notify::new(),
@@ -68,6 +72,21 @@ impl Hints {
 
     pub(crate) async fn deliveries(&self) {
         self.deliveries.notified().await;
+    }
+
+    pub(crate) fn schedules_changed(&self) {
+        self.schedules_changed_here();
+        if let Some(outgoing) = &self.outgoing {
+            outgoing.add(|pending| pending.are_schedules_changed = true);
+        }
+    }
+
+    pub(crate) fn schedules_changed_here(&self) {
+        self.schedules.notify_one();
+    }
+
+    pub(crate) async fn schedules(&self) {
+        self.schedules.notified().await;
     }
 
     pub(crate) fn tasks_ended(&self, tasks: &[i64]) {
@@ -108,6 +127,7 @@ impl Hints {
     pub(crate) fn gap(&self) {
         self.events.everything_changed();
         self.deliveries_due_here();
+        self.schedules_changed_here();
         self.gaps.notify_one();
     }
 
@@ -138,6 +158,7 @@ impl Outgoing {
             pending.changed.extend(told.changed);
             pending.ended.extend(told.ended);
             pending.are_deliveries_due |= told.are_deliveries_due;
+            pending.are_schedules_changed |= told.are_schedules_changed;
             pending.is_flood |= told.is_flood;
         });
     }

@@ -150,6 +150,16 @@ impl Queue {
         self.hints.deliveries().await;
     }
 
+    /// Says to all workers of the queue that schedules were changed.
+    pub fn schedules_changed(&self) {
+        self.hints.schedules_changed();
+    }
+
+    /// Waits until schedules were changed. For one caller in a process.
+    pub async fn schedules(&self) {
+        self.hints.schedules().await;
+    }
+
     /// Says to all workers of the queue that tasks were ended in SQL, so that a worker that has one need
     /// not find out by itself; tells who listens to them, and that webhooks may be due.
     pub fn tasks_ended(&self, tasks: &[i64], events: &Events) {
@@ -170,7 +180,7 @@ impl Queue {
 
     /// Waits until hints may have been missed: the connection to Redis was lost and made again, or there
     /// were too many of them. Then look into SQL. For one caller in a process. All watchers of
-    /// [`Events`] are told then, and deliveries are said to be due.
+    /// [`Events`] are told then, deliveries are said to be due, and schedules to be changed.
     pub async fn gaps(&self) {
         self.hints.gaps().await;
     }

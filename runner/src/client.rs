@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use reqwest::header::HeaderValue;
-use reqwest::{Client, Method, Response, StatusCode};
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::Value;
 use url::Url;
@@ -105,6 +105,12 @@ impl Server {
         })
     }
 
+    /// The runner that works in an instance folder, with the token there.
+    pub(crate) fn own(url: &str, instance: &std::path::Path) -> anyhow::Result<Self> {
+        let token = std::fs::read_to_string(instance.join("token")).ok();
+        Self::new(url)?.with_token(token.as_deref())
+    }
+
     /// Shows this token with every request.
     fn with_token(mut self, token: Option<&str>) -> anyhow::Result<Self> {
         if let Some(token) = token {
@@ -132,6 +138,34 @@ impl Server {
         self.document(Method::POST, path).await
     }
 
+    /// `POST` without a body, and where it leads; the redirect is followed, since what is there says whether it went
+    /// well.
+    pub(crate) async fn post_for_location(&self, path: &str) -> anyhow::Result<Option<String>> {
+        let response = self.send(Method::POST, path, None).await?;
+        let is_elsewhere = !response.url().path().ends_with(path);
+        let location = response.url().path().to_owned();
+        self.accepted(response).await?;
+        Ok(is_elsewhere.then_some(location))
+    }
+
+    /// A request with a JSON body.
+    pub(crate) async fn send_json(
+        &self,
+        method: Method,
+        path: &str,
+        body: &Value,
+    ) -> anyhow::Result<Value> {
+        let request = self.request(method, path)?;
+        let request = request
+            .header("content-type", "application/json")
+            .body(body.to_string());
+        let response = request
+            .send()
+            .await
+            .map_err(|error| self.unreachable(error))?;
+        self.read(response).await
+    }
+
     /// `DELETE`.
     pub(crate) async fn delete(&self, path: &str) -> anyhow::Result<()> {
         let response = self.send(Method::DELETE, path, None).await?;
@@ -148,6 +182,10 @@ impl Server {
 
     async fn document(&self, method: Method, path: &str) -> anyhow::Result<Value> {
         let response = self.send(method, path, None).await?;
+        self.read(response).await
+    }
+
+    async fn read(&self, response: Response) -> anyhow::Result<Value> {
         let body = self.body(self.accepted(response).await?).await?;
         serde_json::from_slice(&body).with_context(|| {
             format!(
@@ -163,16 +201,7 @@ impl Server {
         path: &str,
         last: Option<&str>,
     ) -> anyhow::Result<Response> {
-        let url = self.base.join(path).context("the address is not usable")?;
-        let mut request = self
-            .client
-            .request(method, url.clone())
-            .header("accept", "application/json, text/event-stream");
-        // What an answer links to may be elsewhere.
-        let is_here = self.is_at(url.as_str());
-        if let Some(authorization) = self.authorization.as_ref().filter(|_| is_here) {
-            request = request.header("authorization", authorization);
-        }
+        let mut request = self.request(method, path)?;
         if let Some(last) = last {
             request = request.header("last-event-id", last);
         }
@@ -180,6 +209,21 @@ impl Server {
             .send()
             .await
             .map_err(|error| self.unreachable(error))
+    }
+
+    fn request(&self, method: Method, path: &str) -> anyhow::Result<RequestBuilder> {
+        let url = self.base.join(path).context("the address is not usable")?;
+        let request = self
+            .client
+            .request(method, url.clone())
+            .header("accept", "application/json, text/event-stream");
+        // What an answer links to may be elsewhere.
+        let is_here = self.is_at(url.as_str());
+        let authorization = self.authorization.as_ref().filter(|_| is_here);
+        Ok(match authorization {
+            Some(authorization) => request.header("authorization", authorization),
+            None => request,
+        })
     }
 
     fn unreachable(&self, error: reqwest::Error) -> anyhow::Error {

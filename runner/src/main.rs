@@ -65,6 +65,14 @@ enum Command {
     Task(commands::task::Task),
     /// Makes a token for who may use a runner that checks them with AUTH_SECRET.
     Token(commands::token::Token),
+    /// Work that comes again: look at it, make it, change it, fire it.
+    #[command(subcommand)]
+    Schedule(commands::schedule::Schedule),
+    /// Files of tasks: how many there are, and whether rows and content fit together.
+    #[command(subcommand)]
+    Files(commands::files::Files),
+    /// Removes what is older than RETAIN_TASKS, RETAIN_FILES and RETAIN_TEMPORARY say. Workers do it by themselves.
+    Housekeeping(commands::housekeeping::Housekeeping),
     /// Prints every setting with its value, its meaning, and where it was set.
     Config(commands::config::Config),
     /// Looks whether everything is there that the runner needs, and says what to do.
@@ -98,6 +106,9 @@ impl Command {
             Self::Plugin(plugin) => plugin.run(),
             Self::Task(task) => task.run(),
             Self::Token(token) => token.run(),
+            Self::Schedule(schedule) => schedule.run(),
+            Self::Files(files) => files.run(),
+            Self::Housekeeping(housekeeping) => housekeeping.run(),
             Self::Config(config) => config.run(),
             Self::Doctor(doctor) => doctor.run(),
             Self::Openapi(openapi) => openapi.run(),

@@ -14,14 +14,14 @@ use runner_queue::{Queue, RedisConfig};
 use runner_server::auth::{Auth, KeyConfig};
 use runner_server::{App, ServerConfig};
 use runner_store::{Store, StoreConfig, WorkerKind, WorkerRow};
-use runner_worker::{StoreCache, Tools, Upkeep, UpkeepConfig, Worker, WorkerConfig};
+use runner_worker::{Keeping, StoreCache, Tools, Upkeep, UpkeepConfig, Worker, WorkerConfig};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::greeting;
-use crate::instance::{self, Lock};
+use crate::instance::{self, Holder, Lock};
 use crate::settings::sources::Sources;
 use crate::settings::{Flags, Settings, access};
 
@@ -29,10 +29,6 @@ use crate::settings::{Flags, Settings, access};
 pub(crate) const MAX_ATTEMPTS: i64 = 3;
 /// How long `GET /plugins/` waits for modules that are being described.
 const PLUGINS_WAIT: Duration = Duration::from_secs(4);
-/// How long a file may lie in a store that others write to before its row is committed.
-const UNNAMED: Duration = Duration::from_secs(2 * 24 * 3600);
-/// Between two looks for files that belong to no task.
-const SWEEP_PAUSE: Duration = Duration::from_secs(6 * 3600);
 /// How long a webhook may take to answer.
 pub(crate) const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -268,7 +264,10 @@ impl Process {
         };
         let address = listener.as_ref().map(|(_, address)| *address);
         match self.role {
-            Role::Both => running.worker = Some(self.start_worker(&store, &queue, &modules).await?),
+            Role::Both => {
+                let worker = self.start_worker(&store, &queue, &modules, address).await?;
+                running.worker = Some(worker);
+            }
             Role::Server => {
                 let upkeep = Upkeep::start(&store, &queue, self.upkeep(&modules)).await?;
                 running.upkeep = Some(upkeep);
@@ -283,7 +282,8 @@ impl Process {
             modules.load().await?;
             // A worker tells others which plugins it has, so it has to know.
             if self.role == Role::Worker {
-                running.worker = Some(self.start_worker(&store, &queue, &modules).await?);
+                let worker = self.start_worker(&store, &queue, &modules, None).await?;
+                running.worker = Some(worker);
             }
             match address {
                 Some(address) => greeting::of_server(
@@ -295,8 +295,9 @@ impl Process {
                 ),
                 None => greeting::of_worker(&self.settings, &modules),
             }
-            if self.role.serves() {
-                keep_sweeping(&store, self.unnamed_before(started)).await;
+            // Nobody else is at work on files that were stored before.
+            if self.role == Role::Both {
+                sweep(&store, started).await;
             }
             std::future::pending::<anyhow::Result<()>>().await
         };
@@ -317,12 +318,18 @@ impl Process {
         }
     }
 
-    /// Files that were stored before this moment and belong to no task never will: nobody is at work on them.
-    fn unnamed_before(&self, started: SystemTime) -> SystemTime {
-        match self.role {
-            Role::Both => started,
-            // Another server may be receiving an upload, another worker may have a long run.
-            _ => started - UNNAMED,
+    /// The URL by which clients know the runner, for tasks that no request made.
+    fn own_url(&self, address: Option<SocketAddr>) -> String {
+        let settings = &self.settings;
+        if let Some(name) = &settings.server_name {
+            return format!("http://{name}");
+        }
+        let holder = || Holder::of(&self.instance).and_then(|holder| holder.url);
+        match address {
+            Some(address) => instance::base_url(&address),
+            None => holder().unwrap_or_else(|| {
+                instance::base_url(&SocketAddr::new(settings.host, settings.port))
+            }),
         }
     }
 
@@ -435,6 +442,7 @@ impl Process {
                 max_parameters: settings.max_parameters,
                 max_upload: settings.max_upload,
                 disk_floor: settings.disk_floor,
+                retention: settings.retention,
                 route_timeout: settings.route_timeout,
                 plugins_wait: PLUGINS_WAIT,
             },
@@ -452,6 +460,7 @@ impl Process {
         store: &Store,
         queue: &Queue,
         modules: &Arc<Modules>,
+        address: Option<SocketAddr>,
     ) -> anyhow::Result<Worker> {
         let settings = &self.settings;
         let fetcher = Fetcher::new(FetchConfig {
@@ -476,6 +485,10 @@ impl Process {
             concurrency: settings.concurrency,
             run_timeout: settings.run_timeout,
             webhook_timeout: WEBHOOK_TIMEOUT,
+            keeping: Some(Keeping {
+                base_url: self.own_url(address),
+                retention: settings.retention,
+            }),
         };
         Ok(Worker::start(tools, config).await?)
     }
@@ -567,20 +580,12 @@ impl Signals {
     }
 }
 
-/// Removes files that were stored for tasks that never came to know them: first those of before this moment,
-/// later those that have become old.
-async fn keep_sweeping(store: &Store, first: SystemTime) {
-    let mut before = first;
-    loop {
-        match store.sweep_files(before).await {
-            Ok(0) => {}
-            Ok(count) => tracing::info!("{count} files that belonged to no task were removed"),
-            Err(error) => {
-                tracing::warn!("files that belong to no task cannot be removed: {error}");
-            }
-        }
-        tokio::time::sleep(SWEEP_PAUSE).await;
-        before = SystemTime::now() - UNNAMED;
+/// Removes files that were stored before this moment for tasks that never came to know them.
+async fn sweep(store: &Store, before: SystemTime) {
+    match store.sweep_files(before).await {
+        Ok(0) => {}
+        Ok(count) => tracing::info!("{count} files that belonged to no task were removed"),
+        Err(error) => tracing::warn!("files that belong to no task cannot be removed: {error}"),
     }
 }
 
@@ -597,7 +602,7 @@ fn start_logging(level: &str) -> anyhow::Result<()> {
 }
 
 /// A name for this start, so that what an earlier one held is not taken for its own.
-fn process_name() -> anyhow::Result<String> {
+pub(crate) fn process_name() -> anyhow::Result<String> {
     let host: String = host_name()
         .chars()
         .filter(|c| c.is_ascii_alphanumeric() || *c == '-')
@@ -611,7 +616,7 @@ fn process_name() -> anyhow::Result<String> {
 }
 
 /// The name of this machine.
-fn host_name() -> String {
+pub(crate) fn host_name() -> String {
     let name = nix::unistd::gethostname().unwrap_or_default();
     name.to_string_lossy().into_owned()
 }

@@ -102,6 +102,7 @@ impl<'a> Trial<'a> {
                 },
                 run_timeout: timeout.unwrap_or(settings.run_timeout),
                 webhook_timeout: WEBHOOK_TIMEOUT,
+                keeping: None,
             },
         )
         .await?;

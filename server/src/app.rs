@@ -1,6 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use runner_core::retention::Retention;
 use runner_host::Modules;
 use runner_queue::{Events, Queue};
 use runner_store::Store;
@@ -62,6 +63,8 @@ pub struct ServerConfig {
     pub max_upload: u64,
     /// Bytes that must be free on the disk for a task to be accepted.
     pub disk_floor: u64,
+    /// What is kept for how long.
+    pub retention: Retention,
     /// How long a plugin may take to begin its answer to a request to one of its own routes.
     pub route_timeout: Duration,
     /// How long `GET /plugins/` waits for modules that are still being described.
@@ -83,6 +86,7 @@ impl Default for ServerConfig {
             max_parameters: 1_000_000,
             max_upload: 1 << 30,
             disk_floor: 1 << 30,
+            retention: Retention::default(),
             route_timeout: Duration::from_secs(60),
             plugins_wait: Duration::from_secs(4),
         }

@@ -52,6 +52,17 @@ impl Route {
         self
     }
 
+    /// Answers PATCH to those who have this access.
+    pub(crate) fn patch<T: 'static>(
+        mut self,
+        access: Access,
+        handler: impl Handler<T, App>,
+    ) -> Self {
+        self.declare(Method::PATCH, access);
+        self.handlers = self.handlers.patch(handler);
+        self
+    }
+
     /// Answers DELETE to those who have this access.
     pub(crate) fn delete<T: 'static>(
         mut self,

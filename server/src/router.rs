@@ -19,7 +19,9 @@ use crate::cors;
 use crate::error::ApiError;
 use crate::incoming::envelope;
 use crate::route::Route;
-use crate::routes::{debug, docs, files, modules, plugins, root, statics, tasks};
+use crate::routes::{
+    debug, docs, files, modules, plugins, retention, root, schedules, statics, tasks,
+};
 
 /// The whole service.
 pub fn router(
@@ -82,6 +84,16 @@ pub(crate) fn table() -> Vec<Route> {
         // Its tag is the secret.
         Route::new("/files/{id}/").get(Public, files::download),
         Route::new("/modules/").get(Admin, modules::list),
+        Route::new("/schedules/")
+            .get(Admin, schedules::list)
+            .post(Admin, schedules::change::make),
+        Route::new("/schedules/{id}/")
+            .get(Admin, schedules::show)
+            .patch(Admin, schedules::change::change)
+            .delete(Admin, schedules::change::remove),
+        Route::new("/schedules/{id}/run").post(Admin, schedules::run::run),
+        Route::new("/retention/").get(Admin, retention::show),
+        Route::new("/retention/run").post(Admin, retention::run),
         Route::new("/api-spec.json").get(Viewer, docs::document),
         Route::new("/swagger-ui/").get(Public, docs::swagger_ui),
         Route::new("/redoc/").get(Public, docs::redoc),

@@ -15,13 +15,7 @@ impl Store {
     /// # Errors
     /// Why nothing was changed.
     pub async fn cancel_task(&self, id: i64) -> Result<Option<Vec<i64>>, StoreError> {
-        self.writer()
-            .write(CancelTask {
-                id,
-                process: self.process().to_owned(),
-                token: token(),
-            })
-            .await
+        self.writer().write(CancelTask::new(self, id)).await
     }
 
     /// Fails a task without reading it, for where it cannot be read or written as it is. Answers whether
@@ -83,10 +77,21 @@ impl Write for FailTask {
     }
 }
 
-struct CancelTask {
+/// Cancels a task; also as a part of another write.
+pub(crate) struct CancelTask {
     id: i64,
     process: String,
     token: i64,
+}
+
+impl CancelTask {
+    pub(crate) fn new(store: &Store, id: i64) -> Self {
+        Self {
+            id,
+            process: store.process().to_owned(),
+            token: token(),
+        }
+    }
 }
 
 impl Write for CancelTask {

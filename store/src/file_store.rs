@@ -106,6 +106,12 @@ trait Contents: fmt::Debug + Send + Sync {
     /// The keys of a shelf that were put there before `older_than`.
     fn keys_on(&self, shelf: u32, older_than: SystemTime) -> Result<Vec<String>, StoreError>;
 
+    /// Bytes of a content; `None`: there is no such key.
+    fn size(&self, key: &str) -> Result<Option<u64>, StoreError>;
+
+    /// Number and bytes of what is on a shelf.
+    fn amount_on(&self, shelf: u32) -> Result<(u64, u64), StoreError>;
+
     /// What the file `store-id` says. If there is none it is made, with `new` in it.
     fn marker(&self, new: &str) -> Result<String, StoreError>;
 }
@@ -251,6 +257,30 @@ impl FileStore {
         older_than: SystemTime,
     ) -> Result<Vec<String>, StoreError> {
         self.contents.keys_on(shelf, older_than)
+    }
+
+    /// Bytes of the content of a key; `None`: there is no such key.
+    pub(crate) fn size(&self, key: &str) -> Result<Option<u64>, StoreError> {
+        self.contents.size(key)
+    }
+
+    /// Number and bytes of what is on a shelf.
+    pub(crate) fn amount_on(&self, shelf: u32) -> Result<(u64, u64), StoreError> {
+        self.contents.amount_on(shelf)
+    }
+
+    /// Number and bytes of what is being written, or was left unfinished.
+    pub(crate) fn amount_of_drafts(&self) -> Result<(u64, u64), StoreError> {
+        folder::amount_in(&self.drafts)
+    }
+
+    /// What was left unfinished before `older_than`, with its bytes.
+    pub(crate) fn unfinished(&self, older_than: SystemTime) -> Result<Vec<u64>, StoreError> {
+        let keys = folder::keys_in(&self.drafts, older_than)?;
+        let sizes = keys.iter().map(|key| fs::metadata(self.drafts.join(key)));
+        Ok(sizes
+            .map(|data| data.map_or(0, |data| data.len()))
+            .collect())
     }
 
     /// Removes what was left unfinished before `older_than` by processes that are gone.

@@ -46,7 +46,10 @@ impl Store {
         Ok(removed)
     }
 
-    async fn keys_without_row(&self, keys: &[String]) -> Result<Vec<String>, StoreError> {
+    pub(crate) async fn keys_without_row(
+        &self,
+        keys: &[String],
+    ) -> Result<Vec<String>, StoreError> {
         let attempt = "reading which files of the store have rows";
         let mut reader = self.reader(attempt).await?;
         let keys = json_rows(keys.iter().map(|key| json!(key)).collect());

@@ -36,24 +36,12 @@ impl Store {
     /// Why it was not made. [`StoreError::Unknown`]: it may have been made; only one with an idempotency key is
     /// tried again then.
     pub async fn insert_task(&self, task: NewTask) -> Result<Inserted, StoreError> {
-        let uploads = (!task.uploads.is_empty()).then(|| files::uploads_json(&task.uploads));
-        let labels = task.labels.iter().map(|label| json!(label)).collect();
-        self.writer()
-            .write(InsertTask {
-                parameters: to_json(&task.parameters),
-                labels_column: to_json(&task.labels),
-                labels: (!task.labels.is_empty()).then(|| json_rows(labels)),
-                uploads,
-                created_at: now_ms(),
-                queue: self.queue().to_owned(),
-                origin: self.process().to_owned(),
-                task,
-            })
-            .await
+        self.writer().write(InsertTask::new(self, task)).await
     }
 }
 
-struct InsertTask {
+/// Makes a task; also as a part of another write.
+pub(crate) struct InsertTask {
     task: NewTask,
     parameters: String,
     labels_column: String,
@@ -65,6 +53,21 @@ struct InsertTask {
 }
 
 impl InsertTask {
+    pub(crate) fn new(store: &Store, task: NewTask) -> Self {
+        let uploads = (!task.uploads.is_empty()).then(|| files::uploads_json(&task.uploads));
+        let labels = task.labels.iter().map(|label| json!(label)).collect();
+        Self {
+            parameters: to_json(&task.parameters),
+            labels_column: to_json(&task.labels),
+            labels: (!task.labels.is_empty()).then(|| json_rows(labels)),
+            uploads,
+            created_at: now_ms(),
+            queue: store.queue().to_owned(),
+            origin: store.process().to_owned(),
+            task,
+        }
+    }
+
     fn args(&self) -> Vec<Arg<'_>> {
         let task = &self.task;
         let dispatch = &task.dispatch;

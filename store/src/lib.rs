@@ -15,6 +15,9 @@
 //! - `recent`: the newest tasks, as they were committed last.
 //! - `workers`: the processes that take or make tasks, and what they know of the queue.
 //! - `deliveries`: subscriptions of webhooks, and what is to be sent to them.
+//! - `schedules`: work that comes again: what is due, what it makes, what modules declared.
+//! - `retention`: what is removed when it is old, and what is kept all the same; `usage`: how much there is; `check`:
+//!   rows and content that do not fit together. `housekeeping`: who does it, once for all processes.
 //! - `marker`: which file store belongs to the database.
 //! - `files`: the rows of inputs and outputs; [`FileStore`]: their content, in a folder or a bucket.
 //! - `modules`: cached descriptions and digests.
@@ -28,11 +31,13 @@
 //! - Every change of a task leaves a random number in its row, so that a commit whose answer was lost is recognised.
 
 mod cancel;
+mod check;
 mod config;
 mod deliveries;
 mod error;
 mod file_store;
 mod files;
+mod housekeeping;
 mod insert;
 mod lists;
 mod marker;
@@ -40,10 +45,13 @@ mod migrations;
 mod modules;
 mod recent;
 mod recover;
+mod retention;
 mod retry;
 mod runs;
+mod schedules;
 mod sql;
 mod tasks;
+mod usage;
 mod workers;
 mod writer;
 
@@ -56,16 +64,21 @@ use crate::recent::Recent;
 use crate::sql::{Database, Reader, Readers};
 use crate::writer::Writer;
 
+pub use check::{Checked, Finding};
 pub use config::{BadDatabaseUrl, DatabaseUrl, Durability, StoreConfig};
 pub use deliveries::{Delivery, DeliveryState, MAX_SUBSCRIPTIONS};
 pub use error::StoreError;
 pub use file_store::{BadBucket, Bucket, ContentStream, FileStore, FileWriter, StoredFile};
+pub use housekeeping::Housekeeping;
 pub use insert::Inserted;
 pub use lists::{TaskFilter, TaskSummary};
 pub use migrations::{MigrationStatus, drop_all, migrate, migration_status};
 pub use recover::Recovered;
+pub use retention::{Due, Removed};
 pub use retry::{LostRun, Retried};
 pub use runs::{NewFile, PageWrite, Recorded, RunWrite};
+pub use schedules::{Changed, Declared, Fire, Fired};
+pub use usage::Usage;
 pub use workers::{Beat, Statistics, WorkerInfo, WorkerKind, WorkerRow};
 
 /// SQL and the file store of one installation. Clones share everything.

@@ -30,6 +30,11 @@ const SQLITE: &[Migration] = &[
         sql: include_str!("../../migrations/sqlite/0002_servers_and_queues.sql"),
     },
     Migration {
+        version: 3,
+        name: "schedules",
+        sql: include_str!("../../migrations/sqlite/0003_schedules.sql"),
+    },
+    Migration {
         version: 6,
         name: "links",
         sql: include_str!("../../migrations/sqlite/0006_links.sql"),
@@ -43,6 +48,11 @@ const POSTGRES: &[Migration] = &[
         sql: include_str!("../../migrations/postgres/0002_tables.sql"),
     },
     Migration {
+        version: 3,
+        name: "schedules",
+        sql: include_str!("../../migrations/postgres/0003_schedules.sql"),
+    },
+    Migration {
         version: 6,
         name: "links",
         sql: include_str!("../../migrations/postgres/0006_links.sql"),
@@ -54,6 +64,11 @@ const MYSQL: &[Migration] = &[
         version: 2,
         name: "tables",
         sql: include_str!("../../migrations/mysql/0002_tables.sql"),
+    },
+    Migration {
+        version: 3,
+        name: "schedules",
+        sql: include_str!("../../migrations/mysql/0003_schedules.sql"),
     },
     Migration {
         version: 6,
@@ -78,6 +93,8 @@ const TABLES: &[&str] = &[
     "workers",
     "queues",
     "file_stores",
+    "schedules",
+    "housekeeping",
     "runner_migrations",
 ];
 

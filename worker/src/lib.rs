@@ -6,6 +6,7 @@
 //!   `inputs`, `outputs`: the files of a run.
 //! - `slots`: how many runs work at a time. `calls`: runs that call other plugins.
 //! - `deliveries`: sends webhooks that are due.
+//! - `schedules`: fires what is due. `housekeeping`: removes what is old.
 //! - [`Upkeep`]: signs of life, and tasks of processes that give none; servers have it too.
 //! - `pauses`: between attempts while SQL is out of reach. `cache`: what is known of modules, kept in SQL.
 //!
@@ -19,10 +20,12 @@ mod cache;
 mod calls;
 mod deliveries;
 mod execution;
+mod housekeeping;
 mod inputs;
 mod outputs;
 mod pauses;
 mod run;
+mod schedules;
 mod slots;
 mod state;
 mod upkeep;
@@ -35,6 +38,7 @@ use apalis::prelude::{Data, WorkerBuilder};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use runner_core::retention::Retention;
 use runner_fetch::Fetcher;
 use runner_host::Modules;
 use runner_queue::{Consumer, Events, Jobs, Queue, Taken};
@@ -78,6 +82,17 @@ pub struct WorkerConfig {
     pub run_timeout: Duration,
     /// How long a webhook may take to answer.
     pub webhook_timeout: Duration,
+    /// What it does beside running tasks; None for one that is there for a single task.
+    pub keeping: Option<Keeping>,
+}
+
+/// What workers do for the installation, once for all of them.
+#[derive(Debug, Clone)]
+pub struct Keeping {
+    /// The URL by which clients know the runner, without a slash at the end: for tasks that no request made.
+    pub base_url: String,
+    /// What is kept for how long.
+    pub retention: Retention,
 }
 
 /// Runs tasks until it is stopped.
@@ -129,6 +144,13 @@ impl Worker {
         tasks.spawn(take_jobs(Arc::clone(&shared), jobs));
         tokio::spawn(deliveries::deliver(Arc::clone(&shared)));
         tokio::spawn(cancel_ended(Arc::clone(&shared)));
+        if let Some(keeping) = &shared.config.keeping {
+            tokio::spawn(schedules::fire(
+                Arc::clone(&shared),
+                keeping.base_url.clone(),
+            ));
+            tokio::spawn(housekeeping::keep(Arc::clone(&shared), keeping.retention));
+        }
         tasks.close();
         Ok(Self {
             shared,

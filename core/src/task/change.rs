@@ -51,6 +51,8 @@ pub enum Change {
     RetryAt(i64),
     /// Somebody wants a task that failed or was cancelled to be run once more.
     Retried,
+    /// The files of a task that has ended were kept for long enough.
+    FilesRemoved,
 }
 
 /// What subscribers are told of a change.
@@ -121,6 +123,7 @@ impl Task {
             Change::StepSubmitted { .. } => &[Waiting],
             Change::Cancelled => &[Queued, Running, Waiting],
             Change::Retried => &[Failed, Cancelled],
+            Change::FilesRemoved => &[Succeeded, Failed, Cancelled],
             _ => &[Queued, Running],
         };
         // A step posted again is told what happened to the step, not to the task.
@@ -230,6 +233,7 @@ impl Task {
                 self.queue_again();
                 return Ok(vec![Status, Details]);
             }
+            Change::FilesRemoved => self.outputs.clear(),
         }
         Ok(Vec::new())
     }

@@ -1,7 +1,8 @@
 //! Hints between the processes of a queue: what one was told, all hear.
 //!
 //! A message is the process that sends it (`-` is a script), then words: `c` and `e` and the numbers of
-//! tasks that changed and ended, `d` deliveries are due, `f` there was a flood, `t` something is due early.
+//! tasks that changed and ended, `d` deliveries are due, `s` schedules were changed, `f` there was a flood,
+//! `t` something is due early.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -27,6 +28,7 @@ struct Message {
     changed: Vec<i64>,
     ended: Vec<i64>,
     are_deliveries_due: bool,
+    are_schedules_changed: bool,
     is_flood: bool,
     is_something_due: bool,
 }
@@ -125,6 +127,9 @@ impl Shared {
         if message.are_deliveries_due {
             self.hints.deliveries_due_here();
         }
+        if message.are_schedules_changed {
+            self.hints.schedules_changed_here();
+        }
         if message.is_flood {
             self.hints.gap();
         }
@@ -147,6 +152,9 @@ fn messages(process: &str, pending: &Pending) -> Vec<String> {
     if pending.are_deliveries_due {
         messages.push(format!("{process} d"));
     }
+    if pending.are_schedules_changed {
+        messages.push(format!("{process} s"));
+    }
     if pending.is_flood {
         messages.push(format!("{process} f"));
     }
@@ -162,6 +170,7 @@ fn decode(text: &str) -> Option<Message> {
             "c" => tasks = Some(&mut message.changed),
             "e" => tasks = Some(&mut message.ended),
             "d" => message.are_deliveries_due = true,
+            "s" => message.are_schedules_changed = true,
             "f" => message.is_flood = true,
             "t" => message.is_something_due = true,
             number => tasks.as_mut()?.push(number.parse().ok()?),
@@ -178,14 +187,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_told_is_heard(changed: HashSet<i64>, ended: HashSet<i64>, are_deliveries_due: bool, is_flood: bool) {
-            let pending = Pending { changed, ended, are_deliveries_due, is_flood };
+        fn what_is_told_is_heard(
+            changed: HashSet<i64>, ended: HashSet<i64>, are_deliveries_due: bool, are_schedules_changed: bool, is_flood: bool
+        ) {
+            let pending = Pending { changed, ended, are_deliveries_due, are_schedules_changed, is_flood };
             let mut heard = Pending::default();
             for text in messages("p", &pending) {
                 let message = decode(text.strip_prefix("p ").unwrap()).unwrap();
                 heard.changed.extend(message.changed);
                 heard.ended.extend(message.ended);
                 heard.are_deliveries_due |= message.are_deliveries_due;
+                heard.are_schedules_changed |= message.are_schedules_changed;
                 heard.is_flood |= message.is_flood;
             }
             prop_assert_eq!(heard, pending);

@@ -42,7 +42,9 @@ impl Worker {
             ));
         }
         if self.periodic_scheduler {
-            note("--periodic-scheduler means nothing here: workers need no scheduler beside them");
+            note(
+                "--periodic-scheduler means nothing here: every worker fires schedules (runner schedule)",
+            );
         }
         let mut flags = self.queue.flags();
         flags.extend(self.service.flags());

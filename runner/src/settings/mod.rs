@@ -15,6 +15,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use runner_core::age;
+use runner_core::retention::{Ages, Retention};
 use runner_fetch::{AddressPolicy, UrlMap};
 use runner_server::auth::AuthConfig;
 use runner_server::{Hosts, Limits, Origins};
@@ -24,6 +26,8 @@ use sources::Sources;
 
 /// A process that is held up for less than this is not taken for dead.
 const MIN_LEASE: Duration = Duration::from_secs(1);
+/// What is stored becomes a file of a task within this time.
+const MIN_TEMPORARY: Duration = Duration::from_secs(60);
 
 /// What the program needs of its settings.
 #[derive(Debug)]
@@ -59,6 +63,7 @@ pub(crate) struct Settings {
     pub(crate) max_body: u64,
     pub(crate) max_parameters: u64,
     pub(crate) disk_floor: u64,
+    pub(crate) retention: Retention,
     pub(crate) run_timeout: Duration,
     pub(crate) route_timeout: Duration,
     pub(crate) describe_timeout: Duration,
@@ -136,6 +141,7 @@ impl Settings {
             max_body: parsed(sources, "MAX_BODY_SIZE")?,
             max_parameters: parsed(sources, "MAX_PARAMETERS_SIZE")?,
             disk_floor: parsed(sources, "DISK_FLOOR")?,
+            retention: retention(sources)?,
             run_timeout: seconds(sources, "RUN_TIMEOUT")?,
             route_timeout: seconds(sources, "ROUTE_TIMEOUT")?,
             describe_timeout: seconds(sources, "DESCRIBE_TIMEOUT")?,
@@ -210,6 +216,28 @@ fn seconds(sources: &Sources, name: &str) -> anyhow::Result<Duration> {
     let seconds: f64 = parsed(sources, name)?;
     Duration::try_from_secs_f64(seconds)
         .with_context(|| format!("{name} is {seconds} s ({})", sources.origin(name)))
+}
+
+fn retention(sources: &Sources) -> anyhow::Result<Retention> {
+    let problem = |name: &str, problem: String| {
+        anyhow::anyhow!("{name} ({}): {problem}", sources.origin(name))
+    };
+    let ages = |name: &str| Ages::parse(&sources.text(name)).map_err(|error| problem(name, error));
+    let temporary = "RETAIN_TEMPORARY";
+    let age = age::parse(&sources.text(temporary)).map_err(|error| problem(temporary, error))?;
+    if age < MIN_TEMPORARY {
+        let least = age::show(MIN_TEMPORARY);
+        let reason = format!(
+            "{} is too short: a file has no task while it is sent; expected {least} or more",
+            age::show(age)
+        );
+        return Err(problem(temporary, reason));
+    }
+    Ok(Retention {
+        tasks: ages("RETAIN_TASKS")?,
+        files: ages("RETAIN_FILES")?,
+        temporary: age,
+    })
 }
 
 fn switch(sources: &Sources, name: &str) -> anyhow::Result<bool> {

@@ -275,6 +275,26 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "Bytes that must be free on the disk of the file store; below it tasks are refused with 507.",
     ),
     setting(
+        "RETAIN_TASKS",
+        &[],
+        "forever",
+        "How long finished tasks are kept, with all that belongs to them: a span such as 30d, or one for each state, \
+         such as succeeded=7d,failed=90d. What something needs that has not ended is kept for longer.",
+    ),
+    setting(
+        "RETAIN_FILES",
+        &[],
+        "forever",
+        "How long the files of finished tasks are kept, as RETAIN_TASKS; the tasks stay.",
+    ),
+    setting(
+        "RETAIN_TEMPORARY",
+        &[],
+        "2d",
+        "How long files are kept that belong to no task: what was broken off, or left by a crash. Longer than any \
+         upload takes.",
+    ),
+    setting(
         "RUN_TIMEOUT",
         &[],
         "3600",
@@ -366,7 +386,7 @@ pub(crate) const NOTICES: &[(&str, &str)] = &[
     ),
     (
         "PERIODIC_SCHEDULER",
-        "no scheduler needs to be started beside the runner",
+        "no scheduler needs to be started beside the runner: every worker fires schedules, see `runner schedule`",
     ),
     ("LOCALHOST_PROXY_PORTS", "rewrite such URLs with URL_MAP"),
     (

@@ -1,4 +1,4 @@
-//! The examples of docs/command.md and docs/authentication.md do what they say.
+//! The examples of docs/command.md, docs/authentication.md and docs/schedules.md do what they say.
 
 use regex::Regex;
 
@@ -18,8 +18,6 @@ impl Drop for Up<'_> {
     }
 }
 
-/// Commands and what they print, one after the other in one folder. `…` stands for anything in a line, and
-/// in a line of its own for any lines.
 #[test]
 fn the_examples_of_the_reference_work() {
     assert!(examples("docs/command.md") >= 10);
@@ -30,7 +28,13 @@ fn the_examples_of_authentication_work() {
     assert!(examples("docs/authentication.md") >= 7);
 }
 
-/// Runs the examples of a document; gives their number. Variables that one exports are there for the others.
+#[test]
+fn the_examples_of_schedules_work() {
+    assert!(examples("docs/schedules.md") >= 5);
+}
+
+/// Runs the examples of a document: commands and what they print, one after the other in one folder. `…` stands for
+/// anything in a line, and in a line of its own for any lines; gives their number. Variables that one exports are there for the others.
 fn examples(document: &str) -> usize {
     let text = std::fs::read_to_string(repository().join(document)).unwrap();
     let desk = Desk::new();

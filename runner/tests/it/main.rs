@@ -9,5 +9,6 @@ mod general;
 mod interrupt;
 mod plugin;
 mod plugin_new;
+mod schedule;
 mod support;
 mod task;

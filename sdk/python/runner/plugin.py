@@ -229,11 +229,13 @@ def plugin(
     outputs: Iterable[Output] = (),
     links: Iterable[Any] = (),
     example: Optional[Mapping[str, Any]] = None,
+    schedules: Iterable[Mapping[str, Any]] = (),
 ) -> Callable[[Callable[..., Any]], Plugin]:
     """Makes the function below a plugin: `@plugin(version="1.0.0")`.
 
     `name` is the function's in kebab-case, `help` its docstring and
     `description` the first paragraph of the help, unless they are given.
+    `schedules` is work that comes again: `{"cron": "0 3 * * *", "parameters": {…}}`.
     """
     module = sys._getframe(1).f_globals.get("__name__", "")
     if function is not None or version is None:
@@ -253,6 +255,7 @@ def plugin(
         "tags": list(tags),
         "dataOutput": [output.describe() for output in outputs],
         "links": [_link(link) for link in links],
+        **_filled(schedules=[_schedule(schedule) for schedule in schedules] or None),
     }
 
     def declare(function: Callable[..., Any]) -> Plugin:
@@ -264,6 +267,21 @@ def plugin(
         return declared
 
     return declare
+
+
+#: What a schedule may say.
+_SCHEDULE = ("name", "cron", "every", "time_zone", "jitter", "overlap", "missed", "parameters")
+
+
+def _schedule(schedule: Any) -> Dict[str, Any]:
+    if not isinstance(schedule, Mapping):
+        raise DefinitionError(f'a schedule is {{"cron": "0 3 * * *"}}, not {schedule!r}')
+    for key in schedule:
+        if key not in _SCHEDULE:
+            raise DefinitionError(f"a schedule has no {key!r}; it has {', '.join(_SCHEDULE)}")
+    if ("cron" in schedule) == ("every" in schedule):
+        raise DefinitionError(f"a schedule has either cron or every: {schedule!r}")
+    return {"timeZone" if key == "time_zone" else key: value for key, value in schedule.items()}
 
 
 def _link(link: Any) -> Dict[str, str]:

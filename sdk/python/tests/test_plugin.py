@@ -89,6 +89,17 @@ class Declared(unittest.TestCase):
             with self.subTest(version=version), self.assertRaisesRegex(DefinitionError, "version"):
                 plugin(version=version)
 
+    def test_schedules_are_described_as_the_protocol_has_them(self):
+        schedule = {"cron": "0 3 * * *", "time_zone": "UTC", "parameters": {"n": 1}}
+
+        @plugin(version="1.0.0", schedules=[schedule])
+        def sweep(task, n: int):
+            pass
+
+        self.addCleanup(REGISTRY.plugins.pop, "sweep@1-0-0")
+        expected = {"cron": "0 3 * * *", "timeZone": "UTC", "parameters": {"n": 1}}
+        self.assertEqual(sweep.describe()["schedules"], [expected])
+
     def test_mistakes(self):
         def function(task):
             pass
@@ -99,6 +110,10 @@ class Declared(unittest.TestCase):
             (lambda: plugin(version="1", type="nonsense"), ", ".join(TYPES)),
             (lambda: plugin(version="1", tags="demo"), "tags"),
             (lambda: plugin(version="1", outputs=["x"]), "Output"),
+            (lambda: plugin(version="1", schedules=["0 3 * * *"]), "schedule"),
+            (lambda: plugin(version="1", schedules=[{"crom": "x"}]), "crom"),
+            (lambda: plugin(version="1", schedules=[{"parameters": {}}]), "cron or every"),
+            (lambda: plugin(version="1", schedules=[{"cron": "x", "every": "1h"}]), "cron or every"),
             (lambda: plugin(version="1", links=["x"]), "link"),
             (lambda: plugin(version="1")("function"), "belongs on a function"),
             (lambda: plugin(version="1", example={"x": 1})(function), "there is no parameter 'x'"),

@@ -56,6 +56,7 @@ pub struct Description {
     outputs: Vec<Value>,
     links: Vec<Value>,
     steps: Vec<Value>,
+    schedules: Vec<Value>,
 }
 
 impl Description {
@@ -69,6 +70,7 @@ impl Description {
             outputs: Vec::new(),
             links: Vec::new(),
             steps: Vec::new(),
+            schedules: Vec::new(),
         }
     }
 
@@ -131,6 +133,29 @@ impl Description {
         self
     }
 
+    /// Declares work that comes again, with the values of its parameters: `when` has `cron` or `every`, and may have
+    /// `name`, `timeZone`, `jitter`, `overlap` and `missed`.
+    ///
+    /// ```
+    /// # use runner_sdk::{Description, Integer};
+    /// # use serde_json::json;
+    /// let description = Description::new("clean-up", "1.0.0")
+    ///     .parameter(Integer::new("days").default(30))
+    ///     .schedule(json!({"cron": "0 3 * * *", "timeZone": "Europe/Berlin"}), json!({"days": 7}));
+    /// assert_eq!(description.to_json()["schedules"][0]["parameters"]["days"], 7);
+    /// ```
+    #[must_use]
+    pub fn schedule(mut self, when: Value, parameters: Value) -> Self {
+        let mut schedule = match when {
+            Value::Object(schedule) => schedule,
+            // The runner says what it expected.
+            other => Map::from_iter([("when".to_owned(), other)]),
+        };
+        schedule.insert("parameters".to_owned(), parameters);
+        self.schedules.push(Value::Object(schedule));
+        self
+    }
+
     /// Declares a step that a run may ask for, see [`Task::step`](crate::Task::step).
     #[must_use]
     pub fn step(mut self, step: StepDescription) -> Self {
@@ -148,6 +173,9 @@ impl Description {
         plugin.insert("dataOutput".to_owned(), json!(self.outputs));
         plugin.insert("links".to_owned(), json!(self.links));
         plugin.insert("steps".to_owned(), json!(self.steps));
+        if !self.schedules.is_empty() {
+            plugin.insert("schedules".to_owned(), json!(self.schedules));
+        }
         Value::Object(plugin)
     }
 

@@ -1,7 +1,7 @@
 //! The OpenAPI document of the runner and of every loaded plugin.
 //!
 //! # Layout
-//! - `routes`: the operations of the runner itself. `plugins`: those of one plugin.
+//! - `routes`: the operations of the runner itself; `keeping`: those of schedules and retention. `plugins`: those of one plugin.
 //! - `forms`: what a plugin's parameters look like in JSON and in a form.
 //! - `schemas`: the JSON that is answered. `parts`: parameters, answers, errors that many operations share.
 //!
@@ -9,6 +9,7 @@
 //! plugins may have any keyword of JSON Schema 2020-12, which utoipa's types cannot hold.
 
 mod forms;
+mod keeping;
 mod parts;
 mod plugins;
 mod routes;
@@ -137,6 +138,7 @@ fn document<'a>(plugins: impl Iterator<Item = &'a Plugin>) -> Map<String, Value>
         ..Parts::default()
     };
     routes::add(&mut parts);
+    keeping::add(&mut parts);
     for plugin in plugins {
         plugins::add(&mut parts, plugin);
     }

@@ -27,7 +27,7 @@ const ERRORS: [(u16, &str, &str); 13] = [
     (
         409,
         "Conflict",
-        "The task is not in a state that allows this; nothing was changed.",
+        "What it concerns is not in a state that allows this; nothing was changed.",
     ),
     (
         413,

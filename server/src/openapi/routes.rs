@@ -17,7 +17,7 @@ use super::parts::{
 use super::plugins::{CHECK_ERRORS, CHECK_STEP_ERRORS, CHECKED, PROCESS_ERRORS, STEP_ERRORS, task};
 use crate::access::Access::{Admin, Public, User, Viewer};
 
-const TAGS: [(&str, &str); 5] = [
+const TAGS: [(&str, &str); 7] = [
     (
         "plugins",
         "What can be run. Each loaded plugin has its own section with its parameters.",
@@ -25,6 +25,8 @@ const TAGS: [(&str, &str); 5] = [
     ("tasks", "What became of a submission."),
     ("files", "What tasks put out."),
     ("modules", "What was found in the plugin folders."),
+    ("schedules", "Work that comes again."),
+    ("retention", "How much is kept, and for how long."),
     (
         "documentation",
         "This document, pages that show it, and what they load.",

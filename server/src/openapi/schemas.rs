@@ -44,18 +44,21 @@ pub(super) fn all() -> BTreeMap<String, Value> {
         ("Licenses", licenses()),
         ("Component", component()),
     ];
-    schemas
+    let of_keeping = super::keeping::schemas();
+    let mut all: BTreeMap<String, Value> = schemas
         .map(|(name, schema)| (name.to_owned(), schema))
-        .into()
+        .into();
+    all.extend(of_keeping);
+    all
 }
 
 /// An object; what is not required may be absent.
-fn object(properties: Value, required: &[&str]) -> Value {
+pub(super) fn object(properties: Value, required: &[&str]) -> Value {
     json!({"type": "object", "properties": properties, "required": required})
 }
 
 /// An object that has these keys only, all of them.
-fn closed(properties: Value) -> Value {
+pub(super) fn closed(properties: Value) -> Value {
     let required: Vec<_> = properties
         .as_object()
         .into_iter()
@@ -64,15 +67,15 @@ fn closed(properties: Value) -> Value {
     json!({"type": "object", "required": required, "additionalProperties": false, "properties": properties})
 }
 
-fn reference(name: &str) -> Value {
+pub(super) fn reference(name: &str) -> Value {
     json!({"$ref": format!("#/components/schemas/{name}")})
 }
 
-fn array(name: &str) -> Value {
+pub(super) fn array(name: &str) -> Value {
     json!({"type": "array", "items": reference(name)})
 }
 
-fn strings() -> Value {
+pub(super) fn strings() -> Value {
     json!({"type": "array", "items": {"type": "string"}})
 }
 

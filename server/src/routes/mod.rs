@@ -5,7 +5,9 @@ pub(crate) mod docs;
 pub(crate) mod files;
 pub(crate) mod modules;
 pub(crate) mod plugins;
+pub(crate) mod retention;
 pub(crate) mod root;
+pub(crate) mod schedules;
 pub(crate) mod statics;
 pub(crate) mod tasks;
 

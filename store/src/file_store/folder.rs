@@ -191,6 +191,20 @@ impl Contents for Folder {
         keys_in(&self.root.join(a).join(b), older_than)
     }
 
+    fn size(&self, key: &str) -> Result<Option<u64>, StoreError> {
+        let path = self.path(key);
+        match fs::metadata(&path) {
+            Ok(metadata) => Ok(Some(metadata.len())),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(StoreError::file("looking at the file", &path, error)),
+        }
+    }
+
+    fn amount_on(&self, shelf: u32) -> Result<(u64, u64), StoreError> {
+        let [a, b] = digits_of(shelf);
+        amount_in(&self.root.join(a).join(b))
+    }
+
     fn marker(&self, new: &str) -> Result<String, StoreError> {
         let path = self.root.join(MARKER);
         let failed = |attempt| {
@@ -217,6 +231,27 @@ impl Contents for Folder {
             }
         }
     }
+}
+
+/// Number and bytes of the files in a folder, which may be missing.
+pub(super) fn amount_in(folder: &Path) -> Result<(u64, u64), StoreError> {
+    let failed = |source| StoreError::file("reading the folder", folder, source);
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok((0, 0)),
+        entries => entries.map_err(failed)?,
+    };
+    let (mut count, mut bytes) = (0, 0);
+    for entry in entries {
+        // It may be gone by now.
+        let Ok(metadata) = entry.map_err(failed)?.metadata() else {
+            continue;
+        };
+        if metadata.is_file() {
+            count += 1;
+            bytes += metadata.len();
+        }
+    }
+    Ok((count, bytes))
 }
 
 /// The keys in a folder that were put there before `older_than`.

@@ -320,6 +320,33 @@ impl Contents for Objects {
         listed.map_err(failed)
     }
 
+    fn size(&self, key: &str) -> Result<Option<u64>, StoreError> {
+        let location = self.location(key);
+        let failed = self.failed("looking at", &location);
+        let store = Arc::clone(&self.store);
+        match self.wait(async move { store.head(&location).await })? {
+            Ok(object) => Ok(Some(object.size)),
+            Err(Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    fn amount_on(&self, shelf: u32) -> Result<(u64, u64), StoreError> {
+        let [a, b] = digits_of(shelf);
+        let location = self.prefix.clone().join(a).join(b);
+        let failed = self.failed("listing", &location);
+        let mut objects = self.store.list(Some(&location));
+        let counted = self.wait(async move {
+            let (mut count, mut bytes) = (0, 0);
+            while let Some(object) = objects.try_next().await? {
+                count += 1;
+                bytes += object.size;
+            }
+            Ok((count, bytes))
+        })?;
+        counted.map_err(failed)
+    }
+
     fn marker(&self, new: &str) -> Result<String, StoreError> {
         let location = self.prefix.clone().join(MARKER);
         let failed = self.failed("reading or making", &location);

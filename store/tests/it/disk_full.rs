@@ -1,6 +1,8 @@
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
+use runner_core::retention::{Ages, Retention};
 use runner_core::task::Change;
 use runner_store::{Store, StoreError};
 use tempfile::TempDir;
@@ -104,5 +106,37 @@ async fn a_full_disk_is_told_and_forgotten_when_there_is_room() {
         store.task(first).await.unwrap().unwrap().log_length,
         200_000
     );
+    store.close().await;
+}
+
+#[tokio::test]
+async fn housekeeping_makes_room_on_a_full_disk() {
+    let Some(disk) = SmallDisk::mount() else {
+        return;
+    };
+    let store = Store::open(&config(disk.path())).await.unwrap();
+    let mut task = new_task();
+    task.parameters
+        .insert("x".to_owned(), "y".repeat(200_000).into());
+    let id = store.insert_task(task).await.unwrap().id();
+    store.cancel_task(id).await.unwrap();
+    let orphan = store.files().put(&[1; 500_000][..]).unwrap();
+    disk.fill();
+    let all = Ages::parse("1s").unwrap();
+    let retention = Retention {
+        tasks: all,
+        files: all,
+        temporary: Duration::ZERO,
+    };
+    let pause = Duration::from_secs(3_600);
+    // What needs no room in the database is done, whatever becomes of the rest.
+    match store.keep_house(&retention, pause, true).await {
+        Ok(removed) => assert_eq!(removed.unwrap().temporary, 1),
+        Err(error) => assert!(error.is_disk_full(), "{error:?}"),
+    }
+    assert!(store.files().open(&orphan.key).is_err());
+    // Then there is room for it.
+    let removed = store.keep_house(&retention, pause, true).await.unwrap();
+    assert_eq!(removed.unwrap().errors, Vec::<String>::new());
     store.close().await;
 }

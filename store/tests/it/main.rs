@@ -24,6 +24,7 @@ macro_rules! on_each_database {
 }
 
 mod away;
+mod checks;
 mod databases;
 mod deliveries;
 mod disk_full;
@@ -34,15 +35,17 @@ mod modules;
 mod opening;
 mod pages;
 mod recovery;
+mod retention;
 mod runs;
 mod s3;
 mod same;
+mod schedules;
 mod schema;
 mod servers;
 mod tasks;
 mod workers;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use runner_core::job::Offer;
 use runner_core::task::{Change, NewTask, Task};
@@ -106,6 +109,13 @@ impl Fixture {
 
     async fn read(&self, id: i64) -> Task {
         self.store.task(id).await.unwrap().unwrap()
+    }
+
+    /// Where the content of a key is.
+    fn content(&self, key: &str) -> PathBuf {
+        let (_, shelf) = key.split_at(key.len() - 2);
+        let (a, b) = shelf.split_at(1);
+        self.config.files.join(a).join(b).join(key)
     }
 
     /// A file in the file store, as an output.

@@ -34,6 +34,7 @@ async fn open(folder: &Path, process: &str, place: &str) -> Store {
         durability: Durability::Process,
         queue: "default".to_owned(),
         process: process.to_owned(),
+        is_alone: false,
     };
     Store::open(&config).await.unwrap()
 }

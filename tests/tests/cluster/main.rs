@@ -8,6 +8,7 @@
 //!   killed, emptied. `network`: cut and stalled. `disk`: full.
 //! - `dispatch`: retries, moments, priorities, time limits, keys, manifests, turns. `apart`: workers with
 //!   other plugins, other queues. `live`: events, cancelling, webhooks over several processes.
+//! - `schedules`: fired once, however many workers there are.
 //! - `refusals`: bad starts. `db`: the command for the tables. `services`: the harness itself.
 
 mod apart;
@@ -24,6 +25,7 @@ mod load;
 mod manifests;
 mod network;
 mod refusals;
+mod schedules;
 mod servers;
 mod services;
 mod site;

@@ -11,6 +11,7 @@
 //! - `links`: outputs that stand elsewhere.
 //! - `live`: tasks as they are followed, listed, cancelled and deleted.
 //! - `crash`: kill -9, second starts, what is left behind.
+//! - `keeping`: schedules and retention.
 //! - `routes`: own routes of plugins, and the webhook that wakes one.
 //! - `start`: how fast and how small.
 //! - `readme`: what the documents say: examples, commands, links, floors.
@@ -22,6 +23,7 @@ mod contract;
 mod crash;
 mod data;
 mod incoming;
+mod keeping;
 mod links;
 mod live;
 mod readme;
