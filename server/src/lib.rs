@@ -3,12 +3,14 @@
 //! # Layout
 //! - [`App`]: what the routes share. [`ServerConfig`]: the settings.
 //! - [`router`]: all routes and layers; the only place where paths stand. `route`: one row of its table.
+//! - `access`: who may ask for what. `token`: the one of the installation.
 //! - `routes`: one file per resource and verb.
 //! - `body`: what was sent, as a form or JSON. `forms`: pages with forms.
 //! - `base_url`: which host a request was made to, and whether it may be. `cors`: who may read answers.
 //! - `openapi`: the document of all routes and plugins. `licenses`: what the runner is made of.
 //! - `error`: every error as the JSON that clients expect.
 
+mod access;
 mod app;
 mod base_url;
 mod body;

@@ -1,4 +1,6 @@
-//! A route: a path, what answers it, and under which names the OpenAPI document has it.
+//! A route: a path, what answers it and to whom, and under which names the OpenAPI document has it.
+
+use std::sync::Arc;
 
 use axum::Router;
 use axum::handler::Handler;
@@ -6,16 +8,19 @@ use axum::http::Method;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodRouter, any};
 
+use crate::access::{Access, Rules, guard};
 use crate::app::App;
-use crate::token;
 
 /// One row of the table in [`crate::router`].
 pub(crate) struct Route {
     path: &'static str,
     handlers: MethodRouter<App>,
-    documented: Vec<(&'static str, Method)>,
-    needs_token: bool,
+    documented: Vec<Documented>,
+    rules: Rules,
 }
+
+/// A path and a method as the OpenAPI document has them, and what they need.
+pub(crate) type Documented = (&'static str, Method, Access);
 
 impl Route {
     /// A path that nothing answers yet. One that ends in a slash is also reached without it.
@@ -24,56 +29,68 @@ impl Route {
             path,
             handlers: MethodRouter::new(),
             documented: Vec::new(),
-            needs_token: false,
+            rules: Rules::default(),
         }
     }
 
-    /// Answers GET, and HEAD without a body.
-    pub(crate) fn get<T: 'static>(mut self, handler: impl Handler<T, App>) -> Self {
-        self.documented.push((self.path, Method::GET));
+    /// Answers GET, and HEAD without a body, to those who have this access.
+    pub(crate) fn get<T: 'static>(mut self, access: Access, handler: impl Handler<T, App>) -> Self {
+        self.declare(Method::GET, access);
         self.handlers = self.handlers.get(handler);
         self
     }
 
-    /// Answers POST.
-    pub(crate) fn post<T: 'static>(mut self, handler: impl Handler<T, App>) -> Self {
-        self.documented.push((self.path, Method::POST));
+    /// Answers POST to those who have this access.
+    pub(crate) fn post<T: 'static>(
+        mut self,
+        access: Access,
+        handler: impl Handler<T, App>,
+    ) -> Self {
+        self.declare(Method::POST, access);
         self.handlers = self.handlers.post(handler);
         self
     }
 
-    /// Answers DELETE.
-    pub(crate) fn delete<T: 'static>(mut self, handler: impl Handler<T, App>) -> Self {
-        self.documented.push((self.path, Method::DELETE));
+    /// Answers DELETE to those who have this access.
+    pub(crate) fn delete<T: 'static>(
+        mut self,
+        access: Access,
+        handler: impl Handler<T, App>,
+    ) -> Self {
+        self.declare(Method::DELETE, access);
         self.handlers = self.handlers.delete(handler);
         self
     }
 
-    /// Answers whatever the handler takes; the document has it under these paths and methods.
+    /// Answers whatever the handler takes: what is safe to those who may look, all else to those who may
+    /// run something. The document has it under these paths and methods.
     pub(crate) fn any<T: 'static>(
         mut self,
         handler: impl Handler<T, App>,
         documented: &[(&'static str, Method)],
     ) -> Self {
-        self.documented.extend_from_slice(documented);
+        for method in [Method::GET, Method::OPTIONS, Method::TRACE] {
+            self.rules.add(method, Access::Viewer);
+        }
+        self.rules.others(Access::User);
+        for (path, method) in documented {
+            // All methods have a rule now.
+            if let Some(access) = self.rules.of(method) {
+                self.documented.push((path, method.clone(), access));
+            }
+        }
         self.handlers = any(handler);
         self
     }
 
-    /// Lets only those in who show the token of the installation.
-    pub(crate) fn with_token(mut self) -> Self {
-        self.needs_token = true;
-        self
+    fn declare(&mut self, method: Method, access: Access) {
+        self.documented.push((self.path, method.clone(), access));
+        self.rules.add(method, access);
     }
 
-    /// Under which paths and methods the OpenAPI document has it.
-    pub(crate) fn documented(&self) -> &[(&'static str, Method)] {
+    /// Under which paths and methods the OpenAPI document has it, and what they need.
+    pub(crate) fn documented(&self) -> &[Documented] {
         &self.documented
-    }
-
-    /// Whether only those are let in who show the token.
-    pub(crate) fn needs_token(&self) -> bool {
-        self.needs_token
     }
 
     /// Adds it to a router; `add_slash` answers the path without the slash.
@@ -83,13 +100,15 @@ impl Route {
         app: &App,
         add_slash: impl Handler<T, App>,
     ) -> Router<App> {
-        let mut own = Router::new().route(self.path, self.handlers);
-        if self.path.len() > 1 && self.path.ends_with('/') {
-            own = own.route(self.path.trim_end_matches('/'), any(add_slash));
-        }
-        if self.needs_token {
-            own = own.route_layer(from_fn_with_state(app.clone(), token::require));
-        }
+        let state = (app.clone(), Arc::new(self.rules));
+        let own = Router::new()
+            .route(self.path, self.handlers)
+            .route_layer(from_fn_with_state(state, guard));
+        // The way to a path tells nothing of it.
+        let own = match self.path.strip_suffix('/') {
+            None | Some("") => own,
+            Some(path) => own.route(path, any(add_slash)),
+        };
         router.merge(own)
     }
 }

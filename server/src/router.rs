@@ -12,6 +12,7 @@ use tower::util::MapRequestLayer;
 use tower::{Service, ServiceBuilder};
 use tower_http::catch_panic::CatchPanicLayer;
 
+use crate::access::Access::{Admin, Public, User, Viewer};
 use crate::app::App;
 use crate::base_url::{self, BaseUrl};
 use crate::cors;
@@ -45,16 +46,17 @@ pub fn router(
         .service(routes)
 }
 
-/// Every route. The document at `/api-spec.json` has each of them: a test compares.
+/// Every route, and what it needs. The document at `/api-spec.json` has each of them: a test compares.
 pub(crate) fn table() -> Vec<Route> {
     vec![
-        Route::new("/").get(root::show),
-        Route::new("/plugins/").get(plugins::list),
-        Route::new("/plugins/{identifier}/").get(plugins::show),
+        Route::new("/").get(Public, root::show),
+        Route::new("/plugins/").get(Viewer, plugins::list),
+        Route::new("/plugins/{identifier}/").get(Viewer, plugins::show),
+        // A frame cannot show a token; of the form, it is only what is sent with it that matters.
         Route::new("/plugins/{identifier}/ui/")
-            .get(plugins::ui::show)
-            .post(plugins::ui::check),
-        Route::new("/plugins/{identifier}/process/").post(plugins::process::start),
+            .get(Public, plugins::ui::show)
+            .post(User, plugins::ui::check),
+        Route::new("/plugins/{identifier}/process/").post(User, plugins::process::start),
         Route::new("/plugins/{identifier}/{*path}").any(
             plugins::proxy::dispatch,
             &[
@@ -66,33 +68,34 @@ pub(crate) fn table() -> Vec<Route> {
                 ),
             ],
         ),
-        Route::new("/tasks/").get(tasks::list::list),
+        Route::new("/tasks/").get(Viewer, tasks::list::list),
         Route::new("/tasks/{id}/")
-            .get(tasks::show)
-            .post(tasks::subscribe)
-            .delete(tasks::cancel::delete),
-        Route::new("/tasks/{id}/cancel").post(tasks::cancel::cancel),
-        Route::new("/tasks/{id}/retry").post(tasks::cancel::retry),
-        Route::new("/tasks/{id}/webhooks").get(tasks::webhooks::list),
-        Route::new("/tasks/{id}/events").get(tasks::events::stream),
-        Route::new("/files/{id}/").get(files::download),
-        Route::new("/modules/").get(modules::list).with_token(),
-        Route::new("/api-spec.json").get(docs::document),
-        Route::new("/swagger-ui/").get(docs::swagger_ui),
-        Route::new("/redoc/").get(docs::redoc),
-        Route::new("/rapidoc/").get(docs::rapidoc),
-        Route::new("/licenses/").get(docs::licenses),
-        Route::new("/static/{name}").get(statics::file),
-        Route::new("/static/vendor/{name}").get(docs::bundle),
+            .get(Viewer, tasks::show)
+            .post(User, tasks::subscribe)
+            .delete(User, tasks::cancel::delete),
+        Route::new("/tasks/{id}/cancel").post(User, tasks::cancel::cancel),
+        Route::new("/tasks/{id}/retry").post(User, tasks::cancel::retry),
+        Route::new("/tasks/{id}/webhooks").get(Viewer, tasks::webhooks::list),
+        Route::new("/tasks/{id}/events").get(Viewer, tasks::events::stream),
+        // Its tag is the secret.
+        Route::new("/files/{id}/").get(Public, files::download),
+        Route::new("/modules/").get(Admin, modules::list),
+        Route::new("/api-spec.json").get(Viewer, docs::document),
+        Route::new("/swagger-ui/").get(Public, docs::swagger_ui),
+        Route::new("/redoc/").get(Public, docs::redoc),
+        Route::new("/rapidoc/").get(Public, docs::rapidoc),
+        Route::new("/licenses/").get(Public, docs::licenses),
+        Route::new("/static/{name}").get(Public, statics::file),
+        Route::new("/static/vendor/{name}").get(Public, docs::bundle),
     ]
 }
 
 /// What there is in development only; not in the document.
 pub(crate) fn debug_table() -> Vec<Route> {
     vec![
-        Route::new("/debug/").get(debug::index),
-        Route::new("/debug/routes").get(debug::routes),
-        Route::new("/debug/frontend-debugger").get(debug::frontend_debugger),
+        Route::new("/debug/").get(Viewer, debug::index),
+        Route::new("/debug/routes").get(Viewer, debug::routes),
+        Route::new("/debug/frontend-debugger").get(Viewer, debug::frontend_debugger),
     ]
 }
 

@@ -1,20 +1,18 @@
 //! The token of the installation: needed for whatever changes it or shows its inside.
 
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::header::AUTHORIZATION;
-use axum::middleware::Next;
-use axum::response::Response;
 use url::form_urlencoded;
 
 use crate::app::App;
-use crate::error::ApiError;
 
-/// Lets a request pass that shows the token.
-pub(crate) async fn require(
-    State(app): State<App>,
-    request: Request,
-    next: Next,
-) -> Result<Response, ApiError> {
+/// Whether a request shows the token of the installation.
+pub(crate) fn is_shown(app: &App, request: &Request) -> bool {
+    shown(request).is_some_and(|token| is_same(token.as_bytes(), app.0.config.token.as_bytes()))
+}
+
+/// The token that a request shows: as `Authorization: Bearer …`, or `?token=…` for links.
+fn shown(request: &Request) -> Option<String> {
     let header = request
         .headers()
         .get(AUTHORIZATION)
@@ -27,18 +25,12 @@ pub(crate) async fn require(
                 .then(|| token.trim().to_owned())
         });
     let query = request.uri().query().unwrap_or_default();
-    let shown = bearer.or_else(|| {
+    bearer.or_else(|| {
         let mut pairs = form_urlencoded::parse(query.as_bytes());
         pairs
             .find(|(key, _)| key == "token")
             .map(|(_, token)| token.into_owned())
-    });
-    match shown {
-        Some(token) if is_same(token.as_bytes(), app.0.config.token.as_bytes()) => {
-            Ok(next.run(request).await)
-        }
-        _ => Err(ApiError::unauthorized()),
-    }
+    })
 }
 
 /// Compares in a time that tells nothing of where they differ.

@@ -27,6 +27,8 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, Secur
 use utoipa::openapi::tag::Tag;
 use utoipa::openapi::{ComponentsBuilder, Info, License, OpenApiBuilder, OpenApiVersion};
 
+use crate::access::Access;
+
 /// What holds for all routes; Markdown.
 const DESCRIPTION: &str = "\
 A plugin runner: every plugin is a documented service, every invocation a task.
@@ -105,7 +107,17 @@ struct Parts {
 }
 
 impl Parts {
-    fn add(&mut self, path: &str, method: HttpMethod, operation: impl Into<Operation>) {
+    /// Adds an operation, with what it needs, and what is answered to those who may not.
+    fn add(
+        &mut self,
+        path: &str,
+        method: HttpMethod,
+        access: Access,
+        operation: impl Into<Operation>,
+    ) {
+        let mut operation = operation.into();
+        operation.security = Some(parts::security(access));
+        parts::refusals(&mut operation, access);
         self.paths.add_path_operation(path, vec![method], operation);
     }
 }

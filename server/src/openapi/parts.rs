@@ -8,20 +8,20 @@ use utoipa::openapi::path::{
 };
 use utoipa::openapi::response::{Response, ResponseBuilder, ResponsesBuilder};
 use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, SchemaFormat, Type};
+use utoipa::openapi::security::SecurityRequirement;
 use utoipa::openapi::{Ref, RefOr, Required, Schema};
 
+use crate::access::Access;
+
 /// Errors by status: the name of the answer, and when it is given.
-const ERRORS: [(u16, &str, &str); 11] = [
+const ERRORS: [(u16, &str, &str); 12] = [
     (
         400,
         "BadRequest",
         "The request cannot be understood, or its `Host` is not served here.",
     ),
-    (
-        401,
-        "Unauthorized",
-        "The token of the installation is missing or wrong.",
-    ),
+    (401, "Unauthorized", "A token is missing, or it is wrong."),
+    (403, "Forbidden", "The token does not allow this."),
     (404, "NotFound", "There is nothing of that name or number."),
     (
         409,
@@ -102,6 +102,32 @@ pub(super) fn answers(
         }
     }
     responses
+}
+
+/// What is to be shown for this access: the roles stand beside the ways to show them, and nothing is one of
+/// these ways where a server may be open.
+pub(super) fn security(access: Access) -> Vec<SecurityRequirement> {
+    let ways = ["bearer", "query"].map(|way| SecurityRequirement::new(way, [access.as_str()]));
+    match access {
+        Access::Public => Vec::new(),
+        Access::Admin => ways.to_vec(),
+        Access::Viewer | Access::User => {
+            [ways.as_slice(), &[SecurityRequirement::default()]].concat()
+        }
+    }
+}
+
+/// Adds what is answered to those who do not have this access, unless the operation answers anything.
+pub(super) fn refusals(operation: &mut Operation, access: Access) {
+    let answers = &mut operation.responses.responses;
+    if access == Access::Public || answers.contains_key("default") {
+        return;
+    }
+    for (status, name, _) in ERRORS {
+        if matches!(status, 401 | 403) {
+            answers.insert(status.to_string(), Ref::from_response_name(name).into());
+        }
+    }
 }
 
 /// An operation with a stable id.

@@ -12,6 +12,7 @@ use utoipa::openapi::tag::TagBuilder;
 use super::Parts;
 use super::forms::Forms;
 use super::parts::{answers, json, number, operation, optional, page, redirect, segment, string};
+use crate::access::Access::{Public, User, Viewer};
 
 /// What `process` can answer beside its redirect.
 pub(super) const PROCESS_ERRORS: [u16; 8] = [400, 404, 409, 413, 415, 422, 503, 507];
@@ -48,7 +49,7 @@ pub(super) fn add(parts: &mut Parts, plugin: &Plugin) {
         [(200, json("The metadata.", "Plugin"))],
         &[404, 503],
     ));
-    parts.add(&path, HttpMethod::Get, metadata);
+    parts.add(&path, HttpMethod::Get, Viewer, metadata);
     let ui = format!("{path}ui/");
     let form = operation(
         tag,
@@ -59,7 +60,7 @@ pub(super) fn add(parts: &mut Parts, plugin: &Plugin) {
         [(200, page("The form, prefilled by the query."))],
         &[404, 503],
     ));
-    parts.add(&ui, HttpMethod::Get, prefilled(form, &forms));
+    parts.add(&ui, HttpMethod::Get, Public, prefilled(form, &forms));
     let check = operation(
         tag,
         &format!("{name}.check"),
@@ -67,7 +68,7 @@ pub(super) fn add(parts: &mut Parts, plugin: &Plugin) {
     )
     .request_body(Some(forms.body(&plugin.form.example, true)))
     .responses(answers([(200, page(CHECKED))], &CHECK_ERRORS));
-    parts.add(&ui, HttpMethod::Post, check);
+    parts.add(&ui, HttpMethod::Post, User, check);
     let process = operation(tag, &format!("{name}.process"), &format!("Run {title}"))
         .description(some(help))
         .parameter(optional(
@@ -84,7 +85,7 @@ pub(super) fn add(parts: &mut Parts, plugin: &Plugin) {
             [(303, redirect("The task that was made."))],
             &PROCESS_ERRORS,
         ));
-    parts.add(&format!("{path}process/"), HttpMethod::Post, process);
+    parts.add(&format!("{path}process/"), HttpMethod::Post, User, process);
     for (step, form) in &plugin.steps {
         add_step(parts, plugin, &name, step, form);
     }
@@ -114,6 +115,7 @@ fn add_routes(parts: &mut Parts, plugin: &Plugin, name: &str) {
         let answers = ResponsesBuilder::new().response("default", answer.build());
         let id = format!("{name}.route.{}", shown.to_lowercase());
         let summary = format!("{shown} an own route of {}", plugin.title);
+        let is_safe = matches!(method, HttpMethod::Get | HttpMethod::Head);
         let mut route = operation(&plugin.identifier, &id, &summary)
             .description(Some(ROUTE))
             .parameter(segment(
@@ -128,7 +130,8 @@ fn add_routes(parts: &mut Parts, plugin: &Plugin, name: &str) {
                 .content("*/*", ContentBuilder::new().build());
             route = route.request_body(Some(any.build()));
         }
-        parts.add(&path, method, route);
+        let access = if is_safe { Viewer } else { User };
+        parts.add(&path, method, access, route);
     }
 }
 
@@ -165,7 +168,7 @@ fn add_step(parts: &mut Parts, plugin: &Plugin, name: &str, step: &str, form: &F
         [(200, page("The form, prefilled by the query."))],
         &[404, 409, 503],
     ));
-    parts.add(&ui, HttpMethod::Get, prefilled(show, &forms));
+    parts.add(&ui, HttpMethod::Get, Viewer, prefilled(show, &forms));
     let check = operation(
         tag,
         &format!("{name}.check"),
@@ -174,7 +177,7 @@ fn add_step(parts: &mut Parts, plugin: &Plugin, name: &str, step: &str, form: &F
     .parameter(task())
     .request_body(Some(forms.body(&form.example, true)))
     .responses(answers([(200, page(CHECKED))], &CHECK_STEP_ERRORS));
-    parts.add(&ui, HttpMethod::Post, check);
+    parts.add(&ui, HttpMethod::Post, User, check);
     let description = format!(
         "For a step that the task added under its own name; the addresses of all stand in the task's `steps`.\n\n{}",
         form.help
@@ -187,7 +190,7 @@ fn add_step(parts: &mut Parts, plugin: &Plugin, name: &str, step: &str, form: &F
             [(303, redirect("The task, queued again."))],
             &STEP_ERRORS,
         ));
-    parts.add(&format!("{path}-process/"), HttpMethod::Post, process);
+    parts.add(&format!("{path}-process/"), HttpMethod::Post, User, process);
 }
 
 fn prefilled(mut operation: OperationBuilder, forms: &Forms<'_>) -> OperationBuilder {

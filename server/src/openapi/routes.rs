@@ -7,7 +7,6 @@ use utoipa::openapi::path::{HttpMethod, OperationBuilder, Parameter, ParameterIn
 use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::response::ResponseBuilder;
 use utoipa::openapi::schema::{ArrayBuilder, KnownFormat, ObjectBuilder, SchemaFormat, Type};
-use utoipa::openapi::security::SecurityRequirement;
 use utoipa::openapi::tag::TagBuilder;
 
 use super::Parts;
@@ -16,6 +15,7 @@ use super::parts::{
     segment, string, text, word,
 };
 use super::plugins::{CHECK_ERRORS, CHECK_STEP_ERRORS, CHECKED, PROCESS_ERRORS, STEP_ERRORS, task};
+use crate::access::Access::{Admin, Public, User, Viewer};
 
 const TAGS: [(&str, &str); 5] = [
     (
@@ -57,11 +57,11 @@ fn plugins(parts: &mut Parts) {
             [(200, json("The title.", "Root").content("text/html", text()))],
             &[],
         ));
-    parts.add("/", HttpMethod::Get, root);
+    parts.add("/", HttpMethod::Get, Public, root);
     let list = operation("plugins", "listPlugins", "All plugins")
         .description(Some("Sorted by name and version. Never a part of them."))
         .responses(answers([(200, json("The plugins.", "PluginList"))], &[503]));
-    parts.add("/plugins/", HttpMethod::Get, list);
+    parts.add("/plugins/", HttpMethod::Get, Viewer, list);
     let show = operation("plugins", "getPlugin", "A plugin's metadata")
         .parameter(identifier(
             "Identifier; or a name alone, for its newest version.",
@@ -76,23 +76,28 @@ fn plugins(parts: &mut Parts) {
             ],
             &[404, 503],
         ));
-    parts.add("/plugins/{identifier}/", HttpMethod::Get, show);
+    parts.add("/plugins/{identifier}/", HttpMethod::Get, Viewer, show);
     let form = operation("plugins", "getForm", "A plugin's form")
         .description(Some("The query may prefill its fields."))
         .parameter(identifier("Identifier."))
         .responses(answers([(200, page("The form."))], &[404, 503]));
-    parts.add("/plugins/{identifier}/ui/", HttpMethod::Get, form);
+    parts.add("/plugins/{identifier}/ui/", HttpMethod::Get, Public, form);
     let check = form_body(operation("plugins", "checkForm", "Check a plugin's form"))
         .parameter(identifier("Identifier."))
         .responses(answers([(200, page(CHECKED))], &CHECK_ERRORS));
-    parts.add("/plugins/{identifier}/ui/", HttpMethod::Post, check);
+    parts.add("/plugins/{identifier}/ui/", HttpMethod::Post, User, check);
     let process = form_body(operation("plugins", "process", "Run a plugin"))
         .parameter(identifier("Identifier."))
         .responses(answers(
             [(303, redirect("The task that was made."))],
             &PROCESS_ERRORS,
         ));
-    parts.add("/plugins/{identifier}/process/", HttpMethod::Post, process);
+    parts.add(
+        "/plugins/{identifier}/process/",
+        HttpMethod::Post,
+        User,
+        process,
+    );
 }
 
 fn steps(parts: &mut Parts) {
@@ -107,14 +112,14 @@ fn steps(parts: &mut Parts) {
         [(200, page("The form, prefilled by the query."))],
         &[404, 409, 503],
     ));
-    parts.add(ui, HttpMethod::Get, form);
+    parts.add(ui, HttpMethod::Get, Viewer, form);
     let check = step(form_body(operation(
         "plugins",
         "checkStepForm",
         "Check the form of a step",
     )))
     .responses(answers([(200, page(CHECKED))], &CHECK_STEP_ERRORS));
-    parts.add(ui, HttpMethod::Post, check);
+    parts.add(ui, HttpMethod::Post, User, check);
     let process = step(form_body(operation(
         "plugins",
         "processStep",
@@ -127,6 +132,7 @@ fn steps(parts: &mut Parts) {
     parts.add(
         "/plugins/{identifier}/{task}/{stepId}-process/",
         HttpMethod::Post,
+        User,
         process,
     );
 }
@@ -175,7 +181,7 @@ fn tasks(parts: &mut Parts) {
             [(200, json("A page of tasks.", "TaskList"))],
             &[422],
         ));
-    parts.add("/tasks/", HttpMethod::Get, list);
+    parts.add("/tasks/", HttpMethod::Get, Viewer, list);
     let seconds = ObjectBuilder::new()
         .schema_type(Type::Number)
         .minimum(Some(0));
@@ -196,7 +202,7 @@ fn tasks(parts: &mut Parts) {
             version,
         ))
         .responses(answers([(200, json("The task.", "Task"))], &[404, 422]));
-    parts.add("/tasks/{id}/", HttpMethod::Get, show);
+    parts.add("/tasks/{id}/", HttpMethod::Get, Viewer, show);
     let last = optional(
         ParameterIn::Header,
         "Last-Event-ID",
@@ -214,7 +220,7 @@ fn tasks(parts: &mut Parts) {
     .parameter(id())
     .parameter(last)
     .responses(answers([(200, stream)], &[404]));
-    parts.add("/tasks/{id}/events", HttpMethod::Get, events);
+    parts.add("/tasks/{id}/events", HttpMethod::Get, Viewer, events);
 }
 
 /// What the stream of events is.
@@ -248,7 +254,7 @@ fn changes(parts: &mut Parts) {
         [(200, json("The task.", "Task"))],
         &[404, 413, 422, 507],
     ));
-    parts.add("/tasks/{id}/", HttpMethod::Post, subscribe);
+    parts.add("/tasks/{id}/", HttpMethod::Post, User, subscribe);
     let cancel = operation("tasks", "cancelTask", "Cancel a task")
         .description(Some(
             "Ends it and everything it started. Cancelling twice is cancelling once.",
@@ -258,7 +264,7 @@ fn changes(parts: &mut Parts) {
             [(200, json("The task.", "Task"))],
             &[404, 409, 503, 507],
         ));
-    parts.add("/tasks/{id}/cancel", HttpMethod::Post, cancel);
+    parts.add("/tasks/{id}/cancel", HttpMethod::Post, User, cancel);
     let retry = operation("tasks", "retryTask", "Run a task once more")
         .description(Some(
             "For a task that failed or was cancelled; it goes on at the step that failed.",
@@ -268,7 +274,7 @@ fn changes(parts: &mut Parts) {
             [(200, json("The task.", "Task"))],
             &[404, 409, 503, 507],
         ));
-    parts.add("/tasks/{id}/retry", HttpMethod::Post, retry);
+    parts.add("/tasks/{id}/retry", HttpMethod::Post, User, retry);
     let webhooks = operation("tasks", "listDeliveries", "What subscribers are still to be told")
         .description(Some(
             "In the order of what happened. Those that arrived are gone; those that were given up stay.",
@@ -278,12 +284,12 @@ fn changes(parts: &mut Parts) {
             [(200, json("The deliveries.", "DeliveryList"))],
             &[404, 503],
         ));
-    parts.add("/tasks/{id}/webhooks", HttpMethod::Get, webhooks);
+    parts.add("/tasks/{id}/webhooks", HttpMethod::Get, Viewer, webhooks);
     let gone = ResponseBuilder::new().description("It is gone, with its files.");
     let delete = operation("tasks", "deleteTask", "Delete a task, cancelling it first")
         .parameter(id())
         .responses(answers([(204, gone)], &[404, 409, 503, 507]));
-    parts.add("/tasks/{id}/", HttpMethod::Delete, delete);
+    parts.add("/tasks/{id}/", HttpMethod::Delete, User, delete);
 }
 
 fn files(parts: &mut Parts) {
@@ -342,17 +348,14 @@ fn files(parts: &mut Parts) {
             ],
             &[404, 416, 422],
         ));
-    parts.add("/files/{id}/", HttpMethod::Get, download);
-    let none: [&str; 0] = [];
+    parts.add("/files/{id}/", HttpMethod::Get, Public, download);
     let modules = operation(
         "modules",
         "listModules",
         "All modules, and why one was not loaded",
     )
-    .security(SecurityRequirement::new("bearer", none))
-    .security(SecurityRequirement::new("query", none))
-    .responses(answers([(200, json("The modules.", "ModuleList"))], &[401]));
-    parts.add("/modules/", HttpMethod::Get, modules);
+    .responses(answers([(200, json("The modules.", "ModuleList"))], &[]));
+    parts.add("/modules/", HttpMethod::Get, Admin, modules);
 }
 
 fn documentation(parts: &mut Parts) {
@@ -372,7 +375,7 @@ fn documentation(parts: &mut Parts) {
     let document = operation("documentation", "getDocument", "This document")
         .parameter(known())
         .responses(answers([(200, document), (304, not_modified())], &[503]));
-    parts.add("/api-spec.json", HttpMethod::Get, document);
+    parts.add("/api-spec.json", HttpMethod::Get, Viewer, document);
     for (path, id, name) in [
         ("/swagger-ui/", "getSwaggerUi", "Swagger UI"),
         ("/redoc/", "getReDoc", "ReDoc"),
@@ -380,7 +383,7 @@ fn documentation(parts: &mut Parts) {
     ] {
         let shown = operation("documentation", id, &format!("This document in {name}"))
             .responses(answers([(200, page("A page."))], &[]));
-        parts.add(path, HttpMethod::Get, shown);
+        parts.add(path, HttpMethod::Get, Public, shown);
     }
     let licenses = operation("documentation", "getLicenses", "What the runner is made of")
         .description(Some("JSON, or a page where `Accept` has `text/html`."))
@@ -391,7 +394,7 @@ fn documentation(parts: &mut Parts) {
             )],
             &[],
         ));
-    parts.add("/licenses/", HttpMethod::Get, licenses);
+    parts.add("/licenses/", HttpMethod::Get, Public, licenses);
     for (path, id, summary) in [
         ("/static/{name}", "getStatic", "Style or script of a page"),
         (
@@ -415,7 +418,7 @@ fn documentation(parts: &mut Parts) {
             .parameter(segment("name", "Name of the file.", string()))
             .parameter(known())
             .responses(answers([(200, file), (304, not_modified())], &[404]));
-        parts.add(path, HttpMethod::Get, load);
+        parts.add(path, HttpMethod::Get, Public, load);
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use axum::http::Method;
 
+use crate::route::Route;
 use crate::router;
 
 const SNAPSHOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/openapi/snapshot.json");
@@ -58,11 +59,9 @@ fn every_route_is_documented() {
     let document = document(std::iter::empty());
     let mut expected = BTreeSet::new();
     for route in router::table() {
-        for (path, method) in route.documented() {
+        for (path, method, _) in route.documented() {
             let operation = &document["paths"][*path][method.as_str().to_lowercase()];
             assert!(operation.is_object(), "{method} {path} is not documented");
-            let has_token = operation.get("security").is_some();
-            assert_eq!(has_token, route.needs_token(), "{method} {path}");
             expected.insert((*path, method.clone()));
         }
     }
@@ -77,6 +76,69 @@ fn every_route_is_documented() {
         })
     });
     assert_eq!(documented.collect::<BTreeSet<_>>(), expected);
+}
+
+/// The roles that an operation says it needs; nothing where it does not say.
+fn declared(operation: &Value) -> Option<&str> {
+    let ways = operation.get("security")?.as_array()?;
+    let Some(first) = ways.first() else {
+        return Some("public");
+    };
+    let role = first["bearer"][0].as_str()?;
+    let is_open = ways.last() == Some(&json!({}));
+    (ways[1]["query"][0] == role && is_open == (role != "admin")).then_some(role)
+}
+
+#[test]
+fn every_operation_declares_what_its_route_demands() {
+    let document = fixture_document();
+    let table = router::table();
+    let mut checked = 0;
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
+            let role = declared(operation);
+            let role = role.unwrap_or_else(|| panic!("{method} {path} declares no rule"));
+            let demanded = demanded(&table, path, &method);
+            assert_eq!(Some(role), demanded, "{method} {path}");
+            let answers = &operation["responses"];
+            let refuses = answers["401"].is_object() && answers["403"].is_object();
+            let is_any = answers["default"].is_object();
+            assert_eq!(refuses, role != "public" && !is_any, "{method} {path}");
+            checked += 1;
+        }
+    }
+    assert!(checked > 50);
+}
+
+/// What the table has for a path of the document, be it of the runner itself or of one plugin.
+fn demanded(table: &[Route], path: &str, method: &Method) -> Option<&'static str> {
+    let of_plugin = path
+        .strip_prefix("/plugins/")
+        .and_then(|rest| rest.split_once('/'));
+    let path = match of_plugin {
+        Some((_, rest)) => format!("/plugins/{{identifier}}/{}", step_of(rest)),
+        None => path.to_owned(),
+    };
+    let mut rows = table.iter().flat_map(|route| route.documented());
+    let row = rows.find(|(known, of, _)| *known == path && of == method);
+    match row {
+        Some((_, _, access)) => Some(access.as_str()),
+        None if path.ends_with("/{path}") && method.is_safe() => Some("viewer"),
+        None if path.ends_with("/{path}") => Some("user"),
+        None => None,
+    }
+}
+
+/// The path of a step without its name.
+fn step_of(rest: &str) -> String {
+    match rest
+        .strip_prefix("{task}/")
+        .and_then(|step| step.rsplit_once('-'))
+    {
+        Some((_, action)) => format!("{{task}}/{{stepId}}-{action}"),
+        None => rest.to_owned(),
+    }
 }
 
 #[test]

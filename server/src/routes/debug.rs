@@ -41,21 +41,18 @@ pub(crate) async fn frontend_debugger(
     Ok((HEADERS, app.0.pages.debug("frontend_debugger", &base, &[])?))
 }
 
-/// Path, methods and protection of every route.
+/// Path, methods and what they need, of every route.
 fn rows() -> Vec<(&'static str, String, &'static str)> {
     let mut rows: Vec<(&str, String, &str)> = Vec::new();
     for route in router::table().iter().chain(&router::debug_table()) {
-        let protection = match route.needs_token() {
-            true => "token",
-            false => "",
-        };
-        for (path, method) in route.documented() {
+        for (path, method, access) in route.documented() {
+            let needs = access.as_str();
             match rows.last_mut() {
-                Some((last, methods, _)) if last == path => {
+                Some((last, methods, same)) if last == path && *same == needs => {
                     methods.push_str(", ");
                     methods.push_str(method.as_str());
                 }
-                _ => rows.push((path, method.to_string(), protection)),
+                _ => rows.push((path, method.to_string(), needs)),
             }
         }
     }
@@ -67,18 +64,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_list_has_every_route_once() {
+    fn the_list_has_every_route_with_what_it_needs() {
         let rows = rows();
         for row in [
-            ("/tasks/{id}/", "GET, POST, DELETE", ""),
-            ("/modules/", "GET", "token"),
-            ("/debug/routes", "GET", ""),
+            ("/tasks/{id}/", "GET", "viewer"),
+            ("/tasks/{id}/", "POST, DELETE", "user"),
+            ("/modules/", "GET", "admin"),
+            ("/files/{id}/", "GET", "public"),
+            ("/debug/routes", "GET", "viewer"),
         ] {
-            let same = rows.iter().filter(|(path, ..)| *path == row.0);
-            let same: Vec<_> = same
-                .map(|(path, methods, token)| (*path, methods.as_str(), *token))
-                .collect();
-            assert_eq!(same, [row]);
+            let same = rows
+                .iter()
+                .filter(|(path, methods, needs)| (*path, methods.as_str(), *needs) == row);
+            assert_eq!(same.count(), 1, "{row:?}");
         }
     }
 }
