@@ -60,6 +60,8 @@ pub(crate) struct Server {
     /// Its root, with a slash at the end.
     base: Url,
     client: Client,
+    /// What it is shown, if anything.
+    token: Option<String>,
 }
 
 impl Server {
@@ -80,7 +82,16 @@ impl Server {
             base.set_path(&format!("{}/", base.path()));
         }
         let client = client(&base).context("cannot make an HTTP client")?;
-        Ok(Self { base, client })
+        Ok(Self {
+            base,
+            client,
+            token: None,
+        })
+    }
+
+    /// Shows this token with every request.
+    pub(crate) fn with_token(self, token: Option<String>) -> Self {
+        Self { token, ..self }
     }
 
     /// `GET` of a path without a slash at its beginning, or of a whole URL.
@@ -129,6 +140,9 @@ impl Server {
             .client
             .request(method, url)
             .header("accept", "application/json, text/event-stream");
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        }
         if let Some(last) = last {
             request = request.header("last-event-id", last);
         }

@@ -249,6 +249,12 @@ pub(crate) fn token(instance: &Path) -> anyhow::Result<String> {
     Ok(token)
 }
 
+/// The token of the installation, if there is one that may be read.
+pub(crate) fn known_token(instance: &Path) -> Option<String> {
+    let token = fs::read_to_string(instance.join("token")).ok()?;
+    Some(token.trim().to_owned()).filter(|token| !token.is_empty())
+}
+
 /// A short name that is made of a secret and does not tell it.
 pub(crate) fn digest(secret: &str) -> String {
     let digest = Sha256::digest(secret.as_bytes());

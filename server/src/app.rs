@@ -7,6 +7,8 @@ use runner_store::Store;
 
 use crate::forms::Pages;
 use crate::openapi;
+use crate::sight::Sight;
+use crate::sight::http::HttpMeters;
 
 /// What the routes share. Clones are cheap.
 #[derive(Clone)]
@@ -27,6 +29,10 @@ pub(crate) struct Shared {
     pub(crate) pages: Pages,
     /// The OpenAPI document, kept until the plugins change.
     pub(crate) document: openapi::Kept,
+    /// What is to be seen of the process.
+    pub(crate) sight: Sight,
+    /// What is counted of requests.
+    pub(crate) meters: HttpMeters,
 }
 
 /// Settings of the server.
@@ -48,6 +54,8 @@ pub struct ServerConfig {
     pub max_upload: u64,
     /// Bytes that must be free on the disk for a task to be accepted.
     pub disk_floor: u64,
+    /// How long a process of the installation may be silent.
+    pub lease: Duration,
     /// How long a plugin may take to begin its answer to a request to one of its own routes.
     pub route_timeout: Duration,
     /// How long `GET /plugins/` waits for modules that are still being described.
@@ -61,6 +69,7 @@ impl App {
         queue: Queue,
         events: Events,
         modules: Arc<Modules>,
+        sight: Sight,
         config: ServerConfig,
     ) -> Self {
         Self(Arc::new(Shared {
@@ -71,6 +80,8 @@ impl App {
             config,
             pages: Pages::new(),
             document: openapi::Kept::default(),
+            sight,
+            meters: HttpMeters::new(),
         }))
     }
 }

@@ -173,6 +173,7 @@ mod tests {
             max_parameters: 0,
             max_upload: 0,
             disk_floor: 0,
+            lease: Duration::from_secs(15),
             route_timeout: Duration::ZERO,
             plugins_wait: Duration::ZERO,
         }

@@ -8,6 +8,7 @@
 //! - `body`: what was sent, as a form or JSON. `forms`: pages with forms.
 //! - `base_url`: which host a request was made to, and whether it may be. `cors`: who may read answers.
 //! - `openapi`: the document of all routes and plugins. `licenses`: what the runner is made of.
+//! - [`Sight`]: numbers and health of the process, also for one that answers nothing else.
 //! - `error`: every error as the JSON that clients expect.
 
 mod access;
@@ -22,6 +23,7 @@ mod openapi;
 mod route;
 mod router;
 mod routes;
+mod sight;
 mod token;
 
 use std::net::SocketAddr;
@@ -33,6 +35,7 @@ pub use app::{App, ServerConfig};
 pub use licenses::{Component, licenses};
 pub use openapi::openapi;
 pub use router::router;
+pub use sight::{Recorded, Sight, SightParts, record, serve_sight};
 
 /// Answers requests until `shutdown` is done, then lets those in progress end.
 ///

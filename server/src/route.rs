@@ -6,10 +6,13 @@ use axum::Router;
 use axum::handler::Handler;
 use axum::http::Method;
 use axum::middleware::from_fn_with_state;
+use axum::response::Response;
 use axum::routing::{MethodRouter, any};
+use tower::util::MapResponseLayer;
 
 use crate::access::{Access, Rules, guard};
 use crate::app::App;
+use crate::sight::http::RouteName;
 
 /// One row of the table in [`crate::router`].
 pub(crate) struct Route {
@@ -101,9 +104,15 @@ impl Route {
         add_slash: impl Handler<T, App>,
     ) -> Router<App> {
         let state = (app.clone(), Arc::new(self.rules));
+        let name = RouteName(self.path);
+        let named = move |mut response: Response| {
+            response.extensions_mut().insert(name);
+            response
+        };
         let own = Router::new()
             .route(self.path, self.handlers)
-            .route_layer(from_fn_with_state(state, guard));
+            .route_layer(from_fn_with_state(state, guard))
+            .route_layer(MapResponseLayer::new(named));
         // The way to a path tells nothing of it.
         let own = match self.path.strip_suffix('/') {
             None | Some("") => own,

@@ -18,7 +18,10 @@ use crate::base_url::{self, BaseUrl};
 use crate::cors;
 use crate::error::ApiError;
 use crate::route::Route;
-use crate::routes::{debug, docs, files, modules, plugins, root, statics, tasks};
+use crate::routes::{
+    debug, docs, files, health, metrics, modules, plugins, root, statics, tasks, workers,
+};
+use crate::sight::http::measure;
 
 /// The whole service.
 pub fn router(
@@ -38,9 +41,10 @@ pub fn router(
         .method_not_allowed_fallback(async || ApiError::new(StatusCode::METHOD_NOT_ALLOWED))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn_with_state(app.clone(), base_url::check))
-        .with_state(app);
+        .with_state(app.clone());
     // Around the router, not in it: what a route allows is known only behind all of its layers.
     ServiceBuilder::new()
+        .layer(from_fn_with_state(app, measure))
         .layer(MapRequestLayer::new(single_slashes))
         .layer(from_fn(cors::layer))
         .service(routes)
@@ -80,6 +84,10 @@ pub(crate) fn table() -> Vec<Route> {
         // Its tag is the secret.
         Route::new("/files/{id}/").get(Public, files::download),
         Route::new("/modules/").get(Admin, modules::list),
+        Route::new("/workers/").get(Admin, workers::list),
+        Route::new("/metrics").get(Viewer, metrics::show),
+        Route::new("/health/live").get(Public, health::live),
+        Route::new("/health/ready").get(Public, health::ready),
         Route::new("/api-spec.json").get(Viewer, docs::document),
         Route::new("/swagger-ui/").get(Public, docs::swagger_ui),
         Route::new("/redoc/").get(Public, docs::redoc),

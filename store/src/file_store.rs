@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use metrics::{Counter, counter, describe_counter};
 use sha2::{Digest, Sha256};
 
 use crate::{Durability, StoreError, now_ms};
@@ -44,6 +45,37 @@ pub struct StoredFile {
 pub struct FileStore {
     root: Arc<Path>,
     durability: Durability,
+    meters: Arc<Meters>,
+}
+
+/// What is counted.
+#[derive(Debug)]
+struct Meters {
+    files: Counter,
+    bytes: Counter,
+    full: Counter,
+}
+
+impl Meters {
+    fn new() -> Self {
+        describe_counter!(
+            "runner_files_stored_total",
+            "Files that this process stored."
+        );
+        describe_counter!(
+            "runner_files_stored_bytes_total",
+            "Bytes of the files that this process stored."
+        );
+        describe_counter!(
+            "runner_files_refused_total",
+            "Files that had no room on the disk."
+        );
+        Self {
+            files: counter!("runner_files_stored_total"),
+            bytes: counter!("runner_files_stored_bytes_total"),
+            full: counter!("runner_files_refused_total"),
+        }
+    }
 }
 
 impl FileStore {
@@ -54,6 +86,7 @@ impl FileStore {
         Ok(Self {
             root: root.into(),
             durability,
+            meters: Arc::new(Meters::new()),
         })
     }
 
@@ -103,14 +136,28 @@ impl FileStore {
         if let Err(error) = written {
             // What stays is swept later.
             let _removed = fs::remove_file(&path);
-            return Err(failed(error));
+            return Err(self.count_refused(failed(error)));
         }
         self.sync_folders_of(&path)?;
+        self.count(bytes.len() as u64);
         Ok(StoredFile {
             key,
             size: bytes.len() as u64,
             digest: hexadecimal(&Sha256::digest(bytes)),
         })
+    }
+
+    fn count(&self, size: u64) {
+        self.meters.files.increment(1);
+        self.meters.bytes.increment(size);
+    }
+
+    /// Counts what had no room.
+    fn count_refused(&self, error: StoreError) -> StoreError {
+        if matches!(error, StoreError::DiskFull { .. }) {
+            self.meters.full.increment(1);
+        }
+        error
     }
 
     /// Where it matters: the folder of a file, and those above it, which may be new.
@@ -273,8 +320,10 @@ impl FileWriter {
     /// # Errors
     /// [`StoreError::DiskFull`], or what failed.
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        self.write_all(bytes)
-            .map_err(|source| StoreError::file("writing the file", &self.temporary, source))
+        self.write_all(bytes).map_err(|source| {
+            let error = StoreError::file("writing the file", &self.temporary, source);
+            self.store.count_refused(error)
+        })
     }
 
     /// Bytes that were written so far.
@@ -300,6 +349,7 @@ impl FileWriter {
         renamed.map_err(|source| StoreError::file("moving into the store", &path, source))?;
         self.finished = true;
         self.store.sync_folders_of(&path)?;
+        self.store.count(self.size);
         Ok(StoredFile {
             key: std::mem::take(&mut self.key),
             size: self.size,

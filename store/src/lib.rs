@@ -13,7 +13,8 @@
 //! - `insert`: making tasks; `tasks`: reading them; `lists`: many of them; `cancel`: their early end; `runs`: the writes
 //!   of workers and pages; `recover`: tasks whose worker or job is gone; `retry`: one that is run once more.
 //! - `recent`: the newest tasks, as they were committed last.
-//! - `workers`: the processes that take or make tasks, and what they know of the queue.
+//! - `workers`: the processes that take or make tasks, and what they know of the queue. `sight`: what is to be seen
+//!   from outside, and whether everything can be used.
 //! - `deliveries`: subscriptions of webhooks, and what is to be sent to them.
 //! - `marker`: which file store belongs to the database.
 //! - `files`: the rows of inputs and outputs; [`FileStore`]: their content.
@@ -42,12 +43,13 @@ mod recent;
 mod recover;
 mod retry;
 mod runs;
+mod sight;
 mod sql;
 mod tasks;
 mod workers;
 mod writer;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Mutex;
@@ -66,7 +68,9 @@ pub use migrations::{MigrationStatus, drop_all, migrate, migration_status};
 pub use recover::Recovered;
 pub use retry::{LostRun, Retried};
 pub use runs::{NewFile, PageWrite, Recorded, RunWrite};
-pub use workers::{Beat, Statistics, WorkerInfo, WorkerKind, WorkerRow};
+pub use sight::{Counts, MOST_COUNTED, RunningTask};
+pub use tasks::Current;
+pub use workers::{Beat, Other, WorkerInfo, WorkerKind, WorkerRow};
 
 /// SQL and the file store of one installation. Clones share everything.
 #[derive(Clone, Debug)]
@@ -88,6 +92,8 @@ struct Inner {
     queue: String,
     /// This process.
     process: String,
+    /// What marks the file store, once it was looked at.
+    marker: OnceLock<String>,
     /// Held while deliveries are claimed.
     claiming: Mutex<()>,
 }
@@ -113,6 +119,7 @@ impl Store {
                 files,
                 queue: config.queue.clone(),
                 process: config.process.clone(),
+                marker: OnceLock::new(),
                 claiming: Mutex::new(()),
             }),
         })
@@ -141,6 +148,10 @@ impl Store {
     /// This process, as it stands in SQL.
     pub fn process(&self) -> &str {
         &self.inner.process
+    }
+
+    pub(crate) fn marker(&self) -> &OnceLock<String> {
+        &self.inner.marker
     }
 
     pub(crate) fn claiming(&self) -> &Mutex<()> {

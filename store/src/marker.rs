@@ -25,21 +25,37 @@ impl Store {
     pub async fn check_file_store(&self, host: &str) -> Result<(), StoreError> {
         let root = self.files().root().to_owned();
         let path = std::path::absolute(&root).unwrap_or_else(|_| root.clone());
+        let marker = marker(&root)?;
         let known = self
             .writer()
             .write(Adopt {
-                marker: marker(&root)?,
+                marker: marker.clone(),
                 host: host.to_owned(),
                 path: path.display().to_string(),
             })
             .await?;
-        known.map_or(Ok(()), |(host, there)| {
-            Err(StoreError::OtherFiles {
+        if let Some((host, there)) = known {
+            return Err(StoreError::OtherFiles {
                 here: path,
                 there,
                 host,
-            })
-        })
+            });
+        }
+        // Asked twice, it is the same.
+        let _known = self.marker().set(marker);
+        Ok(())
+    }
+
+    /// Looks whether the file store is still the one that [`check_file_store`](Self::check_file_store) saw: the
+    /// folder may be a volume that was taken away.
+    pub(crate) fn check_marker(&self) -> Result<(), StoreError> {
+        let path = self.files().root().join(FILE);
+        let text = fs::read_to_string(&path)
+            .map_err(|source| StoreError::file("reading the file", &path, source))?;
+        match self.marker().get() {
+            Some(known) if *known != text.trim() => Err(StoreError::FilesChanged(path)),
+            _ => Ok(()),
+        }
     }
 }
 

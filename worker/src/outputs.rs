@@ -82,7 +82,10 @@ fn take_one(
         }
         OutputContent::Text(text) => files.put_bytes(text.as_bytes()),
     };
-    let stored = stored.map_err(|error| format!("the output {name} cannot be stored: {error}"))?;
+    let stored = stored.map_err(|error| {
+        let causes = error.with_causes();
+        format!("the output {name} cannot be stored: {causes}")
+    })?;
     Ok(NewFile {
         stored,
         data_type: note.data_type.unwrap_or_else(|| usual.to_owned()),

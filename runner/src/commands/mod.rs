@@ -3,8 +3,10 @@
 pub(crate) mod bench;
 pub(crate) mod completions;
 pub(crate) mod config;
+pub(crate) mod container;
 pub(crate) mod db;
 pub(crate) mod doctor;
+pub(crate) mod health;
 pub(crate) mod licenses;
 pub(crate) mod openapi;
 pub(crate) mod plugin;

@@ -3,11 +3,14 @@
 pub(crate) mod debug;
 pub(crate) mod docs;
 pub(crate) mod files;
+pub(crate) mod health;
+pub(crate) mod metrics;
 pub(crate) mod modules;
 pub(crate) mod plugins;
 pub(crate) mod root;
 pub(crate) mod statics;
 pub(crate) mod tasks;
+pub(crate) mod workers;
 
 use axum::extract::{FromRequestParts, Path};
 use axum::http::StatusCode;

@@ -10,6 +10,7 @@
 //! - `crash`: kill -9, second starts, what is left behind.
 //! - `routes`: own routes of plugins, and the webhook that wakes one.
 //! - `start`: how fast and how small.
+//! - `sight`: numbers, health, workers, logs.
 //! - `readme`: what the documents say: examples, commands, links, floors.
 
 mod bad_input;
@@ -21,5 +22,6 @@ mod live;
 mod readme;
 mod routes;
 mod shared;
+mod sight;
 mod start;
 mod transcripts;
