@@ -8,11 +8,15 @@
 //!   killed, emptied. `network`: cut and stalled. `disk`: full.
 //! - `dispatch`: retries, moments, priorities, time limits, keys, manifests, turns. `apart`: workers with
 //!   other plugins, other queues. `live`: events, cancelling, webhooks over several processes.
+//! - `sight`: health and numbers of several processes, and one that is at another Redis. `container`: the entry
+//!   point of the image in a root folder of its own. `backup`: the lines of the page on production.
 //! - `refusals`: bad starts. `db`: the command for the tables. `services`: the harness itself.
 
 mod apart;
 mod audit;
+mod backup;
 mod brokers;
+mod container;
 mod databases;
 mod db;
 mod disk;
@@ -26,5 +30,6 @@ mod network;
 mod refusals;
 mod servers;
 mod services;
+mod sight;
 mod site;
 mod workers;
