@@ -6,7 +6,7 @@
 //! - [`parameters`]: a JSON Schema as the fields of a form, and the validation of what is sent.
 //! - [`task`]: one invocation of a plugin, its states, and the one function that changes it.
 //! - [`job`]: a note that a worker should look at a task.
-//! - [`file`]: inputs and outputs, their names and types.
+//! - [`mod@file`]: inputs and outputs, their names and types.
 //! - [`module`]: a loaded file or folder and its life cycle.
 //! - [`text`]: the spellings of names (kebab-case, camelCase, snake_case).
 

@@ -101,8 +101,11 @@ impl ListenFlags {
 /// Flags of what shares a queue with others.
 #[derive(Debug, Args)]
 pub(crate) struct QueueFlags {
-    /// Where the queue is: redis://[user:password@]host[:port][/database] [BROKER_URL]
-    #[arg(long)]
+    // As a comment for documents its brackets would be links.
+    #[arg(
+        long,
+        help = "Where the queue is: redis://[user:password@]host[:port][/database] [BROKER_URL]"
+    )]
     broker_url: Option<String>,
     /// Name of the queue; servers and workers of one name work together [QUEUE, default runner]
     #[arg(long)]
