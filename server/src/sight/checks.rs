@@ -94,11 +94,12 @@ fn look_at_files(store: &runner_store::Store, floor: u64) -> Result<(), Problem>
     store.check_files().map_err(unusable)?;
     let free = store.files().free_bytes().map_err(unusable)?;
     if free < floor {
-        let told =
-            format!("{free} bytes are free, and DISK_FLOOR asks for {floor}: tasks are refused");
+        // The log has it once, and not again with each byte.
         return Err(Problem {
-            cause: told.clone(),
-            told,
+            told: format!(
+                "{free} bytes are free, and DISK_FLOOR asks for {floor}: tasks are refused"
+            ),
+            cause: format!("fewer than {floor} bytes (DISK_FLOOR) are free: tasks are refused"),
         });
     }
     Ok(())

@@ -2,6 +2,8 @@
 //! queue, and a walk over the modules in memory.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use runner_core::module::ModuleState;
@@ -16,8 +18,30 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// What Linux counts processor time in, per second.
 const TICKS: f64 = 100.0;
 
+/// The disk of the file store, which may be one of another machine and hang.
+#[derive(Debug, Default)]
+pub(super) struct Disk {
+    /// It is asked once at a time: each question that hangs holds a thread.
+    is_asked: AtomicBool,
+}
+
+impl Disk {
+    async fn free(self: &Arc<Self>, parts: &SightParts) -> Option<u64> {
+        if self.is_asked.swap(true, Ordering::AcqRel) {
+            return None;
+        }
+        let (disk, files) = (Arc::clone(self), parts.store.files().clone());
+        let asking = tokio::task::spawn_blocking(move || {
+            let free = files.free_bytes();
+            disk.is_asked.store(false, Ordering::Release);
+            free.ok()
+        });
+        asking.await.ok().flatten()
+    }
+}
+
 /// All of them, as text.
-pub(super) async fn read(parts: &SightParts) -> String {
+pub(super) async fn read(parts: &SightParts, disk: &Arc<Disk>) -> String {
     let mut text = Text::default();
     text.family(
         "runner_info",
@@ -32,10 +56,7 @@ pub(super) async fn read(parts: &SightParts) -> String {
     );
     let counts = tokio::time::timeout(PATIENCE, parts.store.counts(parts.lease));
     let depth = tokio::time::timeout(PATIENCE, parts.queue.depth());
-    let files = parts.store.files().clone();
-    // The disk may be one of another machine.
-    let free = tokio::task::spawn_blocking(move || files.free_bytes());
-    let free = tokio::time::timeout(PATIENCE, free);
+    let free = tokio::time::timeout(PATIENCE, disk.free(parts));
     let (counts, depth, free) = tokio::join!(counts, depth, free);
     let counts = counts.ok().and_then(Result::ok);
     let depth = depth.ok().and_then(Result::ok);
@@ -117,8 +138,7 @@ pub(super) async fn read(parts: &SightParts) -> String {
         );
     }
     modules(parts, &mut text);
-    let free = free.ok().and_then(Result::ok).and_then(Result::ok);
-    disk(free, parts.disk_floor, &mut text);
+    files(free.ok().flatten(), parts.disk_floor, &mut text);
     process(&mut text);
     text.into_string()
 }
@@ -180,7 +200,7 @@ fn word(state: ModuleState) -> &'static str {
     }
 }
 
-fn disk(free: Option<u64>, floor: u64, text: &mut Text) {
+fn files(free: Option<u64>, floor: u64, text: &mut Text) {
     if let Some(free) = free {
         text.one(
             "runner_files_free_bytes",

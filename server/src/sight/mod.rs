@@ -63,6 +63,7 @@ pub struct SightParts {
 struct Parts {
     given: SightParts,
     checks: Checks,
+    disk: Arc<gauges::Disk>,
 }
 
 impl Sight {
@@ -71,13 +72,14 @@ impl Sight {
         Self(Arc::new(Parts {
             given: parts,
             checks: Checks::default(),
+            disk: Arc::default(),
         }))
     }
 
     /// All numbers, for Prometheus.
     pub(crate) async fn metrics(&self) -> Response {
         let given = &self.0.given;
-        let mut text = gauges::read(given).await;
+        let mut text = gauges::read(given, &self.0.disk).await;
         text.push_str(&(given.recorded)());
         ([(CONTENT_TYPE, FORMAT), (CACHE_CONTROL, "no-store")], text).into_response()
     }
