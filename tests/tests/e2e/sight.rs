@@ -349,11 +349,12 @@ fn a_disk_that_is_full_or_read_only_is_told_and_tasks_say_so() {
     });
     let read_only = ReadOnly::make(&files);
     unready(&runner, "files", "read-only");
-    assert!(
-        runner.stderr().contains("Read-only file system"),
-        "{}",
-        runner.stderr()
-    );
+    eventually("the log to say so", SOON, || {
+        runner
+            .stderr()
+            .contains("Read-only file system")
+            .then_some(())
+    });
     let upload = [
         Part::file("file", "a.txt", "text/plain", b"x"),
         Part::field("dataType", "x"),
