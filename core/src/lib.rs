@@ -8,7 +8,7 @@
 //! - [`job`]: a note that a worker should look at a task.
 //! - [`schedule`]: work that comes again. [`retention`]: how long what has ended is kept. [`age`]: spans of time as
 //!   people write them.
-//! - [`file`]: inputs and outputs, their names and types.
+//! - [`mod@file`]: inputs and outputs, their names and types.
 //! - [`module`]: a loaded file or folder and its life cycle.
 //! - [`text`]: the spellings of names (kebab-case, camelCase, snake_case).
 

@@ -36,7 +36,7 @@ pub use error::HostError;
 pub use host::{RunEnd, RunHandler};
 pub use launcher::{Launcher, launcher_main};
 pub use modules::{DescriptionCache, Module, Modules, ModulesConfig, Provided};
-pub use pool::Lease;
+pub use pool::{Hosts, Lease};
 pub use run_folder::RunFolder;
 pub use sdk::unpack as unpack_sdks;
 pub use web::{Visit, WebConnection};

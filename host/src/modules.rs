@@ -22,7 +22,7 @@ use crate::host::Patience;
 use crate::launcher::Launcher;
 use crate::loader::LoaderEnvironment;
 use crate::manifest::RunRules;
-use crate::pool::{Lease, Pool, PoolConfig};
+use crate::pool::{Hosts, Lease, Pool, PoolConfig};
 use crate::web::WebConnection;
 use crate::{HostError, sdk};
 
@@ -142,9 +142,20 @@ impl Module {
             .clone()
     }
 
+    /// Its name, and where it is in its life.
+    pub fn name_and_state(&self) -> (String, ModuleState) {
+        let status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        (status.name.clone(), status.state)
+    }
+
     /// Pids of its hosts that wait for work.
     pub fn idle_hosts(&self) -> Vec<i32> {
         self.pool().map(|pool| pool.idle_pids()).unwrap_or_default()
+    }
+
+    /// How many of its hosts live.
+    pub fn hosts(&self) -> Hosts {
+        self.pool().map(|pool| pool.hosts()).unwrap_or_default()
     }
 
     /// A host for one run; waits while the most hosts are busy.
@@ -220,6 +231,10 @@ impl Modules {
         launcher: Launcher,
         cache: Arc<dyn DescriptionCache>,
     ) -> Arc<Self> {
+        metrics::describe_counter!(
+            "runner_host_starts_total",
+            "Processes of modules that were started, or failed to."
+        );
         Arc::new(Self {
             config,
             launcher,

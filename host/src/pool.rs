@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -62,6 +62,8 @@ pub(crate) struct Pool {
     welcome: Welcome,
     permits: Arc<Semaphore>,
     idle: Mutex<Vec<(Host, Instant)>>,
+    /// Hosts that work.
+    leased: AtomicUsize,
     has_janitor: AtomicBool,
     is_closed: AtomicBool,
     /// For requests to the own routes of its plugins.
@@ -100,6 +102,7 @@ impl Pool {
             manifest,
             permits: Arc::new(Semaphore::new(max_hosts)),
             idle: Mutex::new(Vec::new()),
+            leased: AtomicUsize::new(0),
             has_janitor: AtomicBool::new(false),
             is_closed: AtomicBool::new(false),
             web: Web::default(),
@@ -118,19 +121,20 @@ impl Pool {
         }
         while let Some((host, _)) = self.idle().pop() {
             if !host.has_exited() {
-                return Ok(Lease {
-                    host: Some(host),
-                    pool: Arc::clone(self),
-                    place: Arc::new(Mutex::new(Some(permit))),
-                });
+                return Ok(Lease::new(host, self, permit));
             }
         }
         let host = self.start().await?;
-        Ok(Lease {
-            host: Some(host),
-            pool: Arc::clone(self),
-            place: Arc::new(Mutex::new(Some(permit))),
-        })
+        Ok(Lease::new(host, self, permit))
+    }
+
+    /// How many hosts live, by what they do.
+    pub(crate) fn hosts(&self) -> Hosts {
+        Hosts {
+            idle: self.idle().len(),
+            busy: self.leased.load(Ordering::Relaxed),
+            web: usize::from(self.web.is_served()),
+        }
     }
 
     pub(crate) fn run_rules(&self) -> RunRules {
@@ -207,6 +211,8 @@ impl Pool {
             config.patience,
         )
         .await;
+        let outcome = if host.is_ok() { "started" } else { "failed" };
+        metrics::counter!("runner_host_starts_total", "outcome" => outcome).increment(1);
         if host.is_err() {
             let _ = tokio::fs::remove_dir_all(made).await;
         }
@@ -290,6 +296,17 @@ impl Pool {
     }
 }
 
+/// How many hosts of a module live.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Hosts {
+    /// They wait for work.
+    pub idle: usize,
+    /// They work.
+    pub busy: usize,
+    /// They answer requests to its own routes.
+    pub web: usize,
+}
+
 /// A host that works for one caller. When it is dropped the host goes back to its pool, if it is still of
 /// use; until then nothing else runs on it.
 #[derive(Debug)]
@@ -303,6 +320,7 @@ pub struct Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        self.pool.leased.fetch_sub(1, Ordering::Relaxed);
         if let Some(host) = self.host.take() {
             self.pool.take_back(host);
         }
@@ -310,6 +328,15 @@ impl Drop for Lease {
 }
 
 impl Lease {
+    fn new(host: Host, pool: &Arc<Pool>, place: OwnedSemaphorePermit) -> Self {
+        pool.leased.fetch_add(1, Ordering::Relaxed);
+        Self {
+            host: Some(host),
+            pool: Arc::clone(pool),
+            place: Arc::new(Mutex::new(Some(place))),
+        }
+    }
+
     /// Asks what the module offers.
     pub(crate) async fn describe(mut self) -> Result<Value, HostError> {
         let patience = self.pool.config.patience;

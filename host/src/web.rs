@@ -58,6 +58,12 @@ impl Default for Web {
 }
 
 impl Web {
+    /// Whether there is a web host.
+    pub(crate) fn is_served(&self) -> bool {
+        let current = lock(&self.current).clone();
+        current.is_some_and(|host| !host.visits().is_over)
+    }
+
     /// Ends the web host.
     pub(crate) fn close(&self) {
         self.permits.close();

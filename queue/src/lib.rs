@@ -25,7 +25,8 @@ mod memory;
 mod open;
 mod taken;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 pub use broker::RedisConfig;
 pub use error::QueueError;
@@ -45,6 +46,8 @@ use memory::Memory;
 pub struct Queue {
     backend: Kind,
     hints: Arc<Hints>,
+    /// Why jobs do not reach others, if they do not.
+    apart: Arc<Mutex<Option<String>>>,
 }
 
 #[derive(Debug, Clone)]
@@ -59,6 +62,7 @@ impl Queue {
         Self {
             backend: Kind::Memory(Arc::new(Memory::new())),
             hints: Arc::new(Hints::new(None)),
+            apart: Arc::default(),
         }
     }
 
@@ -73,6 +77,7 @@ impl Queue {
         Ok(Self {
             backend: Kind::Broker(broker),
             hints,
+            apart: Arc::default(),
         })
     }
 
@@ -138,6 +143,47 @@ impl Queue {
             Kind::Memory(_) => Ok(None),
             Kind::Broker(broker) => broker.incarnation().await.map(Some),
         }
+    }
+
+    /// Looks whether Redis answers. In process there is nothing to ask.
+    ///
+    /// # Errors
+    /// It did not.
+    pub async fn check(&self) -> Result<(), QueueError> {
+        match &self.backend {
+            Kind::Memory(_) => Ok(()),
+            Kind::Broker(broker) => broker.check().await,
+        }
+    }
+
+    /// Shows that this process is at this Redis, for so long, and answers which of others have not. In process
+    /// nobody is missed.
+    ///
+    /// # Errors
+    /// Redis did not answer.
+    pub async fn missing(
+        &self,
+        others: &[String],
+        shown_for: Duration,
+    ) -> Result<Vec<String>, QueueError> {
+        match &self.backend {
+            Kind::Memory(_) => Ok(Vec::new()),
+            Kind::Broker(broker) => broker.missing(others, shown_for).await,
+        }
+    }
+
+    /// Remembers that the other processes of the installation are at another Redis, or that they are not.
+    pub fn set_apart(&self, reason: Option<String>) {
+        *self.lock_apart() = reason;
+    }
+
+    /// Why the other processes of the installation do not hear of what is told here, if that is so.
+    pub fn apart(&self) -> Option<String> {
+        self.lock_apart().clone()
+    }
+
+    fn lock_apart(&self) -> MutexGuard<'_, Option<String>> {
+        self.apart.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Says to all workers of the queue that webhook deliveries are due.

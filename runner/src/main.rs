@@ -2,22 +2,26 @@
 //!
 //! # Layout
 //! - `commands`: one file per command. `settings`: what can be set, and where it was.
-//! - `service`: server and worker, wired. `greeting`: what they print. `instance`: the instance folder, its lock and token.
+//! - `service`: server and worker, wired. `surroundings`: what they wait for before, and forward. `greeting`, `logging`,
+//!   `board`: what is seen of them. `instance`: the instance folder, its lock and token.
 //! - `scratch`, `trial`: plugins without a server: loaded in a temporary folder, and one task run with all
 //!   that a server has. `values`: parameters as they are typed.
 //! - `client`, `events`: a runner that serves, over HTTP.
 //! - `screen`, `live`: what is shown.
 
+mod board;
 mod client;
 mod commands;
 mod events;
 mod greeting;
 mod instance;
 mod live;
+mod logging;
 mod scratch;
 mod screen;
 mod service;
 mod settings;
+mod surroundings;
 mod trial;
 mod values;
 
@@ -54,6 +58,10 @@ enum Command {
     Server(commands::server::Server),
     /// Takes jobs from the queue and runs them.
     Worker(commands::worker::Worker),
+    /// Serves as the variables say, in a container.
+    Container(commands::container::Container),
+    /// Whether a runner on this machine can do its work.
+    Health(commands::health::Health),
     /// The tables of the database: make them, look at them, remove them.
     #[command(subcommand)]
     Db(commands::db::Db),
@@ -102,6 +110,8 @@ impl Command {
             Self::Up(up) => up.run(),
             Self::Server(server) => server.run(),
             Self::Worker(worker) => worker.run(),
+            Self::Container(container) => container.run(),
+            Self::Health(health) => health.run(),
             Self::Db(db) => db.run(),
             Self::Plugin(plugin) => plugin.run(),
             Self::Task(task) => task.run(),

@@ -12,7 +12,7 @@ use runner_host::host::Patience;
 use runner_host::{Launcher, Modules, ModulesConfig};
 use runner_queue::{Queue, RedisConfig};
 use runner_server::auth::{Auth, KeyConfig};
-use runner_server::{App, ServerConfig};
+use runner_server::{App, Recorded, ServerConfig, Sight, SightParts};
 use runner_store::{Store, StoreConfig, WorkerKind, WorkerRow};
 use runner_worker::{Keeping, StoreCache, Tools, Upkeep, UpkeepConfig, Worker, WorkerConfig};
 use tokio::net::TcpListener;
@@ -24,6 +24,7 @@ use crate::greeting;
 use crate::instance::{self, Holder, Lock};
 use crate::settings::sources::Sources;
 use crate::settings::{Flags, Settings, access};
+use crate::{board, logging, surroundings};
 
 /// Runs that were lost with their worker before a task is given up.
 pub(crate) const MAX_ATTEMPTS: i64 = 3;
@@ -96,8 +97,11 @@ impl ListenFlags {
 /// Flags of what shares a queue with others.
 #[derive(Debug, Args)]
 pub(crate) struct QueueFlags {
-    /// Where the queue is: redis://[user:password@]host[:port][/database] [BROKER_URL]
-    #[arg(long)]
+    // As a comment for documents its brackets would be links.
+    #[arg(
+        long,
+        help = "Where the queue is: redis://[user:password@]host[:port][/database] [BROKER_URL]"
+    )]
     broker_url: Option<String>,
     /// Name of the queue; servers and workers of one name work together [QUEUE, default runner]
     #[arg(long)]
@@ -151,11 +155,16 @@ impl Role {
 /// Serves until it is told to stop.
 pub(crate) fn run(role: Role, flags: Flags) -> anyhow::Result<()> {
     let settings = Settings::read(&Sources::read(flags)?)?;
+    logging::start(&settings)?;
+    let format = settings.log_format;
+    logging::told(format, serve_as(role, settings))
+}
+
+fn serve_as(role: Role, settings: Settings) -> anyhow::Result<()> {
     let auth = match role.serves() {
         true => Some(auth(&settings)?),
         false => None,
     };
-    start_logging(&settings.log_level)?;
     for notice in &settings.notices {
         tracing::warn!("{notice}");
     }
@@ -191,6 +200,7 @@ pub(crate) fn run(role: Role, flags: Flags) -> anyhow::Result<()> {
         .context("cannot start the runtime")?;
     let process = Process {
         role,
+        recorded: runner_server::record(),
         name: process_name()?,
         instance,
         runner,
@@ -205,6 +215,8 @@ pub(crate) fn run(role: Role, flags: Flags) -> anyhow::Result<()> {
 /// A process that serves, with what it was started with.
 struct Process {
     role: Role,
+    /// What is counted from here on.
+    recorded: Recorded,
     /// As others know it.
     name: String,
     instance: PathBuf,
@@ -245,15 +257,27 @@ pub(crate) fn auth(settings: &Settings) -> anyhow::Result<Auth> {
 
 impl Process {
     async fn serve(self, lock: &mut Lock) -> anyhow::Result<()> {
+        let mut signals = Signals::new()?;
+        let around = &self.settings.surroundings;
+        surroundings::forward(around).await?;
+        tokio::select! {
+            waited = surroundings::wait(around) => waited?,
+            () = signals.next() => bail!("told to stop while waiting for WAIT_HOSTS"),
+        }
         let listener = match self.role.serves() {
             true => Some(self.listen(lock).await?),
             false => None,
         };
+        let watched = self.listen_for_watchers().await?;
         let started = SystemTime::now();
         let store = self.open_store().await?;
         let queue = self.open_queue(&store).await?;
         let modules = self.modules(&store);
-        let mut signals = Signals::new()?;
+        let sight = self.sight(&store, &queue, &modules);
+        if let Some(listener) = watched {
+            let forever = std::future::pending();
+            tokio::spawn(runner_server::serve_sight(listener, sight.clone(), forever));
+        }
         let mut running = Running {
             queue: queue.clone(),
             store: store.clone(),
@@ -276,7 +300,7 @@ impl Process {
         }
         // It joined before it makes tasks, or others would take them for those of a dead one.
         if let Some((listener, _)) = listener {
-            running.server = Some(self.start_server(listener, &store, &queue, &modules));
+            running.server = Some(self.start_server(listener, &store, &queue, &modules, sight));
         }
         let loading = async {
             modules.load().await?;
@@ -284,6 +308,10 @@ impl Process {
             if self.role == Role::Worker {
                 let worker = self.start_worker(&store, &queue, &modules, None).await?;
                 running.worker = Some(worker);
+            }
+            if self.role == Role::Both {
+                // It joined before it knew its plugins.
+                store.join(self.upkeep(&modules).row).await?;
             }
             match address {
                 Some(address) => greeting::of_server(
@@ -294,6 +322,9 @@ impl Process {
                     &self.token,
                 ),
                 None => greeting::of_worker(&self.settings, &modules),
+            }
+            if let (Role::Worker, Some(worker)) = (self.role, &running.worker) {
+                board::show(worker, &queue, self.settings.concurrency).await;
             }
             // Nobody else is at work on files that were stored before.
             if self.role == Role::Both {
@@ -343,6 +374,35 @@ impl Process {
             .context("cannot tell the own address")?;
         lock.tell_address(&address)?;
         Ok((listener, address))
+    }
+
+    /// For those who only watch.
+    async fn listen_for_watchers(&self) -> anyhow::Result<Option<TcpListener>> {
+        let Some(address) = self.settings.metrics_address else {
+            return Ok(None);
+        };
+        let listener = TcpListener::bind(address)
+            .await
+            .with_context(|| format!("cannot listen on {address}, which METRICS_ADDRESS names"))?;
+        if let Ok(address) = listener.local_addr() {
+            tracing::info!(
+                "{}/metrics and /health/ready answer",
+                instance::base_url(&address)
+            );
+        }
+        Ok(Some(listener))
+    }
+
+    fn sight(&self, store: &Store, queue: &Queue, modules: &Arc<Modules>) -> Sight {
+        Sight::new(SightParts {
+            store: store.clone(),
+            queue: queue.clone(),
+            modules: Arc::clone(modules),
+            kind: self.role.kind(),
+            lease: self.settings.worker_lease,
+            disk_floor: self.settings.disk_floor,
+            recorded: Arc::clone(&self.recorded),
+        })
     }
 
     async fn open_store(&self) -> anyhow::Result<Store> {
@@ -420,6 +480,7 @@ impl Process {
         store: &Store,
         queue: &Queue,
         modules: &Arc<Modules>,
+        sight: Sight,
     ) -> Server {
         let settings = &self.settings;
         let auth = self.auth.clone().unwrap_or_else(Auth::off);
@@ -429,6 +490,7 @@ impl Process {
             queue.clone(),
             queue.events(),
             Arc::clone(modules),
+            sight,
             ServerConfig {
                 server_name: settings.server_name.clone(),
                 hosts: settings.hosts.clone(),
@@ -443,6 +505,7 @@ impl Process {
                 max_upload: settings.max_upload,
                 disk_floor: settings.disk_floor,
                 retention: settings.retention,
+                lease: settings.worker_lease,
                 route_timeout: settings.route_timeout,
                 plugins_wait: PLUGINS_WAIT,
             },
@@ -587,18 +650,6 @@ async fn sweep(store: &Store, before: SystemTime) {
         Ok(count) => tracing::info!("{count} files that belonged to no task were removed"),
         Err(error) => tracing::warn!("files that belong to no task cannot be removed: {error}"),
     }
-}
-
-fn start_logging(level: &str) -> anyhow::Result<()> {
-    let filter = tracing_subscriber::EnvFilter::try_new(level).with_context(|| {
-        format!("LOG_LEVEL is {level:?}; expected error, warn, info, debug or trace")
-    })?;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .init();
-    Ok(())
 }
 
 /// A name for this start, so that what an earlier one held is not taken for its own.

@@ -12,6 +12,8 @@ use crate::forms::Pages;
 use crate::incoming::envelope::InProgress;
 use crate::incoming::{Hosts, Limits};
 use crate::openapi;
+use crate::sight::Sight;
+use crate::sight::http::HttpMeters;
 
 /// What the routes share. Clones are cheap.
 #[derive(Clone)]
@@ -34,6 +36,10 @@ pub(crate) struct Shared {
     pub(crate) document: openapi::Kept,
     /// How many requests are being answered.
     pub(crate) in_progress: InProgress,
+    /// What is to be seen of the process.
+    pub(crate) sight: Sight,
+    /// What is counted of requests.
+    pub(crate) meters: HttpMeters,
 }
 
 /// Settings of the server.
@@ -65,6 +71,8 @@ pub struct ServerConfig {
     pub disk_floor: u64,
     /// What is kept for how long.
     pub retention: Retention,
+    /// How long a process of the installation may be silent.
+    pub lease: Duration,
     /// How long a plugin may take to begin its answer to a request to one of its own routes.
     pub route_timeout: Duration,
     /// How long `GET /plugins/` waits for modules that are still being described.
@@ -87,6 +95,7 @@ impl Default for ServerConfig {
             max_upload: 1 << 30,
             disk_floor: 1 << 30,
             retention: Retention::default(),
+            lease: Duration::from_secs(15),
             route_timeout: Duration::from_secs(60),
             plugins_wait: Duration::from_secs(4),
         }
@@ -100,6 +109,7 @@ impl App {
         queue: Queue,
         events: Events,
         modules: Arc<Modules>,
+        sight: Sight,
         config: ServerConfig,
     ) -> Self {
         Self(Arc::new(Shared {
@@ -111,6 +121,8 @@ impl App {
             pages: Pages::new(),
             document: openapi::Kept::default(),
             in_progress: InProgress::default(),
+            sight,
+            meters: HttpMeters::new(),
         }))
     }
 }

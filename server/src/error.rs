@@ -218,6 +218,13 @@ impl From<StoreError> for ApiError {
             tracing::error!("{error}");
             return Self::disk_full();
         }
+        if error.is_read_only() {
+            tracing::error!("{error}");
+            return Self::with(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "The disk of the runner is read-only; nothing was stored.",
+            );
+        }
         tracing::error!("a request failed: {error}");
         Self::new(StatusCode::INTERNAL_SERVER_ERROR)
     }

@@ -9,6 +9,7 @@
 //! - `body`: what was sent, as a form or JSON. `forms`: pages with forms.
 //! - `base_url`: under which URL the client knows the runner. `cors`: who may read answers.
 //! - `openapi`: the document of all routes and plugins. `licenses`: what the runner is made of.
+//! - [`Sight`]: numbers and health of the process, also for one that answers nothing else.
 //! - `error`: every error as the JSON that clients expect.
 
 mod access;
@@ -25,6 +26,7 @@ mod openapi;
 mod route;
 mod router;
 mod routes;
+mod sight;
 mod token;
 
 pub use app::{App, ServerConfig};
@@ -33,3 +35,4 @@ pub use incoming::{Hosts, Limits, MIN_HEAD, serve};
 pub use licenses::{Component, licenses};
 pub use openapi::openapi;
 pub use router::router;
+pub use sight::{Recorded, Sight, SightParts, record, serve_sight};

@@ -6,11 +6,14 @@ use axum::Router;
 use axum::handler::Handler;
 use axum::http::Method;
 use axum::middleware::from_fn_with_state;
+use axum::response::Response;
 use axum::routing::{MethodRouter, any};
+use tower::util::MapResponseLayer;
 
 use crate::access::{Access, Rules, guard};
 use crate::app::App;
 use crate::auth::Mode;
+use crate::sight::http::RouteName;
 
 /// One row of the table in [`crate::router`].
 pub(crate) struct Route {
@@ -118,6 +121,12 @@ impl Route {
             let state = (app.clone(), Arc::new(self.rules));
             own = own.route_layer(from_fn_with_state(state, guard));
         }
+        let name = RouteName(self.path);
+        let named = move |mut response: Response| {
+            response.extensions_mut().insert(name);
+            response
+        };
+        own = own.route_layer(MapResponseLayer::new(named));
         // The way to a path tells nothing of it.
         let own = match self.path.strip_suffix('/') {
             None | Some("") => own,

@@ -20,8 +20,10 @@ use crate::error::ApiError;
 use crate::incoming::envelope;
 use crate::route::Route;
 use crate::routes::{
-    debug, docs, files, modules, plugins, retention, root, schedules, statics, tasks,
+    debug, docs, files, health, metrics, modules, plugins, retention, root, schedules, statics,
+    tasks, workers,
 };
+use crate::sight::http::measure;
 
 /// The whole service.
 pub fn router(
@@ -44,6 +46,7 @@ pub fn router(
         .with_state(app.clone());
     // Around the router, not in it: what a route allows is known only behind all of its layers.
     ServiceBuilder::new()
+        .layer(from_fn_with_state(app.clone(), measure))
         .layer(MapRequestLayer::new(single_slashes))
         .layer(from_fn_with_state(app.clone(), envelope::layer))
         .layer(from_fn_with_state(app, cors::layer))
@@ -94,6 +97,10 @@ pub(crate) fn table() -> Vec<Route> {
         Route::new("/schedules/{id}/run").post(Admin, schedules::run::run),
         Route::new("/retention/").get(Admin, retention::show),
         Route::new("/retention/run").post(Admin, retention::run),
+        Route::new("/workers/").get(Admin, workers::list),
+        Route::new("/metrics").get(Viewer, metrics::show),
+        Route::new("/health/live").get(Public, health::live),
+        Route::new("/health/ready").get(Public, health::ready),
         Route::new("/api-spec.json").get(Viewer, docs::document),
         Route::new("/swagger-ui/").get(Public, docs::swagger_ui),
         Route::new("/redoc/").get(Public, docs::redoc),

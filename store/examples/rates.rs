@@ -228,7 +228,7 @@ async fn one(store: &Store, work: Work) {
     }
     let id = inserted.id();
     let mut task = match work {
-        Work::Whole => store.task_for_run(id, 1).await.unwrap().unwrap(),
+        Work::Whole => store.task_for_run(id, 1).await.unwrap().unwrap().task,
         _ => queued_task(id),
     };
     let events = task.apply(Change::Succeeded { data: None }).unwrap();

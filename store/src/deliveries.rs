@@ -207,7 +207,7 @@ pub(crate) fn webhook_digest(webhook: &str) -> String {
 }
 
 /// After this there is nothing: where a delivery that was given up is due.
-const NEVER: i64 = i64::MAX;
+pub(crate) const NEVER: i64 = i64::MAX;
 
 static CAN_BE_CLAIMED: Statement = Statement::new(
     "SELECT d.id FROM deliveries d WHERE d.due_at <= {now} \

@@ -102,6 +102,11 @@ pub enum StoreError {
         /// The machine of that process.
         host: String,
     },
+    /// The folder of the file store has become another one since the start.
+    #[error(
+        "{0} is not what it was when the runner started: another folder or volume has taken its place"
+    )]
+    FilesChanged(String),
     /// The store was closed before.
     #[error("the store is closed")]
     Closed,
@@ -111,6 +116,7 @@ pub enum StoreError {
 pub(crate) mod code {
     pub(crate) const BUSY: i32 = 5;
     pub(crate) const LOCKED: i32 = 6;
+    pub(crate) const READ_ONLY: i32 = 8;
     pub(crate) const FULL: i32 = 13;
     pub(crate) const TOO_BIG: i32 = 18;
     pub(crate) const CONSTRAINT: i32 = 19;
@@ -276,6 +282,28 @@ impl StoreError {
     /// Whether there is no room left.
     pub fn is_disk_full(&self) -> bool {
         matches!(self, Self::DiskFull { .. })
+    }
+
+    /// What it says, and what its causes say.
+    pub fn with_causes(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            text.push_str(&format!(": {error}"));
+            cause = error.source();
+        }
+        text
+    }
+
+    /// Whether the file system, or the database on it, takes no changes.
+    pub fn is_read_only(&self) -> bool {
+        match self {
+            Self::File { source, .. } => source.kind() == io::ErrorKind::ReadOnlyFilesystem,
+            Self::Sql { source, .. } => {
+                sqlite_code(source).is_some_and(|code| code & 0xff == code::READ_ONLY)
+            }
+            _ => false,
+        }
     }
 
     /// Whether trying again cannot help: the value itself is the problem.

@@ -29,6 +29,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
+use metrics::{Counter, counter, describe_counter};
 use sha2::{Digest, Sha256};
 
 use self::draft::Draft;
@@ -114,6 +115,9 @@ trait Contents: fmt::Debug + Send + Sync {
 
     /// What the file `store-id` says. If there is none it is made, with `new` in it.
     fn marker(&self, new: &str) -> Result<String, StoreError>;
+
+    /// The same, and nothing is made: `None`, if there is none.
+    fn known_marker(&self) -> Result<Option<String>, StoreError>;
 }
 
 /// The content of files. Functions that are not `async` block for as long as the disk or the object store takes.
@@ -122,6 +126,37 @@ pub struct FileStore {
     contents: Arc<dyn Contents>,
     /// Where drafts are.
     drafts: Arc<Path>,
+    meters: Arc<Meters>,
+}
+
+/// What is counted.
+#[derive(Debug)]
+struct Meters {
+    files: Counter,
+    bytes: Counter,
+    full: Counter,
+}
+
+impl Meters {
+    fn new() -> Self {
+        describe_counter!(
+            "runner_files_stored_total",
+            "Files that this process stored."
+        );
+        describe_counter!(
+            "runner_files_stored_bytes_total",
+            "Bytes of the files that this process stored."
+        );
+        describe_counter!(
+            "runner_files_refused_total",
+            "Files that had no room on the disk."
+        );
+        Self {
+            files: counter!("runner_files_stored_total"),
+            bytes: counter!("runner_files_stored_bytes_total"),
+            full: counter!("runner_files_refused_total"),
+        }
+    }
 }
 
 impl FileStore {
@@ -144,6 +179,7 @@ impl FileStore {
         Ok(Self {
             contents,
             drafts: drafts.into(),
+            meters: Arc::new(Meters::new()),
         })
     }
 
@@ -153,7 +189,9 @@ impl FileStore {
     /// [`StoreError::DiskFull`], or what failed. Nothing stays in the store.
     pub fn put(&self, mut source: impl Read) -> Result<StoredFile, StoreError> {
         let key = new_key();
-        let (size, digest) = self.contents.put(&key, &mut source)?;
+        let stored = self.contents.put(&key, &mut source);
+        let size = stored.as_ref().map_or(0, |(size, _)| *size);
+        let (size, digest) = self.count(size, stored)?;
         Ok(StoredFile { key, size, digest })
     }
 
@@ -163,12 +201,26 @@ impl FileStore {
     /// [`StoreError::DiskFull`], or what failed. Nothing stays in the store.
     pub fn put_bytes(&self, bytes: &[u8]) -> Result<StoredFile, StoreError> {
         let key = new_key();
-        self.contents.put_bytes(&key, bytes)?;
+        let stored = self.contents.put_bytes(&key, bytes);
+        self.count(bytes.len() as u64, stored)?;
         Ok(StoredFile {
             key,
             size: bytes.len() as u64,
             digest: hexadecimal(&Sha256::digest(bytes)),
         })
+    }
+
+    /// Counts what was stored, and what had no room.
+    fn count<T>(&self, size: u64, stored: Result<T, StoreError>) -> Result<T, StoreError> {
+        match &stored {
+            Ok(_) => {
+                self.meters.files.increment(1);
+                self.meters.bytes.increment(size);
+            }
+            Err(error) if error.is_disk_full() => self.meters.full.increment(1),
+            Err(_) => {}
+        }
+        stored
     }
 
     /// Whether storing takes longer than handing it to another thread.
@@ -184,7 +236,7 @@ impl FileStore {
         let key = new_key();
         let draft = Draft::create(self.drafts.join(&key))?;
         Ok(FileWriter {
-            contents: Arc::clone(&self.contents),
+            store: self.clone(),
             key,
             draft,
         })
@@ -236,6 +288,12 @@ impl FileStore {
     pub(crate) fn marker(&self, new: &str) -> Result<String, StoreError> {
         let marker = self.contents.marker(new)?;
         Ok(marker.trim().chars().take(64).collect())
+    }
+
+    /// What the store says it is, if it says so.
+    pub(crate) fn known_marker(&self) -> Result<Option<String>, StoreError> {
+        let marker = self.contents.known_marker()?;
+        Ok(marker.map(|marker| marker.trim().chars().take(64).collect()))
     }
 
     /// Bytes that are free on this machine for what is stored.
@@ -306,7 +364,7 @@ fn remove_file(path: &Path) -> Result<bool, StoreError> {
 /// nothing.
 #[derive(Debug)]
 pub struct FileWriter {
-    contents: Arc<dyn Contents>,
+    store: FileStore,
     key: String,
     draft: Draft,
 }
@@ -330,7 +388,8 @@ impl FileWriter {
     /// # Errors
     /// [`StoreError::DiskFull`], or what failed.
     pub fn finish(mut self) -> Result<StoredFile, StoreError> {
-        self.contents.adopt(&self.key, &mut self.draft)?;
+        let adopted = self.store.contents.adopt(&self.key, &mut self.draft);
+        self.store.count(self.draft.size(), adopted)?;
         Ok(StoredFile {
             size: self.draft.size(),
             digest: self.draft.digest(),

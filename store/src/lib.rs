@@ -13,7 +13,8 @@
 //! - `insert`: making tasks; `tasks`: reading them; `lists`: many of them; `cancel`: their early end; `runs`: the writes
 //!   of workers and pages; `recover`: tasks whose worker or job is gone; `retry`: one that is run once more.
 //! - `recent`: the newest tasks, as they were committed last.
-//! - `workers`: the processes that take or make tasks, and what they know of the queue.
+//! - `workers`: the processes that take or make tasks, and what they know of the queue. `sight`: what is to be seen
+//!   from outside, and whether everything can be used.
 //! - `deliveries`: subscriptions of webhooks, and what is to be sent to them.
 //! - `schedules`: work that comes again: what is due, what it makes, what modules declared.
 //! - `retention`: what is removed when it is old, and what is kept all the same; `usage`: how much there is; `check`:
@@ -49,13 +50,14 @@ mod retention;
 mod retry;
 mod runs;
 mod schedules;
+mod sight;
 mod sql;
 mod tasks;
 mod usage;
 mod workers;
 mod writer;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Mutex;
@@ -78,8 +80,10 @@ pub use retention::{Due, Removed};
 pub use retry::{LostRun, Retried};
 pub use runs::{NewFile, PageWrite, Recorded, RunWrite};
 pub use schedules::{Changed, Declared, Fire, Fired};
+pub use sight::{Counts, MOST_COUNTED, RunningTask};
+pub use tasks::Current;
 pub use usage::Usage;
-pub use workers::{Beat, Statistics, WorkerInfo, WorkerKind, WorkerRow};
+pub use workers::{Beat, Other, WorkerInfo, WorkerKind, WorkerRow};
 
 /// SQL and the file store of one installation. Clones share everything.
 #[derive(Clone, Debug)]
@@ -101,6 +105,8 @@ struct Inner {
     queue: String,
     /// This process.
     process: String,
+    /// What marks the file store, once it was looked at.
+    marker: OnceLock<String>,
     /// Held while deliveries are claimed.
     claiming: Mutex<()>,
 }
@@ -126,6 +132,7 @@ impl Store {
                 files,
                 queue: config.queue.clone(),
                 process: config.process.clone(),
+                marker: OnceLock::new(),
                 claiming: Mutex::new(()),
             }),
         })
@@ -154,6 +161,10 @@ impl Store {
     /// This process, as it stands in SQL.
     pub fn process(&self) -> &str {
         &self.inner.process
+    }
+
+    pub(crate) fn marker(&self) -> &OnceLock<String> {
+        &self.inner.marker
     }
 
     pub(crate) fn claiming(&self) -> &Mutex<()> {

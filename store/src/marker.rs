@@ -25,14 +25,29 @@ impl Store {
         let known = self
             .writer()
             .write(Adopt {
-                marker,
+                marker: marker.clone(),
                 host: host.to_owned(),
                 path: here.clone(),
             })
             .await?;
-        known.map_or(Ok(()), |(host, there)| {
-            Err(StoreError::OtherFiles { here, there, host })
-        })
+        if let Some((host, there)) = known {
+            return Err(StoreError::OtherFiles { here, there, host });
+        }
+        // Asked twice, it is the same.
+        let _known = self.marker().set(marker);
+        Ok(())
+    }
+
+    /// Looks whether the file store is still the one that [`check_file_store`](Self::check_file_store) saw: the
+    /// folder may be a volume that was taken away.
+    pub(crate) fn check_marker(&self) -> Result<(), StoreError> {
+        let found = self.files().known_marker()?;
+        match self.marker().get() {
+            Some(known) if found.as_ref() != Some(known) => {
+                Err(StoreError::FilesChanged(self.files().shown()))
+            }
+            _ => Ok(()),
+        }
     }
 }
 

@@ -1,13 +1,14 @@
 //! Reading tasks.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use runner_core::task::{Dispatch, Priority, Task, TaskState};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::sql::{Ask, Column, Row, Statement, args};
-use crate::{Store, StoreError, files};
+use crate::{Store, StoreError, files, now_ms};
 
 impl Store {
     /// A task with all its log and its outputs, as it was at one moment.
@@ -68,23 +69,53 @@ impl Store {
     ///
     /// # Errors
     /// Why it could not be read.
-    pub async fn task_for_run(&self, id: i64, run: i64) -> Result<Option<Task>, StoreError> {
-        let task = match self.recent().get(id) {
-            Some(task) => Some(Task {
-                outputs: Vec::new(),
-                ..Arc::unwrap_or_clone(task)
-            }),
-            None => {
-                let mut reader = self.reader("reading a task for its run").await?;
-                let row = task_row(&mut reader, id, &READ).await?;
-                row.map(|row| row.task)
-            }
-        };
+    pub async fn task_for_run(&self, id: i64, run: i64) -> Result<Option<Current>, StoreError> {
         let is_current = |task: &Task| {
             task.run == run && matches!(task.state, TaskState::Queued | TaskState::Running)
         };
-        Ok(task.filter(is_current))
+        // When later runs were queued, SQL knows; the first was when its task was made, by the clock of this process.
+        if let Some(task) = self
+            .recent()
+            .get(id)
+            .filter(|task| task.run != run || run == 1)
+        {
+            let due = task
+                .created_at
+                .max(task.dispatch.run_at.unwrap_or(i64::MIN));
+            return Ok(is_current(&task).then(|| Current {
+                waited: waited(now_ms().saturating_sub(due)),
+                task: Task {
+                    outputs: Vec::new(),
+                    ..Arc::unwrap_or_clone(task)
+                },
+            }));
+        }
+        let mut reader = self.reader("reading a task for its run").await?;
+        let row = reader.row(&READ_FOR_RUN, args![id]).await;
+        let row = row.map_err(|source| StoreError::sql(format!("reading task {id}"), source))?;
+        let Some(row) = row else { return Ok(None) };
+        let columns = Columns { row, id };
+        let task = columns.task()?.task;
+        if !is_current(&task) {
+            return Ok(None);
+        }
+        let waited = waited(columns.get(27)?);
+        Ok(Some(Current { task, waited }))
     }
+}
+
+/// A task whose run may begin.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Current {
+    /// The task.
+    pub task: Task,
+    /// How long it has been queued, or since the moment before which it is not run; by the clock of the database.
+    pub waited: Duration,
+}
+
+/// Clocks may be set back.
+fn waited(milliseconds: i64) -> Duration {
+    Duration::from_millis(milliseconds.max(0).cast_unsigned())
 }
 
 /// The row of a task: without outputs, and with as much of the log as stands in it.
@@ -108,8 +139,11 @@ macro_rules! select_task {
     };
 }
 
-/// Reads a task.
-pub(crate) static READ: Statement = Statement::new(select_task!("", ""));
+/// Reads a task, and how long it has waited.
+static READ_FOR_RUN: Statement = Statement::new(select_task!(
+    ", {now} - CASE WHEN run_at > queued_at THEN run_at ELSE queued_at END",
+    ""
+));
 /// Reads a task that is changed in the same transaction.
 pub(crate) static READ_TO_CHANGE: Statement = Statement::new(select_task!("", " {for update}"));
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use crate::deliveries::milliseconds;
 use crate::recent::Recent;
 use crate::sql::{Ask, Connection, Dialect, Row, Statement, args, first_column, json_rows};
 use crate::tasks::to_json;
@@ -75,27 +76,23 @@ pub struct WorkerInfo {
     pub stopped_at: Option<i64>,
 }
 
+/// Another process that lives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Other {
+    /// The process, as [`StoreConfig::process`](crate::StoreConfig::process).
+    pub process: String,
+    /// The machine that it runs on.
+    pub host: String,
+    /// Its number on that machine.
+    pub pid: i64,
+}
+
 /// What a beat found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Beat {
     /// Whether the process is known. One that is not, or that was taken for dead and removed, has to join again, and its
     /// tasks may have been given to others.
     pub known: bool,
-}
-
-/// How much there is to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Statistics {
-    /// Tasks that are queued.
-    pub queued: i64,
-    /// Tasks that are running.
-    pub running: i64,
-    /// Tasks that wait for a step.
-    pub waiting: i64,
-    /// Deliveries that did not arrive yet.
-    pub deliveries: i64,
-    /// Deliveries that were given up.
-    pub given_up: i64,
 }
 
 impl Store {
@@ -157,6 +154,25 @@ impl Store {
         rows.iter().map(worker).collect()
     }
 
+    /// The other processes of the queue that were heard of within the lease, at most a thousand.
+    ///
+    /// # Errors
+    /// Why they could not be read.
+    pub async fn others(&self, lease: Duration) -> Result<Vec<Other>, StoreError> {
+        let attempt = "listing the other processes";
+        let args = args![self.queue(), self.process(), milliseconds(lease)];
+        let rows = self.reader(attempt).await?.rows(&OTHERS, args).await;
+        let other = |row: &Row| {
+            Ok(Other {
+                process: row.get(0)?,
+                host: row.get(1)?,
+                pid: row.get(2)?,
+            })
+        };
+        let others = rows.and_then(|rows| rows.iter().map(other).collect());
+        others.map_err(|source| StoreError::sql(attempt, source))
+    }
+
     /// Remembers what the memory of the queue is called now. True for the one process that changed it: the jobs that
     /// the queue had may be lost, and it is to queue them again.
     ///
@@ -202,27 +218,6 @@ impl Store {
         let pairs: Result<_, sqlx::Error> = rows.map_err(failed)?.iter().map(pair).collect();
         pairs.map_err(failed)
     }
-
-    /// How much there is to do, in all queues. Reads the index of what has not ended, and all deliveries.
-    ///
-    /// # Errors
-    /// Why it could not be read.
-    pub async fn statistics(&self) -> Result<Statistics, StoreError> {
-        let attempt = "counting tasks";
-        let failed = |source| StoreError::sql(attempt, source);
-        let row = self.reader(attempt).await?.row(&COUNTS, args![]).await;
-        let Some(row) = row.map_err(failed)? else {
-            return Ok(Statistics::default());
-        };
-        let count = |at| row.get::<i64>(at).map_err(failed);
-        Ok(Statistics {
-            queued: count(0)?,
-            running: count(1)?,
-            waiting: count(2)?,
-            deliveries: count(3)?,
-            given_up: count(4)?,
-        })
-    }
 }
 
 fn worker(row: &Row) -> Result<WorkerInfo, StoreError> {
@@ -262,6 +257,11 @@ static WORKERS: Statement = Statement::new(
      FROM workers ORDER BY started_at, id",
 );
 
+static OTHERS: Statement = Statement::new(
+    "SELECT id, host, pid FROM workers WHERE queue = ?1 AND id <> ?2 AND stopped_at IS NULL \
+     AND beat_at > {now} - ?3 ORDER BY started_at, id LIMIT 1000",
+);
+
 static NOT_CURRENT: Statement = Statement::new(
     "SELECT j.id FROM {pairs ?1} j LEFT JOIN tasks t ON t.id = j.id \
      WHERE t.id IS NULL OR t.run <> j.run OR t.state NOT IN ('queued', 'running') \
@@ -270,14 +270,6 @@ static NOT_CURRENT: Statement = Statement::new(
 
 static HELD: Statement = Statement::new(
     "SELECT id, run FROM tasks WHERE state = 'running' AND holder = ?1 ORDER BY id LIMIT 1000",
-);
-
-static COUNTS: Statement = Statement::new(
-    "SELECT (SELECT count(*) FROM tasks WHERE state = 'queued'), \
-     (SELECT count(*) FROM tasks WHERE state = 'running'), \
-     (SELECT count(*) FROM tasks WHERE state = 'waiting'), \
-     (SELECT count(*) FROM deliveries WHERE gave_up_at IS NULL), \
-     (SELECT count(*) FROM deliveries WHERE gave_up_at IS NOT NULL)",
 );
 
 struct Join {

@@ -8,6 +8,7 @@
 //! - [`events`]: what a task tells as it happens.
 //! - [`http`]: requests sent byte for byte as written, and their responses.
 //! - [`hook`]: a small server for webhooks, inputs, redirects and bodies that wait for a test.
+//! - [`metrics`]: numbers as Prometheus reads them.
 //! - [`page`]: the structure of a form's page.
 //! - [`diff`]: what differs between two JSON values, and where.
 //! - [`proc`]: what the system knows about processes.
@@ -22,6 +23,7 @@ pub mod disk;
 pub mod events;
 pub mod hook;
 pub mod http;
+pub mod metrics;
 pub mod page;
 pub mod proc;
 pub mod process;

@@ -66,14 +66,18 @@ async fn deliver_due(shared: &Shared) -> Result<Option<Duration>, StoreError> {
 
 async fn deliver_one(shared: &Shared, delivery: Delivery) -> Result<(), StoreError> {
     let store = &shared.tools.store;
+    let meters = &shared.meters.webhooks;
     let Err(reason) = send(shared, &delivery).await else {
+        meters.delivered.increment(1);
         return store.delivery_done(delivery.id).await.map(drop);
     };
     if delivery.attempts + 1 >= MAX_ATTEMPTS {
+        meters.given_up.increment(1);
         tracing::warn!(task = delivery.task, "a webhook is given up: {reason}");
         let given_up = store.delivery_given_up(delivery.id, &reason).await;
         return given_up.map(drop);
     }
+    meters.failed.increment(1);
     let doubled = 2_u32.saturating_pow(u32::try_from(delivery.attempts).unwrap_or(30));
     let pause = Duration::from_secs(1)
         .saturating_mul(doubled)

@@ -5,6 +5,7 @@
 //! - `run`: one run from its job to its last write; `execution`: what lies between. `state`: what a run changes, between two writes.
 //!   `inputs`, `outputs`: the files of a run.
 //! - `slots`: how many runs work at a time. `calls`: runs that call other plugins.
+//! - `sight`: what is counted, and what is in progress.
 //! - `deliveries`: sends webhooks that are due.
 //! - `schedules`: fires what is due. `housekeeping`: removes what is old.
 //! - [`Upkeep`]: signs of life, and tasks of processes that give none; servers have it too.
@@ -26,27 +27,30 @@ mod outputs;
 mod pauses;
 mod run;
 mod schedules;
+mod sight;
 mod slots;
 mod state;
 mod upkeep;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use apalis::prelude::{Data, WorkerBuilder};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 
 use runner_core::retention::Retention;
 use runner_fetch::Fetcher;
 use runner_host::Modules;
 use runner_queue::{Consumer, Events, Jobs, Queue, Taken};
 use runner_store::{Store, StoreError};
+use sight::{InHand, Meters};
 use slots::Slots;
 use upkeep::Runs;
 
 pub use cache::StoreCache;
+pub use sight::{InProgress, Totals};
 pub use upkeep::{Upkeep, UpkeepConfig};
 
 /// How long the queue may take to hear what a worker that stops gave back.
@@ -109,13 +113,8 @@ pub(crate) struct Shared {
     pub(crate) slots: Slots,
     /// Ends everything at once; what was running is run again by others, or at the next start.
     pub(crate) abort: CancellationToken,
-    running: Mutex<HashMap<i64, Running>>,
-}
-
-/// A run in progress.
-struct Running {
-    run: i64,
-    cancel: CancellationToken,
+    pub(crate) in_hand: InHand,
+    pub(crate) meters: Meters,
 }
 
 impl Worker {
@@ -126,10 +125,11 @@ impl Worker {
     pub async fn start(tools: Tools, config: WorkerConfig) -> Result<Self, StoreError> {
         let shared = Arc::new(Shared {
             slots: Slots::new(config.concurrency),
+            in_hand: InHand::new(config.concurrency),
+            meters: Meters::new(),
             tools,
             config,
             abort: CancellationToken::new(),
-            running: Mutex::default(),
         });
         let Tools { store, queue, .. } = &shared.tools;
         let upkeep = shared.config.upkeep.clone();
@@ -159,6 +159,12 @@ impl Worker {
         })
     }
 
+    /// What it is at work on, those first that last longest; and how often runs have ended.
+    pub fn activity(&self) -> (Vec<InProgress>, Totals) {
+        let shared = &self.shared;
+        (shared.in_hand.shown(), shared.meters.totals())
+    }
+
     /// Takes no more jobs, gives the runs in progress this long to end, then ends them: they are run
     /// again by another worker, or at the next start.
     pub async fn stop(self, deadline: Duration) {
@@ -180,33 +186,9 @@ impl Worker {
     }
 }
 
-impl Shared {
-    pub(crate) fn begin(&self, task: i64, run: i64) -> CancellationToken {
-        let cancel = CancellationToken::new();
-        let running = Running {
-            run,
-            cancel: cancel.clone(),
-        };
-        self.running().insert(task, running);
-        cancel
-    }
-
-    pub(crate) fn end(&self, task: i64, run: i64) {
-        let mut running = self.running();
-        // A later run of the same task may have begun here.
-        if running.get(&task).is_some_and(|held| held.run == run) {
-            running.remove(&task);
-        }
-    }
-
-    fn running(&self) -> MutexGuard<'_, HashMap<i64, Running>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 impl Runs for Shared {
     fn in_progress(&self) -> Vec<(i64, i64)> {
-        let running = self.running();
+        let running = self.in_hand.lock();
         running
             .iter()
             .map(|(task, held)| (*task, held.run))
@@ -214,7 +196,7 @@ impl Runs for Shared {
     }
 
     fn end_runs(&self, runs: &[(i64, i64)]) {
-        let running = self.running();
+        let running = self.in_hand.lock();
         for (task, run) in runs {
             if let Some(held) = running.get(task).filter(|held| held.run == *run) {
                 held.cancel.cancel();
@@ -223,7 +205,7 @@ impl Runs for Shared {
     }
 
     fn end(&self, tasks: &[i64]) {
-        let running = self.running();
+        let running = self.in_hand.lock();
         for held in tasks.iter().filter_map(|task| running.get(task)) {
             held.cancel.cancel();
         }
@@ -244,13 +226,15 @@ async fn take_job(taken: Taken, shared: Data<Arc<Shared>>) {
     let shared = Arc::clone(&shared);
     let job = taken.job();
     // A task of its own, so that a panic is noticed and told, and that what works does not hold up the others.
-    let run = tokio::spawn(run::perform(Arc::clone(&shared), taken));
+    // Whatever is said meanwhile says of which task.
+    let span = tracing::error_span!("run", task = job.task, run = job.run);
+    let run = tokio::spawn(run::perform(Arc::clone(&shared), taken).instrument(span));
     if let Err(error) = run.await {
         tracing::error!(
             task = job.task,
             "the run ended with an error of the runner: {error}"
         );
-        shared.end(job.task, job.run);
+        shared.in_hand.end(job.task, job.run);
         run::fail_after_panic(&shared, job).await;
     }
 }

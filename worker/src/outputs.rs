@@ -93,7 +93,10 @@ fn take_one(
             (Ok(StoredFile::elsewhere()), Some(url))
         }
     };
-    let stored = stored.map_err(|error| format!("the output {name} cannot be stored: {error}"))?;
+    let stored = stored.map_err(|error| {
+        let causes = error.with_causes();
+        format!("the output {name} cannot be stored: {causes}")
+    })?;
     Ok(NewFile {
         stored,
         url,

@@ -8,11 +8,14 @@ use runner_host::Provided;
 use runner_host::manifest::RunRules;
 use runner_host::protocol::RunAnswer;
 use runner_queue::{Job, Offer, Taken};
-use runner_store::{LostRun, NewFile, Recorded, RunWrite, StoreError, WorkerInfo, WorkerKind};
+use runner_store::{
+    Current, LostRun, NewFile, Recorded, RunWrite, StoreError, WorkerInfo, WorkerKind,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::execution::Execution;
 use crate::pauses::Pauses;
+use crate::sight::{Ended, RunMeter, leases_lost};
 use crate::state::{Flush, RunState, Standing};
 use crate::{Shared, outputs};
 
@@ -51,7 +54,7 @@ pub(crate) async fn perform(shared: Arc<Shared>, mut taken: Taken) {
         begin_again(&shared, job).await;
         return taken.done();
     }
-    let Some(task) = load(&shared, job).await else {
+    let Some(Current { task, waited }) = load(&shared, job).await else {
         return match shared.abort.is_cancelled() {
             true => taken.hand_back(),
             false => taken.done(),
@@ -72,7 +75,11 @@ pub(crate) async fn perform(shared: Arc<Shared>, mut taken: Taken) {
     {
         return;
     }
-    let cancel = shared.begin(job.task, job.run);
+    let plugin = found.as_ref().ok();
+    let plugin = plugin.map(|provided| Arc::clone(&provided.plugin));
+    let cancel = shared.in_hand.begin(job.task, job.run, plugin);
+    let meter = shared.meters.run_of(&task.plugin);
+    meter.waited(waited);
     let (state, outcome) = match found {
         Ok(provided) => {
             let broken = cancel.child_token();
@@ -109,7 +116,7 @@ pub(crate) async fn perform(shared: Arc<Shared>, mut taken: Taken) {
         true => Outcome::HandedBack,
         false => outcome,
     };
-    let finishing = finish(&shared, &state, &rules, outcome);
+    let finishing = finish(&shared, &state, &rules, outcome, &meter);
     // What it gave up begins again elsewhere, at once: that it did stands in SQL first.
     let is_told = match is_given_up {
         true => tokio::time::timeout(HAND_BACK, finishing).await.is_ok(),
@@ -118,7 +125,7 @@ pub(crate) async fn perform(shared: Arc<Shared>, mut taken: Taken) {
             true
         }
     };
-    shared.end(job.task, job.run);
+    shared.in_hand.end(job.task, job.run);
     match is_told {
         true => taken.done(),
         false => taken.hand_back(),
@@ -156,8 +163,14 @@ async fn begin_again(shared: &Shared, job: Job) {
             .lost_run(job.task, job.run, max_attempts, &why)
             .await
         {
-            Ok(LostRun::Again(offer)) => tools.queue.push(offer),
-            Ok(LostRun::Failed) => tools.queue.deliveries_due(),
+            Ok(LostRun::Again(offer)) => {
+                leases_lost("queue", 1);
+                tools.queue.push(offer);
+            }
+            Ok(LostRun::Failed) => {
+                leases_lost("queue", 1);
+                tools.queue.deliveries_due();
+            }
             Ok(LostRun::Overtaken) => return,
             Err(error) => {
                 tracing::error!(task = job.task, "the task cannot be queued again: {error}");
@@ -173,25 +186,21 @@ async fn begin_again(shared: &Shared, job: Job) {
 
 /// After a panic nothing of the run is left but its number.
 pub(crate) async fn fail_after_panic(shared: &Shared, job: Job) {
-    let Some(task) = load(shared, job).await else {
+    let Some(Current { task, .. }) = load(shared, job).await else {
         return;
     };
+    let meter = shared.meters.run_of(&task.plugin);
     let state = RunState::new(task, None, CancellationToken::new());
     let problem = "the runner itself failed during this run; its log has the details".to_owned();
-    finish(
-        shared,
-        &state,
-        &RunRules::default(),
-        Outcome::Failed(problem),
-    )
-    .await;
+    let (rules, outcome) = (RunRules::default(), Outcome::Failed(problem));
+    finish(shared, &state, &rules, outcome, &meter).await;
 }
 
-async fn load(shared: &Shared, job: Job) -> Option<Task> {
+async fn load(shared: &Shared, job: Job) -> Option<Current> {
     let mut pauses = Pauses::new();
     loop {
         match shared.tools.store.task_for_run(job.task, job.run).await {
-            Ok(task) => return task,
+            Ok(current) => return current,
             Err(error) if error.is_permanent() => {
                 let problem = format!("the task cannot be read: {error}");
                 tracing::error!(task = job.task, "{problem}");
@@ -311,10 +320,16 @@ enum Failed {
 }
 
 /// The last write of the run. The folder of the run is gone by now, so that a full disk has room again.
-async fn finish(shared: &Shared, state: &RunState, rules: &RunRules, outcome: Outcome) {
+async fn finish(
+    shared: &Shared,
+    state: &RunState,
+    rules: &RunRules,
+    outcome: Outcome,
+    meter: &RunMeter<'_>,
+) {
     let standing = state.standing();
     let (change, outputs) = match outcome {
-        Outcome::Overtaken => return,
+        Outcome::Overtaken => return meter.ended(Ended::Overtaken),
         Outcome::Succeeded { answer, outputs } => {
             if let Some(log) = &answer.log {
                 state.log(log);
@@ -350,15 +365,29 @@ async fn finish(shared: &Shared, state: &RunState, rules: &RunRules, outcome: Ou
         }
     };
     let flush = state.finish(change);
+    let ended = match flush.task.state {
+        TaskState::Succeeded => Ended::Succeeded,
+        TaskState::Failed => Ended::Failed,
+        TaskState::Cancelled => Ended::Cancelled,
+        TaskState::Waiting => Ended::Step,
+        TaskState::Queued | TaskState::Running => Ended::Again,
+    };
     let next = (flush.task.state == TaskState::Queued).then(|| Offer::of(&flush.task));
     let files = shared.tools.store.files();
     match (
         write(shared, standing.run, flush, outputs.clone()).await,
         next,
     ) {
-        (Written::Yes, Some(offer)) => shared.tools.queue.push(offer),
-        (Written::Yes, None) => {}
-        (Written::Overtaken, _) => outputs::discard(files, &outputs),
+        (Written::Yes, offer) => {
+            meter.ended(ended);
+            if let Some(offer) = offer {
+                shared.tools.queue.push(offer);
+            }
+        }
+        (Written::Overtaken, _) => {
+            meter.ended(Ended::Overtaken);
+            outputs::discard(files, &outputs);
+        }
         // If there is no row for them, they are swept later.
         (Written::Unknown, _) => {}
     }

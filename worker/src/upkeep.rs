@@ -8,9 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use runner_queue::{Offer, Queue, QueueError};
-use runner_store::{LostRun, Store, StoreError, WorkerRow};
+use runner_store::{LostRun, Other, Store, StoreError, WorkerRow};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
+
+use crate::sight::leases_lost;
 
 /// Signs of life in one lease: two may be missed.
 const BEATS: u32 = 3;
@@ -76,6 +78,9 @@ impl Upkeep {
             runs,
             strays: HashSet::new(),
             incarnation: None,
+            missed: Vec::new(),
+            met: HashSet::new(),
+            is_apart: false,
         };
         let ended = tokio::spawn(keeper.keep(stop.clone()));
         Ok(Self {
@@ -114,6 +119,12 @@ struct Keeper {
     strays: HashSet<(i64, i64)>,
     /// What the queue was in the last round.
     incarnation: Option<String>,
+    /// Processes that live and were not at this Redis in the last round.
+    missed: Vec<String>,
+    /// Those that were seen here.
+    met: HashSet<String>,
+    /// Whether it was said that others are at another Redis.
+    is_apart: bool,
 }
 
 impl Keeper {
@@ -148,7 +159,47 @@ impl Keeper {
         self.end_overtaken().await?;
         self.take_back().await?;
         self.take_over().await?;
-        self.look_at_queue().await
+        self.look_at_queue().await?;
+        self.look_for_others().await
+    }
+
+    /// Looks whether the others that live by SQL are at this Redis. Who has just joined takes a round for it, so only
+    /// those count that were missed twice; and who was ever here is cut off, and not elsewhere.
+    async fn look_for_others(&mut self) -> Result<(), HeldUp> {
+        let others = self.store.others(self.config.lease).await?;
+        let names: Vec<String> = others.iter().map(|other| other.process.clone()).collect();
+        let missing = self.queue.missing(&names, self.config.lease).await?;
+        self.met.retain(|name| names.contains(name));
+        let here = names.iter().filter(|name| !missing.contains(name));
+        self.met.extend(here.cloned());
+        let is_apart = |other: &&Other| {
+            let name = &other.process;
+            missing.contains(name) && self.missed.contains(name) && !self.met.contains(name)
+        };
+        let apart: Vec<&Other> = others.iter().filter(is_apart).collect();
+        let shown = apart
+            .iter()
+            .take(5)
+            .map(|other| format!("{} on {}", other.pid, other.host));
+        let shown = shown.collect::<Vec<_>>().join(", ");
+        let reason = format!(
+            "{} of {} other processes of the queue {} are not at this Redis ({shown}): let BROKER_URL name one Redis \
+             for all of them",
+            apart.len(),
+            others.len(),
+            self.store.queue(),
+        );
+        match (apart.is_empty(), self.is_apart) {
+            (false, false) => tracing::error!("{reason}"),
+            (true, true) => tracing::info!("all processes of the queue are at this Redis"),
+            _ => {}
+        }
+        self.is_apart = !apart.is_empty();
+        // One among many that is elsewhere is not this one's trouble.
+        let is_alone = self.is_apart && apart.len() == others.len();
+        self.queue.set_apart(is_alone.then_some(reason));
+        self.missed = missing;
+        Ok(())
     }
 
     /// Ends runs of this process that are not current any more, for when a hint got lost.
@@ -204,6 +255,7 @@ impl Keeper {
                     swept.jobs.len()
                 );
             }
+            leases_lost("upkeep", swept.jobs.len() + swept.failed.len());
             self.offer(swept.jobs);
             self.queue.tasks_ended(&swept.failed, &self.queue.events());
             if !swept.has_more {

@@ -1,6 +1,6 @@
 //! A JSON Schema as the fields of a form, and the validation of what is sent.
 //!
-//! [`field`] reads the schema, [`form`] turns the text of a form into values, [`rules`] checks values.
+//! [`field`] reads the schema, [`form`] turns the text of a form into values, `rules` checks values.
 //! The messages are those of the reference runner, as its clients show them.
 
 pub mod field;
@@ -26,7 +26,7 @@ pub const MISSING: &str = "Missing data for required field.";
 pub const NULL: &str = "Field may not be null.";
 /// A key that no field has.
 pub const UNKNOWN: &str = "Unknown field.";
-/// A value that is nested more than [`MAX_NESTING`].
+/// A value that is nested more than the limit.
 pub const NESTED: &str = "Nested more than 64 levels deep.";
 
 /// Arrays and objects in each other that a value may be. Readers of JSON stop at 128, and a value is put

@@ -17,6 +17,7 @@
 //! | `bell` | list of up to 16 tokens; idle workers block on it, and a token wakes one of them |
 //! | `stop:<id>` | list on which one worker blocks too, so that it can be woken to end; lives a minute |
 //! | `dead` | stream of the last 1,000 entries that could not be read, and where they were |
+//! | `process:<name>` | there while the process is at this Redis; lives a lease |
 //! | `incarnation` | random; gone when Redis lost its data, see [`Queue::incarnation`](crate::Queue::incarnation) |
 //! | `hints` | channel for hints between processes |
 //!
@@ -54,6 +55,7 @@ mod ticket;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -189,6 +191,39 @@ impl Broker {
             parked,
             dead,
         })
+    }
+
+    pub(crate) async fn check(&self) -> Result<(), QueueError> {
+        let pong = self
+            .shared
+            .link
+            .command::<String>(&redis::cmd("PING"))
+            .await;
+        pong.map(drop)
+            .map_err(|source| self.error("ask whether it answers for", source))
+    }
+
+    pub(crate) async fn missing(
+        &self,
+        others: &[String],
+        shown_for: Duration,
+    ) -> Result<Vec<String>, QueueError> {
+        let config = &self.shared.config;
+        let key = |process: &str| scripts::key(&config.name, &format!("process:{process}"));
+        let mut pipe = redis::pipe();
+        pipe.cmd("SET")
+            .arg(key(&config.process))
+            .arg(1)
+            .arg("PX")
+            .arg(scripts::millis(shown_for).max(1))
+            .ignore();
+        for other in others {
+            pipe.cmd("EXISTS").arg(key(other));
+        }
+        let shown = self.shared.link.pipe::<Vec<bool>>(&pipe).await;
+        let shown = shown.map_err(|source| self.error("show this process to others of", source))?;
+        let missing = others.iter().zip(shown).filter(|(_, is_there)| !is_there);
+        Ok(missing.map(|(other, _)| other.clone()).collect())
     }
 
     pub(crate) async fn incarnation(&self) -> Result<String, QueueError> {

@@ -6,7 +6,7 @@ use runner_queue::{Queue, QueueError, RedisConfig};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
-use crate::server::Redis;
+use crate::server::{Redis, SHARED};
 use crate::support::*;
 
 async fn refused(url: &str) -> QueueError {
@@ -115,4 +115,39 @@ async fn a_missing_and_a_wrong_password_are_told_apart_from_other_failures() {
     let queue = place.queue().await;
     queue.push(offer(1));
     assert_eq!(next_done(&mut jobs(&queue, 1)).await, 1);
+}
+
+#[tokio::test]
+async fn who_is_at_another_redis_is_missed_and_who_is_here_is_not() {
+    let elsewhere = Redis::start(&[]);
+    let shown = Duration::from_millis(400);
+    let at = async |url: String, process: &str| {
+        let config = RedisConfig {
+            url,
+            name: "meeting".to_owned(),
+            process: process.to_owned(),
+        };
+        Queue::connect(&config).await.unwrap()
+    };
+    let first = at(SHARED.url(), "first").await;
+    let second = at(SHARED.url(), "second").await;
+    let third = at(elsewhere.url(), "third").await;
+    let all = ["first", "second", "third"].map(str::to_owned);
+    third.missing(&[], shown).await.unwrap();
+    second.missing(&[], shown).await.unwrap();
+    assert_eq!(first.missing(&all[1..], shown).await.unwrap(), ["third"]);
+    assert_eq!(
+        third.missing(&all[..2], shown).await.unwrap(),
+        ["first", "second"]
+    );
+    // Who is not heard of any more is missed, too.
+    tokio::time::sleep(2 * shown).await;
+    assert_eq!(
+        first.missing(&all[1..], shown).await.unwrap(),
+        ["second", "third"]
+    );
+    first.check().await.unwrap();
+    let alone = Queue::in_process();
+    alone.check().await.unwrap();
+    assert!(alone.missing(&all, shown).await.unwrap().is_empty());
 }

@@ -3,9 +3,11 @@
 pub(crate) mod bench;
 pub(crate) mod completions;
 pub(crate) mod config;
+pub(crate) mod container;
 pub(crate) mod db;
 pub(crate) mod doctor;
 pub(crate) mod files;
+pub(crate) mod health;
 pub(crate) mod housekeeping;
 pub(crate) mod licenses;
 pub(crate) mod openapi;

@@ -5,11 +5,12 @@
 
 pub(crate) mod access;
 pub(crate) mod sources;
+pub(crate) mod surroundings;
 pub(crate) mod table;
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -23,6 +24,7 @@ use runner_server::{Hosts, Limits, Origins};
 use runner_store::{Bucket, DatabaseUrl, Durability};
 
 use sources::Sources;
+use surroundings::Surroundings;
 
 /// A process that is held up for less than this is not taken for dead.
 const MIN_LEASE: Duration = Duration::from_secs(1);
@@ -73,8 +75,18 @@ pub(crate) struct Settings {
     pub(crate) max_hosts: usize,
     pub(crate) python: String,
     pub(crate) log_level: String,
+    pub(crate) log_format: LogFormat,
+    pub(crate) metrics_address: Option<SocketAddr>,
+    pub(crate) surroundings: Surroundings,
     /// What the user should know about what was set.
     pub(crate) notices: Vec<String>,
+}
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
 }
 
 impl Settings {
@@ -155,6 +167,24 @@ impl Settings {
             },
             python: sources.text("PYTHON"),
             log_level: log_level(&sources.text("LOG_LEVEL")),
+            log_format: match sources.text("LOG_FORMAT").as_str() {
+                "text" => LogFormat::Text,
+                "json" => LogFormat::Json,
+                other => bail!(
+                    "LOG_FORMAT is {other:?}; expected text or json ({})",
+                    sources.origin("LOG_FORMAT")
+                ),
+            },
+            metrics_address: match sources.text("METRICS_ADDRESS").as_str() {
+                "" => None,
+                text => Some(text.parse().map_err(|_invalid| {
+                    anyhow::anyhow!(
+                        "METRICS_ADDRESS is {text:?}; expected an address and a port such as 127.0.0.1:9464 ({})",
+                        sources.origin("METRICS_ADDRESS")
+                    )
+                })?),
+            },
+            surroundings: Surroundings::read(sources)?,
             notices: sources.notices(),
             instance,
         })

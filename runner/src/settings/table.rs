@@ -361,6 +361,51 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "info",
         "error, warn, info, debug or trace, or a filter such as runner_host=debug,info.",
     ),
+    setting(
+        "LOG_FORMAT",
+        &[],
+        "text",
+        "text, or json: one object for each line of the log.",
+    ),
+    setting(
+        "METRICS_ADDRESS",
+        &[],
+        "",
+        "Address and port, such as 127.0.0.1:9464, that answer /metrics and /health/ to whoever asks, and nothing \
+         else: for workers, and where the collector shows no token. Default: none.",
+    ),
+    setting(
+        "WAIT_HOSTS",
+        &[],
+        "",
+        "Hosts with ports, separated by commas, that must accept connections before a server or worker starts, such \
+         as redis:6379, postgres:5432.",
+    ),
+    setting("WAIT_TIMEOUT", &[], "30", "Seconds to wait for WAIT_HOSTS."),
+    setting(
+        "WAIT_SLEEP_INTERVAL",
+        &[],
+        "1",
+        "Seconds between two attempts to reach WAIT_HOSTS.",
+    ),
+    setting(
+        "LOCALHOST_PROXY_PORTS",
+        &[],
+        "",
+        "Ports, such as :9090 :5006, that lead from localhost here to the same ports of LOCALHOST_PROXY_HOST.",
+    ),
+    setting(
+        "LOCALHOST_PROXY_HOST",
+        &[],
+        "host.docker.internal",
+        "Where LOCALHOST_PROXY_PORTS lead to: from a container, its machine.",
+    ),
+    setting(
+        "CONTAINER_MODE",
+        &[],
+        "server",
+        "What `runner container` does: server, worker, or up (both in one, without Redis).",
+    ),
 ];
 
 /// Settings whose values are not shown.
@@ -381,20 +426,7 @@ pub(crate) const NOTICES: &[(&str, &str)] = &[
         "clone the repositories and name their folders in PLUGIN_FOLDERS",
     ),
     (
-        "CONTAINER_MODE",
-        "the command says what a process does: `runner up`, `runner server` or `runner worker`",
-    ),
-    (
         "PERIODIC_SCHEDULER",
         "no scheduler needs to be started beside the runner: every worker fires schedules, see `runner schedule`",
-    ),
-    ("LOCALHOST_PROXY_PORTS", "rewrite such URLs with URL_MAP"),
-    (
-        "WAIT_HOSTS",
-        "the runner waits for no other service, it needs none",
-    ),
-    (
-        "WAIT_TIMEOUT",
-        "the runner waits for no other service, it needs none",
     ),
 ];

@@ -17,7 +17,7 @@ use super::parts::{
 use super::plugins::{CHECK_ERRORS, CHECK_STEP_ERRORS, CHECKED, PROCESS_ERRORS, STEP_ERRORS, task};
 use crate::access::Access::{Admin, Public, User, Viewer};
 
-const TAGS: [(&str, &str); 7] = [
+const TAGS: [(&str, &str); 8] = [
     (
         "plugins",
         "What can be run. Each loaded plugin has its own section with its parameters.",
@@ -27,6 +27,10 @@ const TAGS: [(&str, &str); 7] = [
     ("modules", "What was found in the plugin folders."),
     ("schedules", "Work that comes again."),
     ("retention", "How much is kept, and for how long."),
+    (
+        "installation",
+        "Its processes, their health and their numbers.",
+    ),
     (
         "documentation",
         "This document, pages that show it, and what they load.",
@@ -47,6 +51,7 @@ pub(super) fn add(parts: &mut Parts) {
     tasks(parts);
     changes(parts);
     files(parts);
+    installation(parts);
     documentation(parts);
 }
 
@@ -365,6 +370,42 @@ fn files(parts: &mut Parts) {
     )
     .responses(answers([(200, json("The modules.", "ModuleList"))], &[]));
     parts.add("/modules/", HttpMethod::Get, Admin, modules);
+}
+
+fn installation(parts: &mut Parts) {
+    let workers = operation(
+        "installation",
+        "listWorkers",
+        "The processes of the installation, and what each runs",
+    )
+    .description(Some(
+        "In the order in which they were started. Those that have gone are shown for an hour. Runs that are over in \
+         a moment are not.",
+    ))
+    .responses(answers([(200, json("The processes.", "WorkerList"))], &[503]));
+    parts.add("/workers/", HttpMethod::Get, Admin, workers);
+    let numbers = ResponseBuilder::new()
+        .description("Text of Prometheus, version 0.0.4.")
+        .content("text/plain", text());
+    let metrics = operation("installation", "getMetrics", "Numbers for Prometheus")
+        .responses(answers([(200, numbers)], &[]));
+    parts.add("/metrics", HttpMethod::Get, Viewer, metrics);
+    let live = operation("installation", "getLive", "Whether the process answers")
+        .responses(answers([(200, json("It does.", "Live"))], &[]));
+    parts.add("/health/live", HttpMethod::Get, Public, live);
+    let ready = operation("installation", "getReady", "Whether the process can do its work")
+        .description(Some(
+            "Whether SQL can be written, Redis answers, the file store takes files and its disk has room, and the \
+             plugins are loaded. It answers within a second, whatever hangs.",
+        ))
+        .responses(answers(
+            [
+                (200, json("It can.", "Readiness")),
+                (503, json("It cannot; `message` says why.", "Readiness")),
+            ],
+            &[],
+        ));
+    parts.add("/health/ready", HttpMethod::Get, Public, ready);
 }
 
 fn documentation(parts: &mut Parts) {

@@ -41,6 +41,13 @@ pub(super) fn all() -> BTreeMap<String, Value> {
         ("DeliveryList", delivery_list()),
         ("ModuleList", module_list()),
         ("Module", module()),
+        (
+            "WorkerList",
+            object(json!({"workers": array("Worker")}), &["workers"]),
+        ),
+        ("Worker", worker()),
+        ("Live", closed(json!({"live": {"type": "boolean"}}))),
+        ("Readiness", readiness()),
         ("Licenses", licenses()),
         ("Component", component()),
     ];
@@ -283,6 +290,49 @@ fn delivery_list() -> Value {
         "dueAt": {"type": ["string", "null"], "format": "date-time"},
     }));
     closed(json!({"deliveries": {"type": "array", "items": delivery}}))
+}
+
+fn worker() -> Value {
+    let running = closed(json!({
+        "task": {"type": "integer"},
+        "run": {"type": "integer"},
+        "plugin": {"type": "string", "description": "Identifier of the plugin."},
+    }));
+    closed(json!({
+        "name": {"type": "string", "description": "Another one at each start."},
+        "kind": {"type": "string", "enum": ["server", "worker", "both"]},
+        "state": {
+            "type": "string",
+            "enum": ["alive", "silent", "stopped"],
+            "description": "`silent`: its lease ended without a word, and its work is given to others.",
+        },
+        "host": {"type": "string"},
+        "pid": {"type": "integer"},
+        "queue": {"type": "string"},
+        "concurrency": {"type": "integer", "description": "Runs at a time; 0 of a server."},
+        "startedAt": {"type": "string", "format": "date-time"},
+        "seenAt": {"type": "string", "format": "date-time", "description": "Its last sign of life."},
+        "silentSeconds": {"type": "integer", "description": "Seconds since then."},
+        "running": {"type": "array", "items": running},
+        "plugins": strings(),
+    }))
+}
+
+fn readiness() -> Value {
+    let check = json!({
+        "type": "object",
+        "required": ["ok"],
+        "properties": {"ok": {"type": "boolean"}, "problem": {"type": "string"}},
+        "additionalProperties": false,
+    });
+    let properties = json!({
+        "ready": {"type": "boolean"},
+        "checks": closed(json!({"sql": check, "broker": check, "files": check, "modules": check})),
+        "code": {"type": "integer", "description": "503, where it is not ready."},
+        "status": {"type": "string"},
+        "message": {"type": "string", "description": "What is wrong."},
+    });
+    object(properties, &["ready", "checks"])
 }
 
 fn module_list() -> Value {

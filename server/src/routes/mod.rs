@@ -3,6 +3,8 @@
 pub(crate) mod debug;
 pub(crate) mod docs;
 pub(crate) mod files;
+pub(crate) mod health;
+pub(crate) mod metrics;
 pub(crate) mod modules;
 pub(crate) mod plugins;
 pub(crate) mod retention;
@@ -10,6 +12,7 @@ pub(crate) mod root;
 pub(crate) mod schedules;
 pub(crate) mod statics;
 pub(crate) mod tasks;
+pub(crate) mod workers;
 
 use axum::extract::{FromRequestParts, Path};
 use axum::http::StatusCode;

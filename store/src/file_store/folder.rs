@@ -205,6 +205,15 @@ impl Contents for Folder {
         amount_in(&self.root.join(a).join(b))
     }
 
+    fn known_marker(&self) -> Result<Option<String>, StoreError> {
+        let path = self.root.join(MARKER);
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok(Some(text)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(StoreError::file("reading the file", &path, error)),
+        }
+    }
+
     fn marker(&self, new: &str) -> Result<String, StoreError> {
         let path = self.root.join(MARKER);
         let failed = |attempt| {

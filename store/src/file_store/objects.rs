@@ -347,6 +347,18 @@ impl Contents for Objects {
         counted.map_err(failed)
     }
 
+    fn known_marker(&self) -> Result<Option<String>, StoreError> {
+        let location = self.prefix.clone().join(MARKER);
+        let failed = self.failed("reading", &location);
+        let store = Arc::clone(&self.store);
+        let found = self.wait(async move { store.get(&location).await?.bytes().await })?;
+        match found {
+            Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+            Err(Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
     fn marker(&self, new: &str) -> Result<String, StoreError> {
         let location = self.prefix.clone().join(MARKER);
         let failed = self.failed("reading or making", &location);

@@ -11,6 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::databases::On;
+use crate::deliveries::LEASE;
 use crate::servers::{self, Server};
 use crate::{Fixture, config, new_task, run_write, succeeded};
 
@@ -71,7 +72,7 @@ async fn a_server_that_is_killed_and_comes_back_loses_and_fails_nothing(on: On) 
                     let Inserted::New(id) = inserted else {
                         panic!("the key is new: {inserted:?}");
                     };
-                    let mut task = store.task_for_run(id, 1).await.unwrap().unwrap();
+                    let mut task = store.task_for_run(id, 1).await.unwrap().unwrap().task;
                     let mut begun = run_write(&mut task, Change::Started);
                     begun.log = "begun".to_owned();
                     assert!(store.write_run(begun).await.unwrap());
@@ -111,7 +112,7 @@ async fn a_server_that_is_killed_and_comes_back_loses_and_fails_nothing(on: On) 
         assert_eq!((task.log.as_str(), task.outputs.len()), ("begun\nended", 1));
         assert!(store.files().open(&task.outputs[0].key).is_ok());
     }
-    let counts = store.statistics().await.unwrap();
+    let counts = store.counts(LEASE).await.unwrap();
     assert_eq!(
         (counts.queued, counts.running),
         (0, 0),
@@ -317,7 +318,7 @@ async fn an_insert_without_an_answer_is_reported_or_known_by_its_key(on: On) {
     let error = store.insert_task(plain).await.unwrap_err();
     assert!(matches!(error, StoreError::Unknown { .. }), "{error:?}");
     assert!(proxy.has_lost() && !error.is_permanent());
-    assert_eq!(store.statistics().await.unwrap().queued, 1, "it was made");
+    assert_eq!(store.counts(LEASE).await.unwrap().queued, 1, "it was made");
 
     let mut known = known_as("k");
     known.base_url = "http://marker".to_owned();
@@ -327,7 +328,7 @@ async fn an_insert_without_an_answer_is_reported_or_known_by_its_key(on: On) {
     assert!(proxy.has_lost());
     let again = store.insert_task(known).await.unwrap();
     assert_eq!(again, Inserted::Same(inserted.id()));
-    assert_eq!(store.statistics().await.unwrap().queued, 2);
+    assert_eq!(store.counts(LEASE).await.unwrap().queued, 2);
 }
 
 async fn a_task_costs_few_trips_to_the_server(on: On) {

@@ -36,7 +36,7 @@ async fn work(store: Store) {
     loop {
         let id = store.insert_task(new_task()).await.unwrap().id();
         say(&format!("made {id}\n"));
-        let mut task = store.task_for_run(id, 1).await.unwrap().unwrap();
+        let mut task = store.task_for_run(id, 1).await.unwrap().unwrap().task;
         let events = task.apply(succeeded()).unwrap();
         let content = format!("output of {id}");
         let write = RunWrite {

@@ -57,7 +57,7 @@ async fn a_task_that_is_lost_too_often_fails_and_says_so(on: On) {
     let id = fixture.task().await.id;
     store.subscribe(id, "http://h/", None).await.unwrap();
     for run in 1..=3 {
-        let mut task = store.task_for_run(id, run).await.unwrap().unwrap();
+        let mut task = store.task_for_run(id, run).await.unwrap().unwrap().task;
         let mut write = run_write(&mut task, Change::Started);
         write.log = if run == 1 { "begun" } else { "\nagain" }.to_owned();
         assert!(store.write_run(write).await.unwrap());

@@ -171,7 +171,7 @@ async fn a_long_log_is_whole_after_many_writes(on: On) {
         assert_eq!(seen.log, whole);
         assert_eq!(seen.log_length, whole.len() as u64);
     }
-    let task = store.task_for_run(task.id, 1).await.unwrap().unwrap();
+    let task = store.task_for_run(task.id, 1).await.unwrap().unwrap().task;
     assert!(whole.starts_with(&task.log));
     assert!((1..=INLINE_LOG).contains(&task.log.len()));
     assert_eq!(task.log_length, whole.len() as u64);

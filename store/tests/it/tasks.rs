@@ -87,7 +87,7 @@ async fn a_task_with_a_step_lives_its_whole_life(on: On) {
     assert!(store.write_page(&seen, version, &events).await.unwrap());
 
     // Another worker may take the step: the one of the first run does not hold the task any more.
-    let mut task = store.task_for_run(task.id, 2).await.unwrap().unwrap();
+    let mut task = store.task_for_run(task.id, 2).await.unwrap().unwrap().task;
     assert_eq!(task.step, seen.step);
     assert_eq!(task.log, "started\nfirst");
     let mut write = run_write(&mut task, succeeded());

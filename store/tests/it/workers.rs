@@ -21,6 +21,7 @@ on_each_database!(
     a_worker_hears_which_runs_are_not_current,
     queues_do_not_see_each_other,
     counts_are_those_of_the_tasks,
+    a_run_is_told_how_long_it_has_waited,
 );
 
 fn row() -> WorkerRow {
@@ -175,7 +176,7 @@ async fn a_sweep_fails_what_was_lost_too_often(on: On) {
     let id = fixture.task().await.id;
     store.subscribe(id, "http://h/", None).await.unwrap();
     for run in 1..=3 {
-        let mut task = dead.task_for_run(id, run).await.unwrap().unwrap();
+        let mut task = dead.task_for_run(id, run).await.unwrap().unwrap().task;
         let write = run_write(&mut task, Change::Started);
         assert!(dead.write_run(write).await.unwrap());
         let swept = store.sweep(LEASE, 2).await.unwrap();
@@ -270,7 +271,7 @@ async fn a_task_that_failed_is_run_once_more(on: On) {
         (TaskState::Queued, 2, None)
     );
     let other = fixture.other("worker-2").await;
-    let mut task = other.task_for_run(task.id, 2).await.unwrap().unwrap();
+    let mut task = other.task_for_run(task.id, 2).await.unwrap().unwrap().task;
     let write = run_write(&mut task, succeeded());
     assert!(other.write_run(write).await.unwrap(), "nobody holds it");
 }
@@ -291,7 +292,7 @@ async fn a_retry_has_the_next_run(on: On) {
     assert_eq!(seen.dispatch.run_at, Some(9_000_000_000_000));
     assert_eq!((seen.log.as_str(), seen.finished_at), ("failed", None));
     let other = fixture.other("worker-2").await;
-    let mut task = other.task_for_run(task.id, 2).await.unwrap().unwrap();
+    let mut task = other.task_for_run(task.id, 2).await.unwrap().unwrap().task;
     let write = run_write(&mut task, succeeded());
     assert!(other.write_run(write).await.unwrap(), "nobody holds it");
 }
@@ -406,7 +407,45 @@ async fn counts_are_those_of_the_tasks(on: On) {
         .unwrap();
     let write = run_write(&mut ended, succeeded());
     assert!(fixture.store.write_run(write).await.unwrap());
-    let counts = fixture.store.statistics().await.unwrap();
+    let counts = fixture.store.counts(LEASE).await.unwrap();
     assert_eq!((counts.queued, counts.running, counts.waiting), (1, 1, 0));
     assert_eq!((counts.deliveries, counts.given_up), (2, 0));
+    let processes = (counts.servers, counts.workers, counts.both, counts.silent);
+    assert_eq!(processes, (0, 0, 0, 0));
+    let store = &fixture.store;
+    let runs = store.running().await.unwrap();
+    assert_eq!(runs.len(), 1);
+    assert_eq!((runs[0].id, runs[0].run), (running.id, running.run));
+    assert_eq!(
+        (&runs[0].plugin, &*runs[0].holder),
+        (&running.plugin, store.process())
+    );
+    store.join(row()).await.unwrap();
+    assert_eq!(store.counts(LEASE).await.unwrap().workers, 1);
+    assert_eq!(store.others(LEASE).await.unwrap(), []);
+    let other = fixture.other("worker-2").await;
+    let seen = other.others(LEASE).await.unwrap();
+    assert_eq!((seen.len(), &*seen[0].process), (1, store.process()));
+    store.leave().await.unwrap();
+    assert_eq!(other.others(LEASE).await.unwrap(), []);
+    store.check_file_store("here").await.unwrap();
+    store.check_sql().await.unwrap();
+    store.probe_files().unwrap();
+}
+
+async fn a_run_is_told_how_long_it_has_waited(on: On) {
+    let fixture = Fixture::new(on).await;
+    let task = fixture.task().await;
+    let current = fixture
+        .store
+        .task_for_run(task.id, 1)
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(
+        current.waited < Duration::from_secs(60),
+        "{:?}",
+        current.waited
+    );
+    assert_eq!(current.task.id, task.id);
 }

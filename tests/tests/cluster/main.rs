@@ -9,11 +9,15 @@
 //! - `dispatch`: retries, moments, priorities, time limits, keys, manifests, turns. `apart`: workers with
 //!   other plugins, other queues. `live`: events, cancelling, webhooks over several processes.
 //! - `schedules`: fired once, however many workers there are.
+//! - `sight`: health and numbers of several processes, and one that is at another Redis. `container`: the entry
+//!   point of the image in a root folder of its own. `backup`: the lines of the page on production.
 //! - `refusals`: bad starts. `db`: the command for the tables. `services`: the harness itself.
 
 mod apart;
 mod audit;
+mod backup;
 mod brokers;
+mod container;
 mod databases;
 mod db;
 mod disk;
@@ -28,5 +32,6 @@ mod refusals;
 mod schedules;
 mod servers;
 mod services;
+mod sight;
 mod site;
 mod workers;

@@ -14,6 +14,7 @@
 //! - `keeping`: schedules and retention.
 //! - `routes`: own routes of plugins, and the webhook that wakes one.
 //! - `start`: how fast and how small.
+//! - `sight`: numbers, health, workers, logs.
 //! - `readme`: what the documents say: examples, commands, links, floors.
 
 mod auth;
@@ -29,5 +30,6 @@ mod live;
 mod readme;
 mod routes;
 mod shared;
+mod sight;
 mod start;
 mod transcripts;

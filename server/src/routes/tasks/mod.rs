@@ -134,7 +134,7 @@ fn view(task: &Task, base: &BaseUrl) -> Value {
 }
 
 /// Milliseconds since 1970 as RFC 3339 has them.
-fn moment(milliseconds: i64) -> Option<String> {
+pub(crate) fn moment(milliseconds: i64) -> Option<String> {
     let moment = Timestamp::from_millisecond(milliseconds).ok()?;
     Some(moment.to_string())
 }

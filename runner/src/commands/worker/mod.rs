@@ -1,20 +1,26 @@
 //! `runner worker`: takes jobs from the queue and runs them.
 
-use clap::Args;
+mod list;
+
+use clap::{Args, Subcommand};
 
 use crate::screen::note;
 use crate::service::{self, QueueFlags, Role, ServiceFlags, given};
 
 /// Arguments of `runner worker`.
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "\
 Examples:
   runner worker --broker-url redis://127.0.0.1/0 --concurrency 4
+  runner worker list
   runner worker --broker-url redis://cache/0 --database-url postgresql://runner:secret@db/runner \\
     --queue gpu --plugin-folders /srv/plugins
 
 Any number of workers may serve one queue, on one or several machines. SIGTERM lets runs end that are
-in progress (SHUTDOWN_GRACE), then hands them back to others.")]
+in progress (SHUTDOWN_GRACE), then hands them back to others."
+)]
 pub(crate) struct Worker {
     /// Tasks that run at a time [CONCURRENCY, default one for each core]
     #[arg(long, short = 'c')]
@@ -30,11 +36,23 @@ pub(crate) struct Worker {
     /// Accepted for scripts of the QHAna plugin runner: nothing has to be started beside workers
     #[arg(long, short = 'B')]
     periodic_scheduler: bool,
+    #[command(subcommand)]
+    about: Option<About>,
+}
+
+/// What can be asked about workers.
+#[derive(Debug, Subcommand)]
+enum About {
+    /// The processes of the installation that a runner belongs to, and what each runs.
+    List(list::List),
 }
 
 impl Worker {
     /// Works until it is told to stop.
     pub(crate) fn run(&self) -> anyhow::Result<()> {
+        if let Some(About::List(list)) = &self.about {
+            return list.run();
+        }
         if let Some(pool) = &self.pool {
             note(&format!(
                 "--pool {pool} means nothing here: plugins run in processes of their own, --concurrency of them at \
