@@ -352,8 +352,10 @@ impl Process {
     /// The URL by which clients know the runner, for tasks that no request made.
     fn own_url(&self, address: Option<SocketAddr>) -> String {
         let settings = &self.settings;
-        if let Some(name) = &settings.server_name {
-            return format!("http://{name}");
+        match (&settings.public_url, &settings.server_name) {
+            (Some(url), _) => return url.trim_end_matches('/').to_owned(),
+            (None, Some(name)) => return format!("http://{name}"),
+            (None, None) => {}
         }
         let holder = || Holder::of(&self.instance).and_then(|holder| holder.url);
         match address {
