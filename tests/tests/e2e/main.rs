@@ -12,6 +12,7 @@
 //! - `live`: tasks as they are followed, listed, cancelled and deleted.
 //! - `crash`: kill -9, second starts, what is left behind.
 //! - `routes`: own routes of plugins, and the webhook that wakes one.
+//! - `sandbox`: plugins that try to get out, or to use up everything.
 //! - `start`: how fast and how small.
 //! - `readme`: what the documents say: examples, commands, links, floors.
 
@@ -26,6 +27,7 @@ mod links;
 mod live;
 mod readme;
 mod routes;
+mod sandbox;
 mod shared;
 mod start;
 mod transcripts;
