@@ -179,6 +179,10 @@ pub fn snapshot(
                 fs::create_dir_all(parent).map_err(HostError::file("make", parent))?;
             }
             fs::copy(&file.source, &target).map_err(HostError::file("copy", &file.source))?;
+            // Hosts of root's runner are another account. Nobody else gets into the instance folder.
+            let mode = if file.is_executable { 0o755 } else { 0o644 };
+            fs::set_permissions(&target, fs::Permissions::from_mode(mode))
+                .map_err(HostError::file("open up", &target))?;
             if content_digest(&target)? != **content {
                 return Err(HostError::Module(format!(
                     "{} changed while it was being read",

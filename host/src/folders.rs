@@ -13,6 +13,8 @@ use crate::HostError;
 pub(crate) struct Folders {
     /// The folders of this process's hosts.
     pub(crate) hosts: PathBuf,
+    /// Where the roots of hosts are mounted, each in a name space of its own; empty to all others.
+    pub(crate) root: PathBuf,
     /// The copies of modules, by digest.
     pub(crate) modules: PathBuf,
     /// The embedded SDKs, by digest.
@@ -33,12 +35,15 @@ impl Folders {
         };
         let (hosts, modules, sdk) = (made("hosts")?, made("modules")?, made("sdk")?);
         let (hosts, own_hosts) = own_hosts(&hosts)?;
+        let root = hosts.join("root");
+        fs::create_dir(&root).map_err(HostError::file("make", &root))?;
         let all_modules = open(&modules)?;
         all_modules
             .lock_shared()
             .map_err(HostError::file("lock", &modules))?;
         Ok(Self {
             hosts,
+            root,
             modules,
             sdk,
             _own_hosts: own_hosts,

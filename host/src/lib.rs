@@ -16,6 +16,7 @@
 //! - A host runs from a snapshot named by its digest: what is recorded is what ran.
 //! - Whatever a host started ends with it, and all hosts end with the runner.
 
+mod crashes;
 pub mod digest;
 pub mod discovery;
 mod error;
@@ -34,7 +35,8 @@ pub mod web;
 
 pub use error::HostError;
 pub use host::{RunEnd, RunHandler};
-pub use launcher::{Launcher, launcher_main};
+pub use launcher::{Launcher, Limits, SandboxConfig, SandboxMode, launcher_main};
+pub use manifest::NetworkRule;
 pub use modules::{DescriptionCache, Module, Modules, ModulesConfig, Provided};
 pub use pool::{Hosts, Lease};
 pub use run_folder::RunFolder;

@@ -49,6 +49,39 @@ pub struct Manifest {
     /// Work that comes again, by the name of the plugin that does it; beside what the plugin declares itself.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub schedules: BTreeMap<String, Vec<ScheduleDescription>>,
+    /// What its hosts may do that others may not.
+    pub permissions: Permissions,
+}
+
+/// What a module asks for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Permissions {
+    /// To use the network. Whatever a plugin downloads by the runner needs no permission.
+    pub network: bool,
+}
+
+/// Which modules may use the network.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum NetworkRule {
+    /// Those whose manifest asks for it.
+    #[default]
+    Asked,
+    /// All.
+    All,
+    /// None.
+    Nobody,
+}
+
+impl NetworkRule {
+    /// Whether a module may.
+    pub fn allows(self, asked: Permissions) -> bool {
+        match self {
+            Self::Asked => asked.network,
+            Self::All => true,
+            Self::Nobody => false,
+        }
+    }
 }
 
 /// What a manifest says about runs.

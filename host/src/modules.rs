@@ -12,16 +12,16 @@ use tokio::sync::watch;
 
 use runner_core::file::FileStat;
 use runner_core::identity::Identity;
-use runner_core::module::{ModuleState, ModuleStatus};
+use runner_core::module::{Confinement, HostStatus, ModuleState, ModuleStatus};
 use runner_core::plugin::{Description, MAX_PLUGINS, Plugin};
 
 use crate::digest::{self, ModuleFile};
 use crate::discovery::{self, Candidate, Found};
 use crate::folders::Folders;
 use crate::host::Patience;
-use crate::launcher::Launcher;
+use crate::launcher::{Launcher, Limits};
 use crate::loader::LoaderEnvironment;
-use crate::manifest::RunRules;
+use crate::manifest::{NetworkRule, RunRules};
 use crate::pool::{Hosts, Lease, Pool, PoolConfig};
 use crate::web::WebConnection;
 use crate::{HostError, sdk};
@@ -60,6 +60,10 @@ pub struct ModulesConfig {
     pub idle: Duration,
     /// Hosts of one module that may live at once.
     pub max_hosts: usize,
+    /// Which modules may use the network.
+    pub network: NetworkRule,
+    /// What hosts may use where their manifest does not say it.
+    pub limits: Limits,
 }
 
 /// A module that was found.
@@ -136,10 +140,21 @@ impl Table {
 impl Module {
     /// What administrators see.
     pub fn status(&self) -> ModuleStatus {
-        self.status
+        let mut status = self
+            .status
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+            .clone();
+        if let Some(why) = self.pool().and_then(|pool| pool.failure()) {
+            status.failed = true;
+            status.reason = Some(why);
+        }
+        status
+    }
+
+    /// All its living hosts.
+    pub fn hosts(&self) -> Vec<HostStatus> {
+        self.pool().map(|pool| pool.living()).unwrap_or_default()
     }
 
     /// Its name, and where it is in its life.
@@ -154,7 +169,7 @@ impl Module {
     }
 
     /// How many of its hosts live.
-    pub fn hosts(&self) -> Hosts {
+    pub fn count_hosts(&self) -> Hosts {
         self.pool().map(|pool| pool.hosts()).unwrap_or_default()
     }
 
@@ -263,7 +278,7 @@ impl Modules {
     }
 
     /// How hosts are confined on this machine.
-    pub fn sandbox(&self) -> &str {
+    pub fn sandbox(&self) -> Confinement {
         self.launcher.sandbox()
     }
 
@@ -317,6 +332,9 @@ impl Modules {
             patience: self.config.patience,
             idle: self.config.idle,
             max_hosts: self.config.max_hosts,
+            root: folders.root.clone(),
+            network: self.config.network,
+            limits: self.config.limits.clone(),
         };
         let found: Vec<(Arc<Module>, Candidate)> = candidates
             .into_iter()
@@ -368,7 +386,8 @@ impl Modules {
                 state: ModuleState::Init,
                 reason: None,
                 plugins: Vec::new(),
-                sandbox: self.launcher.sandbox().to_owned(),
+                sandbox: self.launcher.sandbox().to_string(),
+                failed: false,
             }),
             pool: Mutex::new(None),
         }

@@ -3,8 +3,8 @@
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -13,11 +13,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use runner_core::module::HostStatus;
+
 use crate::HostError;
+use crate::crashes::Crashes;
 use crate::host::{Host, Patience, RunEnd, RunHandler, Welcome};
-use crate::launcher::{HostCommand, Launcher};
+use crate::launcher::{HostCommand, Launcher, Limits};
 use crate::loader::{Loader, LoaderEnvironment};
-use crate::manifest::{Isolation, Manifest, RunRules};
+use crate::manifest::{Isolation, Manifest, NetworkRule, RunRules};
 use crate::protocol::{CallRequest, RunEvent, RunRequest};
 use crate::run_folder::RunFolder;
 use crate::web::Web;
@@ -45,6 +48,12 @@ pub(crate) struct PoolConfig {
     pub(crate) idle: Duration,
     /// Hosts of one module that may live at once.
     pub(crate) max_hosts: usize,
+    /// Where the roots of hosts are mounted, each in a name space of its own.
+    pub(crate) root: PathBuf,
+    /// Which modules may use the network.
+    pub(crate) network: NetworkRule,
+    /// What hosts may use where their manifest does not say it.
+    pub(crate) limits: Limits,
 }
 
 /// The hosts of one module.
@@ -64,6 +73,9 @@ pub(crate) struct Pool {
     idle: Mutex<Vec<(Host, Instant)>>,
     /// Hosts that work.
     leased: AtomicUsize,
+    /// All hosts that live.
+    living: Mutex<Vec<(Weak<AtomicI64>, HostStatus)>>,
+    crashes: Crashes,
     has_janitor: AtomicBool,
     is_closed: AtomicBool,
     /// For requests to the own routes of its plugins.
@@ -103,6 +115,8 @@ impl Pool {
             permits: Arc::new(Semaphore::new(max_hosts)),
             idle: Mutex::new(Vec::new()),
             leased: AtomicUsize::new(0),
+            living: Mutex::default(),
+            crashes: Crashes::default(),
             has_janitor: AtomicBool::new(false),
             is_closed: AtomicBool::new(false),
             web: Web::default(),
@@ -146,6 +160,24 @@ impl Pool {
         self.idle().iter().map(|(host, _)| host.pid()).collect()
     }
 
+    /// All its hosts.
+    pub(crate) fn living(&self) -> Vec<HostStatus> {
+        let living = self.living.lock().unwrap_or_else(PoisonError::into_inner);
+        let alive = living.iter().filter_map(|(task, status)| {
+            let task = task.upgrade()?.load(Ordering::Relaxed);
+            Some(HostStatus {
+                task: (task != 0).then_some(task),
+                ..status.clone()
+            })
+        });
+        alive.collect()
+    }
+
+    /// Why the module has failed, if it has.
+    pub(crate) fn failure(&self) -> Option<String> {
+        self.crashes.failure()
+    }
+
     /// Whether a file lies in the plugin folder of the module, whatever links lead to it.
     pub(crate) fn is_in_origin(&self, path: &Path) -> bool {
         let real = |path: &Path| fs::canonicalize(path).ok();
@@ -180,9 +212,16 @@ impl Pool {
     }
 
     async fn start(self: &Arc<Self>) -> Result<Host, HostError> {
+        self.crashes.rest(self.name()).await?;
         let (command, folder) = self.prepared().await?;
-        self.start_with(command, folder, |welcome| welcome, Vec::new())
-            .await
+        let started = self
+            .start_with(command, folder, |welcome| welcome, Vec::new())
+            .await;
+        started.inspect_err(|error| {
+            if matches!(error, HostError::Lost(_) | HostError::TimedOut { .. }) {
+                self.crashes.count(self.name(), &error.to_string());
+            }
+        })
     }
 
     /// The command of a new host, and the folder that was made for it.
@@ -213,8 +252,15 @@ impl Pool {
         .await;
         let outcome = if host.is_ok() { "started" } else { "failed" };
         metrics::counter!("runner_host_starts_total", "outcome" => outcome).increment(1);
-        if host.is_err() {
-            let _ = tokio::fs::remove_dir_all(made).await;
+        match &host {
+            Ok(host) => {
+                let mut living = self.living.lock().unwrap_or_else(PoisonError::into_inner);
+                living.retain(|(task, _)| task.strong_count() > 0);
+                living.push((host.task(), host.status()));
+            }
+            Err(_) => {
+                let _ = tokio::fs::remove_dir_all(made).await;
+            }
         }
         host
     }
@@ -226,6 +272,10 @@ impl Pool {
         let (inputs, work) = (folder.join("in"), folder.join("work"));
         for path in [&inputs, &work] {
             fs::create_dir_all(path).map_err(HostError::file("make", path))?;
+        }
+        if let Some(owner) = self.config.launcher.owner() {
+            std::os::unix::fs::lchown(&work, Some(owner), Some(owner))
+                .map_err(HostError::file("give away", &work))?;
         }
         let mut environment: std::collections::BTreeMap<String, String> = INHERITED
             .iter()
@@ -253,7 +303,10 @@ impl Pool {
             directory: work.clone(),
             readable,
             writable: vec![work],
-            limits: self.manifest.limits.clone(),
+            folder: folder.clone(),
+            root: self.config.root.clone(),
+            network: self.config.network.allows(self.manifest.permissions),
+            limits: self.manifest.limits.or(&self.config.limits),
         };
         Ok((command, folder))
     }
@@ -378,10 +431,18 @@ impl Lease {
             place: Arc::clone(&self.place),
             pool: Arc::clone(&self.pool),
         };
-        match self.host() {
+        let end = match self.host() {
             Ok(host) => host.run(request, limit, patience, &yielding, cancel).await,
             Err(error) => RunEnd::Lost(error),
+        };
+        match &end {
+            RunEnd::Lost(HostError::Lost(why)) if !self.ended_idle() => {
+                self.pool.crashes.count(self.pool.name(), why);
+            }
+            RunEnd::Finished(_) | RunEnd::Failed(_) => self.pool.crashes.forget(),
+            _ => {}
         }
+        end
     }
 }
 

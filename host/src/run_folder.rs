@@ -1,6 +1,8 @@
 //! The folders of one run: what it may write, and what it may only read.
 
 use std::fs::{self, File};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 #[cfg(target_os = "linux")]
@@ -15,8 +17,13 @@ const RUN: &str = "run";
 /// so it is opened once.
 #[derive(Debug)]
 pub(crate) struct WorkFolder {
+    /// As the host knows it.
     path: PathBuf,
+    /// As this process reaches it: it may lie in the host's own file system.
+    reached: PathBuf,
     folder: File,
+    /// Who owns what the host may write, where that is another account.
+    owner: Option<u32>,
     /// The folder of the run as it was seen last. While it is open no other one can have its number.
     #[cfg(target_os = "linux")]
     run: std::sync::Mutex<Option<Seen>>,
@@ -48,20 +55,9 @@ impl Drop for RunFolder {
 }
 
 impl RunFolder {
-    /// Makes or empties the folder of the run in a host's folder. `all_work` is what an earlier run of the same
-    /// host has opened.
-    pub(crate) fn new(
-        host: &Path,
-        all_work: &mut Option<Arc<WorkFolder>>,
-    ) -> Result<Self, HostError> {
-        let all_work = match all_work {
-            Some(opened) => Arc::clone(opened),
-            None => {
-                let path = host.join("work");
-                let opened = WorkFolder::open(&path).map_err(HostError::file("open", path))?;
-                Arc::clone(all_work.insert(Arc::new(opened)))
-            }
-        };
+    /// Makes or empties the folder of the run in a host's folder.
+    pub(crate) fn new(host: &Path, all_work: &Arc<WorkFolder>) -> Result<Self, HostError> {
+        let all_work = Arc::clone(all_work);
         let folder = Self {
             all_inputs: host.join("in"),
             all_work,
@@ -87,7 +83,8 @@ impl RunFolder {
     /// It cannot be made.
     pub fn inputs(&self) -> Result<PathBuf, HostError> {
         let path = self.inputs_path();
-        match fs::create_dir(&path) {
+        // A host of root's runner is another account, and has only this folder of the instance.
+        match fs::DirBuilder::new().mode(0o755).create(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
                 Err(HostError::file("make", path)(error))
             }
@@ -131,10 +128,28 @@ impl RunFolder {
 }
 
 impl WorkFolder {
-    fn open(path: &Path) -> std::io::Result<Self> {
+    /// Opens the `work/` of a host. `opened`: that is in no place that has a path here.
+    pub(crate) fn open(
+        host: &Path,
+        opened: Option<OwnedFd>,
+        owner: Option<u32>,
+    ) -> Result<Self, HostError> {
+        let path = host.join("work");
+        let (folder, reached) = match opened {
+            Some(fd) => {
+                let reached = PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()));
+                (File::from(fd), reached)
+            }
+            None => {
+                let folder = File::open(&path).map_err(HostError::file("open", &path))?;
+                (folder, path.clone())
+            }
+        };
         Ok(Self {
-            path: path.to_owned(),
-            folder: File::open(path)?,
+            path,
+            reached,
+            folder,
+            owner,
             #[cfg(target_os = "linux")]
             run: std::sync::Mutex::default(),
         })
@@ -146,14 +161,31 @@ impl WorkFolder {
         if self.remove_files().unwrap_or(false) {
             return Ok(());
         }
-        let run = self.path.join(RUN);
+        let run = self.reached.join(RUN);
         // A link is removed, not what it leads to.
         match fs::symlink_metadata(&run) {
             Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(&run)?,
             Ok(_) => fs::remove_file(&run)?,
             Err(_) => {}
         }
-        fs::create_dir(run)
+        fs::create_dir(&run)?;
+        match self.owner {
+            Some(owner) => std::os::unix::fs::lchown(run, Some(owner), Some(owner)),
+            None => Ok(()),
+        }
+    }
+
+    /// Bytes and number of what the host has written.
+    pub(crate) fn used(&self) -> (u64, u64) {
+        use std::os::unix::fs::MetadataExt;
+        let entries = walkdir::WalkDir::new(&self.reached)
+            .min_depth(1)
+            .into_iter();
+        let sizes = entries
+            .flatten()
+            .filter_map(|entry| entry.metadata().ok())
+            .map(|metadata| metadata.blocks() * 512);
+        sizes.fold((0, 0), |(bytes, files), size| (bytes + size, files + 1))
     }
 
     /// Removes the files of the run's folder. `false`: it holds other things.
@@ -225,8 +257,8 @@ impl WorkFolder {
 
     #[cfg(not(target_os = "linux"))]
     fn open_beneath(&self, path: &Path) -> std::io::Result<File> {
-        let real = fs::canonicalize(self.path.join(path))?;
-        if !real.starts_with(fs::canonicalize(&self.path)?) {
+        let real = fs::canonicalize(self.reached.join(path))?;
+        if !real.starts_with(fs::canonicalize(&self.reached)?) {
             return Err(std::io::Error::other(
                 "it leads outside of the run's directory",
             ));
@@ -243,8 +275,8 @@ mod tests {
     fn outputs_are_regular_files_of_the_run_and_nothing_else() {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir(root.path().join("work")).unwrap();
-        let mut opened = None;
-        let folder = RunFolder::new(root.path(), &mut opened).unwrap();
+        let opened = Arc::new(WorkFolder::open(root.path(), None, None).unwrap());
+        let folder = RunFolder::new(root.path(), &opened).unwrap();
         let work = folder.work();
         fs::create_dir_all(work.join("sub")).unwrap();
         fs::write(work.join("sub/a"), "x").unwrap();
@@ -281,7 +313,7 @@ mod tests {
         assert!(metadata.is_dir(), "there is a folder again");
         assert_eq!(fs::read_dir(&work).unwrap().count(), 0);
         fs::write(work.join("b"), "x").unwrap();
-        RunFolder::new(root.path(), &mut opened).unwrap();
+        RunFolder::new(root.path(), &opened).unwrap();
         assert_eq!(fs::read_dir(&work).unwrap().count(), 0);
     }
 
@@ -289,9 +321,9 @@ mod tests {
     fn a_folder_that_stays_open_is_emptied_again_and_again() {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir(root.path().join("work")).unwrap();
-        let mut opened = None;
+        let opened = Arc::new(WorkFolder::open(root.path(), None, None).unwrap());
         for count in [0, 1, 2000, 3, 2000, 0] {
-            let folder = RunFolder::new(root.path(), &mut opened).unwrap();
+            let folder = RunFolder::new(root.path(), &opened).unwrap();
             let work = folder.work();
             assert_eq!(fs::read_dir(&work).unwrap().count(), 0);
             for n in 0..count {
@@ -308,9 +340,9 @@ mod tests {
     fn a_folder_that_the_host_puts_in_place_of_its_own_is_emptied_and_the_other_left_alone() {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir(root.path().join("work")).unwrap();
-        let mut opened = None;
+        let opened = Arc::new(WorkFolder::open(root.path(), None, None).unwrap());
         for _ in 0..3 {
-            let folder = RunFolder::new(root.path(), &mut opened).unwrap();
+            let folder = RunFolder::new(root.path(), &opened).unwrap();
             let (work, moved) = (folder.work(), root.path().join("work/moved"));
             fs::write(work.join("old"), "x").unwrap();
             fs::rename(&work, &moved).unwrap();
@@ -323,7 +355,7 @@ mod tests {
             fs::remove_dir_all(&moved).unwrap();
         }
         fs::remove_dir(root.path().join("work/run")).unwrap();
-        let folder = RunFolder::new(root.path(), &mut opened).unwrap();
+        let folder = RunFolder::new(root.path(), &opened).unwrap();
         assert_eq!(fs::read_dir(folder.work()).unwrap().count(), 0);
     }
 }

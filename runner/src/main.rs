@@ -95,7 +95,10 @@ enum Command {
     Bench(commands::bench::Bench),
     /// Starts, confines and ends plugin processes. Started by the runner itself.
     #[command(hide = true)]
-    Launcher,
+    Launcher {
+        /// The sandbox, as JSON.
+        config: String,
+    },
     /// Hosts the plugins of a shared object. Started by the runner itself.
     #[command(hide = true)]
     NativeHost {
@@ -125,7 +128,7 @@ impl Command {
             Self::Licenses(licenses) => licenses.run(),
             Self::Completions(completions) => completions.run(),
             Self::Bench(bench) => bench.run(),
-            Self::Launcher => runner_host::launcher_main().map_err(Into::into),
+            Self::Launcher { config } => runner_host::launcher_main(&config).map_err(Into::into),
             Self::NativeHost { library } => {
                 runner_host::native::native_host_main(library).map_err(Into::into)
             }

@@ -80,7 +80,7 @@ impl Scratch {
             .context("cannot find the temporary folder")?;
         let runner = std::env::current_exe().context("cannot find the runner's own program")?;
         // Before any other thread is started, while this process is small.
-        let launcher = Launcher::start(&runner)?;
+        let launcher = Launcher::start(&runner, &settings.sandbox)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -98,6 +98,8 @@ impl Scratch {
                 },
                 idle: settings.host_idle,
                 max_hosts: settings.max_hosts.max(1),
+                network: settings.plugin_network,
+                limits: settings.host_limits.clone(),
             },
             launcher.clone(),
             Arc::new(NoCache),

@@ -193,7 +193,7 @@ fn serve_as(role: Role, settings: Settings) -> anyhow::Result<()> {
     let token = instance::token(&instance)?;
     let runner = std::env::current_exe().context("cannot find the runner's own program")?;
     // Before any other thread is started, while this process is small.
-    let launcher = Launcher::start(&runner)?;
+    let launcher = Launcher::start(&runner, &settings.sandbox)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -470,6 +470,8 @@ impl Process {
                 },
                 idle: settings.host_idle,
                 max_hosts: settings.max_hosts,
+                network: settings.plugin_network,
+                limits: settings.host_limits.clone(),
             },
             self.launcher.clone(),
             Arc::new(StoreCache(store.clone())),

@@ -46,6 +46,21 @@ pub fn descendants(pid: u32) -> Vec<u32> {
     found
 }
 
+/// The process below this one that has the number `inner` in its own name space, and `part` in its command line.
+/// `None` where there is none; where there are several, one of them.
+pub fn inside(pid: u32, inner: u32, part: &str) -> Option<u32> {
+    let number = |pid: u32| -> Option<u32> {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let numbers = status
+            .lines()
+            .find_map(|line| line.strip_prefix("NSpid:"))?;
+        numbers.split_whitespace().last()?.parse().ok()
+    };
+    descendants(pid)
+        .into_iter()
+        .find(|below| number(*below) == Some(inner) && command(*below).contains(part))
+}
+
 /// The command line of a process, for messages.
 pub fn command(pid: u32) -> String {
     let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -37,6 +38,7 @@ pub struct Builder {
     env: Vec<(String, String)>,
     args: Vec<OsString>,
     instance: Option<PathBuf>,
+    account: Option<u32>,
 }
 
 impl Builder {
@@ -69,6 +71,12 @@ impl Builder {
     /// Adds an argument.
     pub fn arg(mut self, arg: impl Into<OsString>) -> Self {
         self.args.push(arg.into());
+        self
+    }
+
+    /// Starts it as this account, which owns its home. Only root can.
+    pub fn account(mut self, uid: u32) -> Self {
+        self.account = Some(uid);
         self
     }
 
@@ -156,6 +164,11 @@ impl Builder {
         }
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command.args(&self.args);
+        if let Some(account) = self.account {
+            std::os::unix::fs::chown(home, Some(account), Some(account))
+                .expect("only root can start a runner as another account");
+            command.uid(account).gid(account);
+        }
         command
     }
 }

@@ -1,11 +1,14 @@
 //! One living host, and the runs on it.
 
+mod last_words;
 mod lines;
+mod watch;
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -17,6 +20,8 @@ use tokio::net::unix::pipe;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use runner_core::module::HostStatus;
+
 use crate::HostError;
 use crate::launcher::{Exit, HostCommand, Launcher, Process};
 use crate::protocol::{
@@ -24,7 +29,9 @@ use crate::protocol::{
     RunRequest, UNKNOWN_METHOD, parse,
 };
 use crate::run_folder::{RunFolder, WorkFolder};
+use last_words::LastWords;
 use lines::Lines;
+use watch::Watch;
 
 /// The longest piece of standard error that becomes one entry of a log.
 const MAX_LOG_LINE: usize = 64 * 1024;
@@ -80,8 +87,12 @@ pub(crate) struct Host {
     process: Process,
     /// Its folder for life; below it `in/` and `work/`.
     folder: PathBuf,
-    /// Its `work/`, once a run has opened it.
-    work: Option<Arc<WorkFolder>>,
+    /// Its `work/`.
+    work: Arc<WorkFolder>,
+    /// What its folder may hold, where nothing but this process sees to it.
+    watch: Option<Watch>,
+    /// What it said last on standard error.
+    last_words: LastWords,
     input: pipe::Sender,
     output: Lines,
     errors: Lines,
@@ -93,6 +104,8 @@ pub(crate) struct Host {
     /// Whether it answered the last request, unforced.
     pub(crate) is_at_rest: bool,
     name: String,
+    /// The task that it runs, 0 for none. As long as somebody has it, the host lives.
+    task: Arc<AtomicI64>,
 }
 
 /// What `welcome` tells a host.
@@ -143,11 +156,15 @@ impl Host {
             errors_writer.into(),
         ];
         fds.extend(extra);
-        let process = launcher.spawn(command, fds).await?;
+        let watch = Watch::new(launcher, &command);
+        let mut process = launcher.spawn(command, fds).await?;
+        let work = WorkFolder::open(&folder, process.take_work(), launcher.owner())?;
         let mut host = Self {
             process,
             folder,
-            work: None,
+            work: Arc::new(work),
+            watch,
+            last_words: LastWords::default(),
             input: pipe::Sender::from_owned_fd(OwnedFd::from(input)).map_err(broken)?,
             output: Lines::new(pipe::Receiver::from_owned_fd(output.into()).map_err(broken)?),
             errors: Lines::new(pipe::Receiver::from_owned_fd(errors.into()).map_err(broken)?),
@@ -157,6 +174,7 @@ impl Host {
             has_spoken: false,
             is_at_rest: false,
             name: welcome.name.clone(),
+            task: Arc::default(),
         };
         let params = json!({
             "protocol": PROTOCOL,
@@ -182,11 +200,24 @@ impl Host {
 
     /// Makes the folders of a run.
     pub(crate) fn run_folder(&mut self) -> Result<RunFolder, HostError> {
-        RunFolder::new(&self.folder, &mut self.work)
+        RunFolder::new(&self.folder, &self.work)
     }
 
     pub(crate) fn pid(&self) -> i32 {
         self.process.pid()
+    }
+
+    /// The task that it runs, 0 for none; gone as soon as the host is dropped.
+    pub(crate) fn task(&self) -> Weak<AtomicI64> {
+        Arc::downgrade(&self.task)
+    }
+
+    pub(crate) fn status(&self) -> HostStatus {
+        HostStatus {
+            task: None,
+            pid: self.process.pid(),
+            sandbox: self.process.confinement().clone(),
+        }
     }
 
     pub(crate) fn has_exited(&self) -> bool {
@@ -227,7 +258,13 @@ impl Host {
             task: None,
         };
         let never = Duration::MAX;
-        match self.talk(params, talk, never).await? {
+        let ended = self.talk(params, talk, never).await;
+        let ended = ended.map_err(|error| match error {
+            HostError::Lost(text) => HostError::Lost(self.last_words.after(text)),
+            HostError::Killed(text) => HostError::Killed(self.last_words.after(text)),
+            other => other,
+        });
+        match ended? {
             Ended::Answered(Ok(value)) => Ok(value),
             Ended::Answered(Err(error)) => Err(HostError::Refused(error)),
             Ended::Cancelled | Ended::TimedOut => Err(HostError::TimedOut {
@@ -258,7 +295,10 @@ impl Host {
             cancel: Some(cancel),
             task: Some((request.task, request.run)),
         };
-        match self.talk(params, talk, patience.cancel).await {
+        self.task.store(request.task, Ordering::Relaxed);
+        let ended = self.talk(params, talk, patience.cancel).await;
+        self.task.store(0, Ordering::Relaxed);
+        match ended {
             Ok(Ended::Answered(Ok(answer))) => match serde_json::from_value(answer) {
                 Ok(answer) => RunEnd::Finished(answer),
                 Err(error) => RunEnd::Lost(HostError::Lost(format!(
@@ -300,7 +340,17 @@ impl Host {
         let mut asked = FuturesUnordered::new();
         let deadline = Instant::now().checked_add(talk.limit);
         let mut ending: Option<Ending> = None;
+        if let Some(watch) = &mut self.watch {
+            watch.begin();
+        }
         loop {
+            let look = self.watch.as_ref().map(Watch::next);
+            let looks = async {
+                match look {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
             let timer = match &ending {
                 Some(ending) => Some(ending.next),
                 None => deadline,
@@ -367,7 +417,17 @@ impl Host {
                     };
                 }
                 line = self.errors.next(MAX_LOG_LINE) => if let Ok(Some(line)) = line {
-                    talk.handler.event(RunEvent::Log(text(&line)));
+                    let line = text(&line);
+                    self.last_words.hear(&line);
+                    talk.handler.event(RunEvent::Log(line));
+                },
+                () = looks => if let Some(watch) = &mut self.watch
+                    && let Some(problem) = watch.look(&self.work).await
+                {
+                    self.process.kill();
+                    self.process.exited().await;
+                    self.drain_errors(talk.handler);
+                    return Err(HostError::Lost(format!("the plugin's process was ended: {problem}")));
                 },
                 written = write(&mut self.input, &self.outbox), if !self.outbox.is_empty() => match written {
                     Ok(size) => { self.outbox.drain(..size); }
@@ -436,7 +496,9 @@ impl Host {
                 return;
             };
             size += line.len() + 1;
-            handler.event(RunEvent::Log(text(&line)));
+            let line = text(&line);
+            self.last_words.hear(&line);
+            handler.event(RunEvent::Log(line));
         }
     }
 

@@ -10,9 +10,12 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, getpid, getppid, setsid};
 
-use super::sandbox;
-use super::tree;
-use super::wire::HostCommand;
+use super::abilities::{Abilities, SandboxConfig};
+use super::namespaces::{Account, Counted, Way};
+use super::root::{self, View};
+use super::said::{self, Said};
+use super::wire::{Exit, HostCommand};
+use super::{limits, sandbox, tree};
 
 /// What a host is started with, made before the fork.
 pub(super) struct Image {
@@ -44,16 +47,11 @@ impl Image {
     }
 }
 
-/// What the launcher reads from the keeper: `P` and the host's pid, or `E` and why there is none.
-pub(super) fn parse_report(report: &str) -> Result<Pid, String> {
-    match report.split_at_checked(1) {
-        Some(("P", pid)) => pid
-            .parse()
-            .map(Pid::from_raw)
-            .map_err(|error| error.to_string()),
-        Some(("E", error)) => Err(error.to_owned()),
-        _ => Err("the keeper of the host ended".to_owned()),
-    }
+/// What hosts are confined with, the same for all.
+pub(super) struct Means<'a> {
+    pub(super) config: &'a SandboxConfig,
+    pub(super) abilities: &'a Abilities,
+    pub(super) account: Account,
 }
 
 /// Is the keeper, in the forked child of the launcher. Never returns.
@@ -61,19 +59,30 @@ pub(super) fn keep(
     command: &HostCommand,
     image: &Image,
     fds: Vec<OwnedFd>,
-    mut report: PipeWriter,
+    report: OwnedFd,
     launcher: Pid,
+    (means, view): (&Means<'_>, &View),
 ) -> ! {
-    let host = match start(command, image, &fds, launcher) {
-        Ok(host) => host,
+    let started = prepare(command, launcher, (means, view)).and_then(|(work, counted)| {
+        Ok((work, start(command, image, &fds, &report, means, counted)?))
+    });
+    let host = match started {
+        Ok((work, host)) => {
+            said::say(&report, &Said::Started(work));
+            host
+        }
         Err(error) => {
-            let _ = report.write_all(format!("E{error}").as_bytes());
+            said::say(&report, &Said::Failed(error));
             exit(1);
         }
     };
-    let _ = report.write_all(format!("P{host}").as_bytes());
-    drop((fds, report));
-    close_from(3);
+    drop(fds);
+    // Out of the way of what is closed now: everything else that was inherited or made.
+    let report = above(&report, REPORT).unwrap_or(report);
+    if report.as_raw_fd() == i32::try_from(REPORT).unwrap_or_default() {
+        close_between(3, REPORT - 1);
+        close_from(REPORT + 1);
+    }
     // Descriptor 0 is the launcher's line: its end must be noticed when the launcher ends.
     if let Ok(null) = std::fs::File::open("/dev/null") {
         // SAFETY: plain dup2 in a process of a single thread.
@@ -82,11 +91,15 @@ pub(super) fn keep(
     let mut signals = SigSet::empty();
     signals.add(Signal::SIGCHLD);
     signals.add(Signal::SIGTERM);
+    // The first of a process name space takes all others with it.
+    let is_first = means.abilities.way != Way::None;
     let ended = loop {
         match signals.wait() {
             Ok(Signal::SIGCHLD) => {
                 if let Some(ended) = tree::reap(Some(host)) {
-                    tree::kill_descendants(None);
+                    if !is_first {
+                        tree::kill_descendants(None);
+                    }
                     break Some(ended);
                 }
             }
@@ -94,25 +107,50 @@ pub(super) fn keep(
             Err(_) => {}
         }
     };
-    end_like(ended)
+    match ended {
+        Some(WaitStatus::Exited(_, code)) => said::say(&report, &Said::Ended(Exit::Code(code))),
+        Some(WaitStatus::Signaled(_, signal, _)) => {
+            said::say(&report, &Said::Ended(Exit::Signal(signal as i32)));
+        }
+        _ => {}
+    }
+    exit(0)
 }
 
-/// Ends this process as the host ended, so that the launcher sees it.
-fn end_like(ended: Option<WaitStatus>) -> ! {
-    match ended {
-        Some(WaitStatus::Exited(_, code)) => exit(code),
-        Some(WaitStatus::Signaled(_, signal, _)) => {
-            let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None);
-            let no_core = nix::sys::resource::Resource::RLIMIT_CORE;
-            let _ = nix::sys::resource::setrlimit(no_core, 0, 0);
-            // SAFETY: the default action needs no handler.
-            let _ =
-                unsafe { nix::sys::signal::signal(signal, nix::sys::signal::SigHandler::SigDfl) };
-            let _ = nix::sys::signal::raise(signal);
-            exit(128 + signal as i32)
-        }
-        _ => exit(128 + Signal::SIGKILL as i32),
+/// Where the keeper's line to the launcher lies, once the host runs.
+const REPORT: usize = 200;
+
+/// Makes the place in which the host is going to live. Answers its `work/`, if nobody else can open it, and with
+/// whom its processes are counted.
+fn prepare(
+    command: &HostCommand,
+    launcher: Pid,
+    (means, view): (&Means<'_>, &View),
+) -> Result<(Option<OwnedFd>, Counted), String> {
+    use nix::sys::prctl::{set_child_subreaper, set_pdeathsig};
+    let way = means.abilities.way;
+    // When memory is short, a host goes before the runner.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "500");
+    means.account.enter(way)?;
+    let mut work = None;
+    if way != Way::None {
+        let owner = (way == Way::Root).then_some(means.config.uid);
+        work = root::enter(command, view, sandbox::DEVICES, owner)?;
     }
+    let counted = Account::leave(way, means.config.uid)?;
+    // A change of the account would take it off again.
+    let signal = match way {
+        Way::None => Signal::SIGTERM,
+        Way::User | Way::Root => Signal::SIGKILL,
+    };
+    set_pdeathsig(signal).map_err(|e| format!("pdeathsig: {e}"))?;
+    if way == Way::None {
+        set_child_subreaper(true).map_err(|e| format!("subreaper: {e}"))?;
+        if getppid() != launcher {
+            return Err("the launcher is gone".to_owned());
+        }
+    }
+    Ok((work, counted))
 }
 
 fn exit(code: i32) -> ! {
@@ -125,17 +163,10 @@ fn start(
     command: &HostCommand,
     image: &Image,
     fds: &[OwnedFd],
-    launcher: Pid,
+    report: &OwnedFd,
+    means: &Means<'_>,
+    counted: Counted,
 ) -> Result<Pid, String> {
-    #[cfg(target_os = "linux")]
-    {
-        use nix::sys::prctl::{set_child_subreaper, set_pdeathsig};
-        set_pdeathsig(Signal::SIGTERM).map_err(|e| format!("pdeathsig: {e}"))?;
-        set_child_subreaper(true).map_err(|e| format!("subreaper: {e}"))?;
-    }
-    if getppid() != launcher {
-        return Err("the launcher is gone".to_owned());
-    }
     let (error_reader, error_writer) =
         std::io::pipe().map_err(|error| format!("cannot make a pipe: {error}"))?;
     let keeper = getpid();
@@ -157,7 +188,10 @@ fn start(
                 Ok(moved) => PipeWriter::from(moved),
                 Err(_) => error_writer,
             };
-            let error = become_host(command, image, fds, keeper);
+            let abilities = means.abilities;
+            // The launcher learns its number from the kernel, which knows it in all name spaces.
+            said::say(report, &Said::Here);
+            let error = become_host(command, image, fds, keeper, abilities, counted);
             let _ = error_writer.write_all(error.as_bytes());
             exit(127)
         }
@@ -165,10 +199,16 @@ fn start(
 }
 
 /// Turns the forked child into the host. Returns only with an error.
-fn become_host(command: &HostCommand, image: &Image, fds: &[OwnedFd], keeper: Pid) -> String {
+fn become_host(
+    command: &HostCommand,
+    image: &Image,
+    fds: &[OwnedFd],
+    keeper: Pid,
+    abilities: &Abilities,
+    counted: Counted,
+) -> String {
     let prepare = || -> Result<(), String> {
         setsid().map_err(|e| format!("setsid: {e}"))?;
-        #[cfg(target_os = "linux")]
         nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(|e| format!("pdeathsig: {e}"))?;
         if getppid() != keeper {
             return Err("the keeper is gone".to_owned());
@@ -193,8 +233,8 @@ fn become_host(command: &HostCommand, image: &Image, fds: &[OwnedFd], keeper: Pi
         };
         nix::unistd::chdir(image.directory.as_c_str())
             .map_err(|e| format!("cannot enter {}: {e}", command.directory.display()))?;
-        sandbox::limit(&command.limits)?;
-        sandbox::confine(command)
+        limits::limit(&command.limits, counted)?;
+        sandbox::confine(command, abilities)
     };
     if let Err(error) = prepare() {
         return error;
@@ -221,26 +261,25 @@ fn above(fd: &impl AsFd, count: usize) -> Result<OwnedFd, String> {
 
 /// Marks every descriptor from `first` on to be closed when the program is executed.
 fn close_on_exec_from(first: usize) {
-    #[cfg(target_os = "linux")]
-    close_range(first, nix::libc::CLOSE_RANGE_CLOEXEC);
-    #[cfg(not(target_os = "linux"))]
-    let _ = first;
+    close_range(first, usize::MAX, nix::libc::CLOSE_RANGE_CLOEXEC);
 }
 
 /// Closes every descriptor from `first` on.
 fn close_from(first: usize) {
-    #[cfg(target_os = "linux")]
-    close_range(first, 0);
-    #[cfg(not(target_os = "linux"))]
-    let _ = first;
+    close_range(first, usize::MAX, 0);
 }
 
-#[cfg(target_os = "linux")]
-fn close_range(first: usize, flags: u32) {
+/// Closes the descriptors from `first` to `last`.
+fn close_between(first: usize, last: usize) {
+    close_range(first, last, 0);
+}
+
+fn close_range(first: usize, last: usize, flags: u32) {
     let first = u32::try_from(first).unwrap_or(3);
+    let last = u32::try_from(last).unwrap_or(u32::MAX);
     // SAFETY: nothing in this process uses these descriptors any more, or they are only marked; see
     // close_range(2).
     unsafe {
-        nix::libc::close_range(first, u32::MAX, flags.cast_signed());
+        nix::libc::close_range(first, last, flags.cast_signed());
     }
 }

@@ -4,9 +4,16 @@
 //! threaded runner is neither safe nor cheap (40 ms instead of 0.8 where it has much memory). So the
 //! runner starts one launcher, and that one forks.
 
+mod abilities;
+mod cgroups;
 mod keeper;
+mod limits;
+mod namespaces;
 mod process;
+mod root;
+mod said;
 mod sandbox;
+mod seccomp;
 mod tree;
 mod wire;
 
@@ -17,9 +24,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{oneshot, watch};
 
+use runner_core::module::Confinement;
+
+use abilities::Abilities;
+pub use abilities::{SandboxConfig, SandboxMode};
+pub use limits::Limits;
+use namespaces::Way;
 pub use process::launcher_main;
 use wire::{Command, Report, pair, receive, send};
-pub use wire::{Exit, HostCommand, Limits};
+pub use wire::{Exit, HostCommand};
 
 use crate::HostError;
 
@@ -27,7 +40,8 @@ use crate::HostError;
 #[derive(Clone, Debug)]
 pub struct Launcher {
     line: Arc<Line>,
-    sandbox: Arc<str>,
+    abilities: Arc<Abilities>,
+    config: SandboxConfig,
 }
 
 #[derive(Debug)]
@@ -36,6 +50,8 @@ struct Line {
     waiting: Arc<Mutex<Waiting>>,
     /// Reads what the launcher reports; ends when the launcher has ended, and with it all hosts.
     reader: Option<std::thread::JoinHandle<()>>,
+    /// Groups that are empty when the launcher has ended.
+    groups: Vec<std::path::PathBuf>,
 }
 
 impl Drop for Line {
@@ -46,6 +62,7 @@ impl Drop for Line {
         if let Some(reader) = self.reader.take() {
             let _ = reader.join();
         }
+        cgroups::remove(&self.groups);
     }
 }
 
@@ -53,42 +70,54 @@ impl Drop for Line {
 struct Waiting {
     is_gone: bool,
     has_gone: watch::Sender<bool>,
-    starting: HashMap<String, oneshot::Sender<Result<i32, String>>>,
+    starting: HashMap<String, oneshot::Sender<Result<Begun, String>>>,
     running: HashMap<String, watch::Sender<Option<Exit>>>,
+}
+
+/// A host that was started.
+#[derive(Debug, Default)]
+struct Begun {
+    pid: i32,
+    confinement: Confinement,
+    work: Option<OwnedFd>,
 }
 
 /// A host's process.
 #[derive(Debug)]
 pub(crate) struct Process {
     id: String,
-    pid: i32,
+    begun: Begun,
     exit: watch::Receiver<Option<Exit>>,
     launcher: Launcher,
 }
 
 impl Launcher {
-    /// Starts the launcher: `program launcher`, which must call [`launcher_main`].
+    /// Starts the launcher: `program launcher CONFIG`, which must call [`launcher_main`].
     ///
     /// # Errors
     /// The program cannot be started or is no launcher.
-    pub fn start(program: &Path) -> Result<Self, HostError> {
+    pub fn start(program: &Path, config: &SandboxConfig) -> Result<Self, HostError> {
         let failed = |what: &str, error: &dyn std::fmt::Display| {
             HostError::Launcher(format!("{what}: {error}"))
         };
+        let text = serde_json::to_string(config).map_err(|e| failed("its configuration", &e))?;
         let (ours, theirs) = pair().map_err(|e| failed("cannot make a socket pair", &e))?;
         let mut child = std::process::Command::new(program)
-            .arg("launcher")
+            .args(["launcher", &text])
             .stdin(theirs)
             .stdout(std::process::Stdio::null())
             .env_clear()
             .spawn()
             .map_err(|e| failed(&format!("cannot start {}", program.display()), &e))?;
         let mut buffer = Vec::new();
-        let sandbox = match receive::<Report>(ours.as_raw_fd(), &mut buffer) {
-            Ok(Some((Report::Ready { sandbox }, _))) => sandbox,
+        let abilities = match receive::<Report>(ours.as_raw_fd(), &mut buffer) {
+            Ok(Some((Report::Ready { abilities }, _))) => abilities,
             Ok(_) => return Err(failed("the launcher ended at once", &program.display())),
             Err(error) => return Err(failed("the launcher does not answer", &error)),
         };
+        if abilities.way == Way::Root {
+            readable_by_hosts();
+        }
         let socket = Arc::new(ours);
         let waiting = Arc::new(Mutex::new(Waiting::default()));
         let (reader, shared) = (Arc::clone(&socket), Arc::clone(&waiting));
@@ -96,9 +125,10 @@ impl Launcher {
             .name("launcher".to_owned())
             .stack_size(256 * 1024)
             .spawn(move || {
-                while let Ok(Some((report, _))) = receive::<Report>(reader.as_raw_fd(), &mut buffer)
+                while let Ok(Some((report, fds))) =
+                    receive::<Report>(reader.as_raw_fd(), &mut buffer)
                 {
-                    lock(&shared).take(report);
+                    lock(&shared).take(report, fds);
                 }
                 lock(&shared).gone();
                 let _ = child.wait();
@@ -109,14 +139,26 @@ impl Launcher {
                 socket,
                 waiting,
                 reader: Some(reader),
+                groups: abilities.cgroup_folders.clone(),
             }),
-            sandbox: sandbox.into(),
+            abilities: Arc::new(abilities),
+            config: config.clone(),
         })
     }
 
     /// How hosts are confined on this machine, for people.
-    pub fn sandbox(&self) -> &str {
-        &self.sandbox
+    pub fn sandbox(&self) -> Confinement {
+        self.abilities.confinement(false, false, None)
+    }
+
+    /// Who owns what hosts write, where it is not this account.
+    pub(crate) fn owner(&self) -> Option<u32> {
+        (self.abilities.way == Way::Root).then_some(self.config.uid)
+    }
+
+    /// Whether the folder of a host is limited by nothing but who looks at it.
+    pub(crate) fn watches(&self, limits: &Limits) -> bool {
+        self.abilities.way == Way::None || limits.on_disk == Some(true)
     }
 
     /// Starts a host with these as its standard input, output and error, then descriptors 3, 4, …
@@ -147,13 +189,13 @@ impl Launcher {
         // From here on somebody owns it, also when the caller is gone before the answer.
         let mut process = Process {
             id,
-            pid: 0,
+            begun: Begun::default(),
             exit,
             launcher: self.clone(),
         };
         match start.await {
-            Ok(Ok(pid)) => {
-                process.pid = pid;
+            Ok(Ok(begun)) => {
+                process.begun = begun;
                 Ok(process)
             }
             Ok(Err(error)) => Err(HostError::Start(error)),
@@ -174,12 +216,20 @@ impl Launcher {
 }
 
 impl Waiting {
-    fn take(&mut self, report: Report) {
+    fn take(&mut self, report: Report, fds: Vec<OwnedFd>) {
         match report {
             Report::Ready { .. } => {}
-            Report::Started { id, pid } => {
+            Report::Started {
+                id,
+                pid,
+                confinement,
+            } => {
                 if let Some(started) = self.starting.remove(&id) {
-                    let _ = started.send(Ok(pid));
+                    let _ = started.send(Ok(Begun {
+                        pid,
+                        confinement,
+                        work: fds.into_iter().next(),
+                    }));
                 }
             }
             Report::Failed { id, error } => {
@@ -208,7 +258,17 @@ impl Waiting {
 
 impl Process {
     pub(crate) fn pid(&self) -> i32 {
-        self.pid
+        self.begun.pid
+    }
+
+    /// How it is confined.
+    pub(crate) fn confinement(&self) -> &Confinement {
+        &self.begun.confinement
+    }
+
+    /// Its `work/`, if it has no path out here.
+    pub(crate) fn take_work(&mut self) -> Option<OwnedFd> {
+        self.begun.work.take()
     }
 
     pub(crate) fn has_exited(&self) -> bool {
@@ -246,6 +306,15 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Root's hosts are another account, which reads copies of modules and inputs: from here on, what this process
+/// makes in its closed instance folder can be read by others.
+fn readable_by_hosts() {
+    use nix::sys::stat::{Mode, umask};
+    let others = Mode::S_IRGRP | Mode::S_IXGRP | Mode::S_IROTH | Mode::S_IXOTH;
+    let before = umask(Mode::empty());
+    umask(before & !others);
 }
 
 fn lock(waiting: &Mutex<Waiting>) -> std::sync::MutexGuard<'_, Waiting> {

@@ -10,6 +10,11 @@ use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, s
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use runner_core::module::Confinement;
+
+use super::abilities::Abilities;
+use super::limits::Limits;
+
 /// The largest packet. The kernel's usual socket buffer takes it.
 const MAX_PACKET: usize = 128 * 1024;
 /// The most descriptors that a host gets.
@@ -42,44 +47,28 @@ pub struct HostCommand {
     pub readable: Vec<PathBuf>,
     /// Below these, files may be read, written, made and removed.
     pub writable: Vec<PathBuf>,
+    /// Its folder for life, with `in/` and `work/` in it.
+    pub folder: PathBuf,
+    /// Where its own root is mounted, in a name space of its own: any empty folder.
+    pub root: PathBuf,
+    /// Whether it may use the network.
+    pub network: bool,
     /// Resource limits.
     pub limits: Limits,
-}
-
-/// Resource limits of a host; `None` leaves the runner's own.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Limits {
-    /// Bytes of the largest file it may write.
-    pub file_size: Option<u64>,
-    /// Open descriptors.
-    pub open_files: Option<u64>,
-    /// Processes and threads of the runner's account (not counted for root).
-    pub processes: Option<u64>,
-    /// Seconds of processor time over the host's whole life.
-    pub cpu_seconds: Option<u64>,
-}
-
-impl Default for Limits {
-    /// 16 GiB a file, 1,024 descriptors, 4,096 processes, any processor time.
-    fn default() -> Self {
-        Self {
-            file_size: Some(16 << 30),
-            open_files: Some(1024),
-            processes: Some(4096),
-            cpu_seconds: None,
-        }
-    }
 }
 
 /// From the launcher.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Report {
-    /// The launcher is ready; how it confines hosts.
-    Ready { sandbox: String },
-    /// A host runs.
-    Started { id: String, pid: i32 },
+    /// The launcher is ready; what it can confine hosts with.
+    Ready { abilities: Abilities },
+    /// A host runs, confined like this. With it comes the host's `work/`, if nobody else can open it.
+    Started {
+        id: String,
+        pid: i32,
+        confinement: Confinement,
+    },
     /// A host could not be started.
     Failed { id: String, error: String },
     /// A host ended, and everything it started.
@@ -94,6 +83,8 @@ pub enum Exit {
     Code(i32),
     /// By a signal.
     Signal(i32),
+    /// By the system, since a control group had used all its memory.
+    OutOfMemory,
 }
 
 impl std::fmt::Display for Exit {
@@ -101,10 +92,30 @@ impl std::fmt::Display for Exit {
         match self {
             Self::Code(code) => write!(f, "exit status {code}"),
             Self::Signal(number) => match nix::sys::signal::Signal::try_from(*number) {
-                Ok(signal) => write!(f, "signal {number} ({})", signal.as_str()),
+                Ok(signal) => write!(
+                    f,
+                    "signal {number} ({}{})",
+                    signal.as_str(),
+                    meaning(signal)
+                ),
                 Err(_) => write!(f, "signal {number}"),
             },
+            Self::OutOfMemory => write!(
+                f,
+                "signal 9 (SIGKILL), since the memory of its control group was used up"
+            ),
         }
+    }
+}
+
+/// What a signal of a limit says.
+fn meaning(signal: nix::sys::signal::Signal) -> &'static str {
+    use nix::sys::signal::Signal;
+    match signal {
+        Signal::SIGXCPU => ": it used all the processor time that its limit allows",
+        Signal::SIGXFSZ => ": it wrote a larger file than its limit allows",
+        Signal::SIGSYS => ": it asked the system for something that the sandbox forbids",
+        _ => "",
     }
 }
 

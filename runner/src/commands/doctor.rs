@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use clap::Args;
-use runner_core::module::{ModuleState, ModuleStatus};
+use runner_core::module::{Confinement, ModuleState, ModuleStatus};
 use runner_server::auth::Mode;
 use serde_json::{Value, json};
 
@@ -132,11 +132,12 @@ impl Doctor {
     /// Sandbox and modules: these need hosts.
     fn plugins(&self, settings: Settings, modules: &mut Vec<ModuleStatus>) -> Vec<Finding> {
         let mut findings = folders(&settings);
+        let failed = failed_modules(&settings.instance);
         let loaded = Scratch::with(settings, async |scratch| {
             let table = scratch.load(&What::Folders).await?;
             let statuses: Vec<ModuleStatus> =
                 table.modules.iter().map(|module| module.status()).collect();
-            Ok((scratch.modules.sandbox().to_owned(), statuses))
+            Ok((scratch.modules.sandbox(), statuses))
         });
         match loaded {
             Err(error) => findings.push(Finding::problem(
@@ -146,6 +147,7 @@ impl Doctor {
             )),
             Ok((sandbox, statuses)) => {
                 findings.push(confinement(&sandbox));
+                findings.extend(failed);
                 findings.extend(statuses.iter().map(module));
                 *modules = statuses;
             }
@@ -382,16 +384,21 @@ fn port(settings: &Settings, holder: Option<&Holder>) -> Finding {
     }
 }
 
-fn confinement(sandbox: &str) -> Finding {
-    match sandbox.contains("Landlock (ABI") {
-        true => Finding::ok("sandbox", sandbox),
-        false => Finding::warning(
-            "sandbox",
-            sandbox,
+fn confinement(sandbox: &Confinement) -> Finding {
+    let has = |level: &str| sandbox.levels.iter().any(|one| one == level);
+    let advice = match (has("L1"), has("L2")) {
+        (false, _) => {
             "plugins can read and write what this account can: use a kernel with Landlock (5.13 or newer, with \
-             landlock in its list of LSMs), or run only plugins that you trust",
-        ),
-    }
+             landlock in its list of LSMs) and seccomp, or run only plugins that you trust"
+        }
+        (true, false) => {
+            "plugins see the processes of this machine, and their folders are only watched: allow user \
+             namespaces for this account (docs/sandbox.md says how), or run only plugins that you trust"
+        }
+        // Control groups need rights that an ordinary account does not have.
+        _ => return Finding::ok("sandbox", sandbox.to_string()),
+    };
+    Finding::warning("sandbox", sandbox.to_string(), advice)
 }
 
 fn folders(settings: &Settings) -> Vec<Finding> {
@@ -412,6 +419,47 @@ fn folders(settings: &Settings) -> Vec<Finding> {
         ),
     };
     settings.plugin_folders.iter().map(one).collect()
+}
+
+/// Modules that have failed in the runner that works in the instance folder.
+fn failed_modules(instance: &Path) -> Vec<Finding> {
+    let Some(url) = Holder::of(instance).and_then(|holder| holder.url) else {
+        return Vec::new();
+    };
+    let asked = || -> anyhow::Result<Value> {
+        let token = crate::instance::token(instance)?;
+        let server = crate::client::Server::new(&url)?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        runtime.block_on(server.get(&format!("modules/?token={token}")))
+    };
+    let answer = match asked() {
+        Ok(answer) => answer,
+        Err(error) => {
+            return vec![Finding::warning(
+                "running modules",
+                format!("the runner at {url}/ does not tell about them: {error:#}"),
+                "",
+            )];
+        }
+    };
+    let modules = answer["modules"].as_array().into_iter().flatten();
+    let failed = modules.filter(|module| module["failed"] == true);
+    failed
+        .map(|module| {
+            let (name, reason) = (&module["name"], &module["reason"]);
+            Finding::problem(
+                "module",
+                format!(
+                    "{} has failed in the runner at {url}/: {}",
+                    name.as_str().unwrap_or_default(),
+                    reason.as_str().unwrap_or_default()
+                ),
+                "its log says more; it is tried again by itself, and one run that works makes up for all",
+            )
+        })
+        .collect()
 }
 
 fn module(status: &ModuleStatus) -> Finding {

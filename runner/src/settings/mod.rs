@@ -19,6 +19,7 @@ use anyhow::{Context, bail};
 use runner_core::age;
 use runner_core::retention::{Ages, Retention};
 use runner_fetch::{AddressPolicy, UrlMap};
+use runner_host::{Limits as HostLimits, NetworkRule, SandboxConfig, SandboxMode};
 use runner_server::auth::AuthConfig;
 use runner_server::{Hosts, Limits, Origins};
 use runner_store::{Bucket, DatabaseUrl, Durability};
@@ -73,6 +74,9 @@ pub(crate) struct Settings {
     pub(crate) shutdown_grace: Duration,
     pub(crate) host_idle: Duration,
     pub(crate) max_hosts: usize,
+    pub(crate) sandbox: SandboxConfig,
+    pub(crate) plugin_network: NetworkRule,
+    pub(crate) host_limits: HostLimits,
     pub(crate) python: String,
     pub(crate) log_level: String,
     pub(crate) log_format: LogFormat,
@@ -165,6 +169,23 @@ impl Settings {
             } else {
                 max_hosts
             },
+            sandbox: SandboxConfig {
+                mode: match sources.text("SANDBOX").as_str() {
+                    "auto" => SandboxMode::Auto,
+                    "full" => SandboxMode::Full,
+                    "basic" => SandboxMode::Basic,
+                    other => bail!("SANDBOX is {other:?}; expected auto, full or basic"),
+                },
+                uid: parsed(sources, "SANDBOX_UID")?,
+                memory: parsed(sources, "HOSTS_MEMORY")?,
+            },
+            plugin_network: match sources.text("PLUGIN_NETWORK").as_str() {
+                "asked" => NetworkRule::Asked,
+                "all" => NetworkRule::All,
+                "nobody" => NetworkRule::Nobody,
+                other => bail!("PLUGIN_NETWORK is {other:?}; expected asked, all or nobody"),
+            },
+            host_limits: host_limits(sources)?,
             python: sources.text("PYTHON"),
             log_level: log_level(&sources.text("LOG_LEVEL")),
             log_format: match sources.text("LOG_FORMAT").as_str() {
@@ -233,6 +254,26 @@ fn file_store(sources: &Sources, usual: PathBuf) -> anyhow::Result<(PathBuf, Opt
         }
         place => Ok((place.map_or(usual, PathBuf::from), None)),
     }
+}
+
+/// What one process of a plugin may use; 0 is no limit.
+fn host_limits(sources: &Sources) -> anyhow::Result<HostLimits> {
+    let limit =
+        |name: &str| anyhow::Ok(Some(parsed::<u64>(sources, name)?).filter(|limit| *limit > 0));
+    Ok(HostLimits {
+        file_size: limit("HOST_FILE_SIZE")?,
+        open_files: limit("HOST_OPEN_FILES")?,
+        processes: limit("HOST_PROCESSES")?,
+        cpu_seconds: limit("HOST_CPU_TIME")?,
+        memory: limit("HOST_MEMORY")?,
+        disk: limit("WORK_SIZE")?,
+        files: limit("WORK_FILES")?,
+        on_disk: match sources.text("WORK_PLACE").as_str() {
+            "memory" => None,
+            "disk" => Some(true),
+            other => bail!("WORK_PLACE is {other:?}; expected memory or disk"),
+        },
+    })
 }
 
 fn parsed<T: FromStr<Err: Display>>(sources: &Sources, name: &str) -> anyhow::Result<T> {

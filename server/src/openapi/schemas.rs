@@ -351,16 +351,36 @@ fn module() -> Value {
         "state": {"type": "string", "enum": ["INIT", "RUNNING", "FINALIZING", "EXITED"]},
         "reason": {"type": "string"},
         "plugins": strings(),
-        "sandbox": {"type": "string"},
+        "sandbox": {"type": "string", "description": "How hosts are confined on this machine."},
+        "failed": {"type": "boolean", "description": "Its processes ended too often, and none is started for a while; the reason says more."},
+        "processes": {"type": "array", "items": object(json!({"pid": {"type": "integer"}, "task": {"type": "integer", "description": "What it runs now."}, "sandbox": sandbox()}), &["pid", "sandbox"]), "description": "All its hosts, each with the sandbox that is really in force."},
         "hosts": {"type": "array", "items": {"type": "integer"}, "description": "Pids of its hosts that wait for work."},
     });
     object(
         properties,
         &[
-            "name", "path", "loader", "sha256", "size", "uuid", "state", "plugins", "sandbox",
+            "name",
+            "path",
+            "loader",
+            "sha256",
+            "size",
+            "uuid",
+            "state",
+            "plugins",
+            "sandbox",
+            "failed",
+            "processes",
             "hosts",
         ],
     )
+}
+
+fn sandbox() -> Value {
+    closed(json!({
+        "levels": {"type": "array", "items": {"type": "string", "enum": ["L1", "L2", "L3", "L4"]}},
+        "layers": strings(),
+        "missing": strings(),
+    }))
 }
 
 fn licenses() -> Value {

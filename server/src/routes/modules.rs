@@ -14,8 +14,9 @@ pub(crate) async fn list(State(app): State<App>) -> Json<Value> {
         .map(|module| {
             let mut shown = serde_json::to_value(module.status()).unwrap_or_default();
             shown["hosts"] = json!(module.idle_hosts());
+            shown["processes"] = json!(module.hosts());
             shown
         })
         .collect();
-    Json(json!({ "modules": modules, "sandbox": app.0.modules.sandbox() }))
+    Json(json!({ "modules": modules, "sandbox": app.0.modules.sandbox().to_string() }))
 }

@@ -163,7 +163,7 @@ fn modules(parts: &SightParts, text: &mut Text) {
     for module in &table.modules {
         let (name, state) = module.name_and_state();
         *states.entry(word(state)).or_default() += 1;
-        let hosts = module.hosts();
+        let hosts = module.count_hosts();
         for (what, count) in [
             ("idle", hosts.idle),
             ("busy", hosts.busy),

@@ -217,7 +217,10 @@ fn nothing_outlives_a_killed_runner() {
         .next()
         .unwrap_or_default()
         .split_whitespace();
-    let mut pids: Vec<u32> = pids.filter_map(|pid| pid.parse().ok()).collect();
+    let pids = pids.filter_map(|pid| pid.parse().ok());
+    let mut pids: Vec<u32> = pids
+        .filter_map(|pid| proc::inside(runner.pid(), pid, "time.sleep"))
+        .collect();
     assert_eq!(pids.len(), 2, "{log}");
     assert!(pids.iter().all(|pid| proc::alive(*pid)), "{pids:?}");
     pids.extend(proc::descendants(runner.pid()));

@@ -60,6 +60,8 @@ fn runner() -> &'static Runner {
         let runner = Runner::builder()
             .plugins([plugins.path(), &demo, &files])
             .env("CONCURRENCY", 4)
+            // What its plugins tell as pids are pids outside only without name spaces.
+            .env("SANDBOX", "basic")
             .start();
         Shared {
             runner,

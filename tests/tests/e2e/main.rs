@@ -13,6 +13,7 @@
 //! - `crash`: kill -9, second starts, what is left behind.
 //! - `keeping`: schedules and retention.
 //! - `routes`: own routes of plugins, and the webhook that wakes one.
+//! - `sandbox`: plugins that try to get out, or to use up everything.
 //! - `start`: how fast and how small.
 //! - `sight`: numbers, health, workers, logs.
 //! - `readme`: what the documents say: examples, commands, links, floors.
@@ -29,6 +30,7 @@ mod links;
 mod live;
 mod readme;
 mod routes;
+mod sandbox;
 mod shared;
 mod sight;
 mod start;

@@ -66,6 +66,7 @@ fn children_that_write_for_ever_hold_up_nobody() {
     let pids: Vec<u32> = String::from_utf8_lossy(&pids)
         .split(' ')
         .filter_map(|pid| pid.parse().ok())
+        .filter_map(|pid| proc::inside(runner.pid(), pid, "yes"))
         .collect();
     assert_eq!(pids.len(), 4);
     runner.run_well(HELLO, &[("inputStr", "x")]);
@@ -88,10 +89,10 @@ fn a_daemon_that_keeps_the_pipes_of_a_dead_host_holds_up_nobody_and_ends() {
         .find_map(|line| line.strip_prefix("daemon "))
         .expect("its pid");
     let daemon = daemon.parse().expect("a number");
-    assert_eq!(
-        proc::wait_until_gone(&[daemon], Duration::from_secs(5)),
-        [0_u32; 0]
-    );
+    wait::eventually("the daemon ends", Duration::from_secs(5), || {
+        let left = proc::inside(runner.pid(), daemon, "sleep 1000");
+        left.is_none().then_some(())
+    });
 }
 
 #[test]
@@ -103,7 +104,7 @@ fn a_daemon_does_not_outlive_a_killed_runner() {
     let task = runner.run_well("bad-daemon@1-0-0", &[]);
     let pid = runner.output(&task, "pid.txt");
     let pid: u32 = String::from_utf8_lossy(&pid).parse().expect("a number");
-    assert!(proc::alive(pid));
+    let pid = proc::inside(runner.pid(), pid, "bad_daemon").expect("it lives");
     runner.kill9();
     assert_eq!(
         proc::wait_until_gone(&[pid], Duration::from_secs(5)),

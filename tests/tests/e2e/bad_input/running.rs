@@ -115,18 +115,15 @@ fn nothing_is_written_outside_the_runs_own_folder() {
         .collect();
     let task = runner.run_well("bad-writes@1-0-0", &[("paths", &paths.join(","))]);
     let log = task["log"].as_str().unwrap_or_default();
-    let refused = log.lines().filter(|line| line.starts_with("refused: "));
-    let reasons = refused
-        .filter(|line| line.contains("denied") || line.contains("Read-only"))
-        .count();
     let new = targets.iter().filter(|path| **path != victim);
     let written: Vec<_> = new.filter(|path| path.exists()).collect();
     for path in &written {
         let _ = std::fs::remove_file(path);
     }
-    assert_eq!(reasons, targets.len() + 1, "{log}");
-    assert!(!log.contains("written: "), "{log}");
-    assert_eq!(written, Vec::<&PathBuf>::new());
+    // What it could write lies in a temporary folder of its own.
+    let told = log.lines().filter(|line| line.starts_with("written: "));
+    assert!(told.clone().all(|line| line.contains("/tmp/")), "{log}");
+    assert_eq!(written, Vec::<&PathBuf>::new(), "{log}");
     assert_eq!(std::fs::read_to_string(&victim).unwrap(), "untouched");
     assert_eq!(runner.output(&task, "own.txt"), b"this is allowed");
 }
@@ -140,6 +137,7 @@ fn what_a_run_leaves_behind_is_ended_with_the_runner() {
     let task = runner.run_well("bad-daemon@1-0-0", &[]);
     let text = String::from_utf8(runner.output(&task, "pid.txt")).unwrap();
     let pid: u32 = text.trim().parse().unwrap();
+    let pid = runner_tests::proc::inside(runner.pid(), pid, "bad_daemon").unwrap();
     runner.kill9();
     let left = runner_tests::proc::wait_until_gone(&[pid], Duration::from_secs(5));
     assert!(left.is_empty(), "{left:?} still runs");
