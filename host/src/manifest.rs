@@ -49,6 +49,25 @@ pub struct Manifest {
     /// Work that comes again, by the name of the plugin that does it; beside what the plugin declares itself.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub schedules: BTreeMap<String, Vec<ScheduleDescription>>,
+    /// Limits of what is interpreted in its hosts: Lua and WebAssembly.
+    pub guest: GuestLimits,
+}
+
+/// Limits of a Lua or WebAssembly module inside of its host.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GuestLimits {
+    /// Bytes of memory that a run may use; 256 MiB if absent.
+    pub memory: Option<u64>,
+    /// Instructions that a run may take; as many as the time allows if absent. For Lua only.
+    pub instructions: Option<u64>,
+}
+
+impl GuestLimits {
+    /// Bytes of memory that a run may use.
+    pub fn memory(&self) -> u64 {
+        self.memory.unwrap_or(256 << 20)
+    }
 }
 
 /// What a manifest says about runs.

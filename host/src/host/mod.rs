@@ -1,7 +1,5 @@
 //! One living host, and the runs on it.
 
-mod lines;
-
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -19,12 +17,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::HostError;
 use crate::launcher::{Exit, HostCommand, Launcher, Process};
+use crate::lines::Lines;
 use crate::protocol::{
     CANCELLED, CallRequest, Incoming, MAX_LINE, PROTOCOL, RpcError, RunAnswer, RunEvent,
     RunRequest, UNKNOWN_METHOD, parse,
 };
 use crate::run_folder::{RunFolder, WorkFolder};
-use lines::Lines;
 
 /// The longest piece of standard error that becomes one entry of a log.
 const MAX_LOG_LINE: usize = 64 * 1024;

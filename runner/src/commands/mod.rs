@@ -7,6 +7,7 @@ pub(crate) mod db;
 pub(crate) mod doctor;
 pub(crate) mod files;
 pub(crate) mod housekeeping;
+pub(crate) mod hosts;
 pub(crate) mod licenses;
 pub(crate) mod openapi;
 pub(crate) mod plugin;

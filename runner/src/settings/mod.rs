@@ -18,6 +18,7 @@ use anyhow::{Context, bail};
 use runner_core::age;
 use runner_core::retention::{Ages, Retention};
 use runner_fetch::{AddressPolicy, UrlMap};
+use runner_host::loader::Registered;
 use runner_server::auth::AuthConfig;
 use runner_server::{Hosts, Limits, Origins};
 use runner_store::{Bucket, DatabaseUrl, Durability};
@@ -72,6 +73,7 @@ pub(crate) struct Settings {
     pub(crate) host_idle: Duration,
     pub(crate) max_hosts: usize,
     pub(crate) python: String,
+    pub(crate) loaders: Vec<Registered>,
     pub(crate) log_level: String,
     /// What the user should know about what was set.
     pub(crate) notices: Vec<String>,
@@ -154,6 +156,12 @@ impl Settings {
                 max_hosts
             },
             python: sources.text("PYTHON"),
+            loaders: match sources.text("LOADERS").as_str() {
+                "" => Vec::new(),
+                text => Registered::parse(text).map_err(|problem| {
+                    anyhow::anyhow!("LOADERS ({}): {problem}", sources.origin("LOADERS"))
+                })?,
+            },
             log_level: log_level(&sources.text("LOG_LEVEL")),
             notices: sources.notices(),
             instance,
