@@ -14,6 +14,9 @@ use crate::launcher::Limits;
 /// The name of the file.
 pub const FILE: &str = "plugin.toml";
 
+/// The least memory that a Lua or WebAssembly module can be given, in bytes.
+const MIN_MEMORY: u64 = 64 << 10;
+
 /// All keys are optional; unknown ones are refused, so that a typing error is found.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -174,6 +177,14 @@ impl Manifest {
         if self.priority == Some(Priority::Called) {
             return Err("priority is \"called\"; expected low, normal or high".to_owned());
         }
+        if let Some(memory) = self.guest.memory.filter(|memory| *memory < MIN_MEMORY) {
+            return Err(format!(
+                "guest.memory is {memory} bytes; expected at least {MIN_MEMORY}"
+            ));
+        }
+        if self.guest.instructions == Some(0) {
+            return Err("guest.instructions is 0, so nothing would ever run".to_owned());
+        }
         match self.retries {
             Some(retries) if retries > MAX_RETRIES => {
                 Err(format!("retries is {retries}; the limit is {MAX_RETRIES}"))
@@ -236,6 +247,8 @@ mod tests {
             ("priority = \"called\"", "expected low, normal or high"),
             ("retries = 101", "the limit is 100"),
             ("retries = -1", "plugin.toml"),
+            ("[guest]\nmemory = 100", "expected at least 65536"),
+            ("[guest]\ninstructions = 0", "nothing would ever run"),
         ] {
             let refused = read(text).unwrap_err();
             assert!(refused.contains(problem), "{refused}");

@@ -52,7 +52,11 @@ pub fn wasm_compile_main(module: &Path, folder: &Path) -> Result<PathBuf, Error>
     fs::create_dir_all(folder).map_err(Error::file("make", folder))?;
     fs::set_permissions(folder, fs::Permissions::from_mode(0o700))
         .map_err(Error::file("protect", folder))?;
-    let draft = folder.join(format!("draft-{}", std::process::id()));
+    // Others may make the same at the same time, also on other machines.
+    let mut number = [0; 8];
+    getrandom::fill(&mut number)
+        .map_err(|error| Error::Module(format!("there are no random numbers: {error}")))?;
+    let draft = folder.join(format!("draft-{:016x}", u64::from_ne_bytes(number)));
     let written = OpenOptions::new()
         .write(true)
         .create_new(true)

@@ -587,6 +587,12 @@ async fn write(input: &mut pipe::Sender, outbox: &VecDeque<u8>) -> std::io::Resu
 
 fn garbage(line: &[u8], why: &str) -> String {
     let shown: String = text(line).chars().take(200).collect();
+    if line.len() >= MAX_LINE {
+        return format!(
+            "the plugin's process wrote a line of more than {MAX_LINE} bytes, the limit of the plugin protocol, \
+             to its standard output; it begins with {shown:?}. What is larger travels as a file"
+        );
+    }
     format!(
         "the plugin's process wrote {shown:?} to its standard output, which is no message of the plugin \
          protocol ({why}); what is meant for people belongs on standard error"

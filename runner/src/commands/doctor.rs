@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use clap::Args;
-use runner_host::loader::Registered;
 use runner_core::module::{ModuleState, ModuleStatus};
+use runner_host::loader::Registered;
 use runner_server::auth::Mode;
 use serde_json::{Value, json};
 

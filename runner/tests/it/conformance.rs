@@ -16,7 +16,8 @@ fn fixture(name: &str) -> PathBuf {
 #[track_caller]
 fn conforms(desk: &Desk, module: &Path) {
     let name = module.file_name().unwrap().to_str().unwrap();
-    let manifest = format!("entry = \"{name}\"\nname = \"under another name\"\nargs = [\"a\", {{b = 1}}]\n");
+    let manifest =
+        format!("entry = \"{name}\"\nname = \"under another name\"\nargs = [\"a\", {{b = 1}}]\n");
     desk.write("checked/plugin.toml", &manifest);
     std::fs::copy(module, desk.path("checked").join(name)).unwrap();
     let said = desk.run(["plugin", "check", "--json", "./checked"]).ok();
@@ -68,7 +69,13 @@ fn c_of_every_age_and_cpp() {
     let desk = Desk::new();
     let source = fixture("conformance.c");
     conforms(&desk, &shared_object(&desk, &source, "conformance.so"));
-    let strict = ["-pedantic", "-Wall", "-Wextra", "-Werror", "-D_DEFAULT_SOURCE"];
+    let strict = [
+        "-pedantic",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-D_DEFAULT_SOURCE",
+    ];
     for (compiler, language) in [
         ("cc", &["-std=c89"][..]),
         ("cc", &["-std=c99"]),

@@ -47,7 +47,13 @@ fn greets(desk: &Desk, path: &Path) {
 fn six_languages_greet_in_ten_lines() {
     let desk = Desk::new();
     let files = files();
-    for name in ["hello_python.py", "hello.lua", "hello.c", "hello.rs", "hello-exec"] {
+    for name in [
+        "hello_python.py",
+        "hello.lua",
+        "hello.c",
+        "hello.rs",
+        "hello-exec",
+    ] {
         let text = &files[name];
         let count = text.lines().filter(|line| !line.trim().is_empty()).count();
         let shebang = usize::from(text.starts_with("#!"));
@@ -100,23 +106,70 @@ fn a_loader_of_the_configuration_makes_plugins_of_texts() {
         }
     }
     // Without the loader nobody knows such files.
-    let unknown = desk.other("sh", ["-c", "mv runner.toml away.toml"]).status();
+    let unknown = desk
+        .other("sh", ["-c", "mv runner.toml away.toml"])
+        .status();
     assert!(unknown.unwrap().success());
     let said = desk.run(["plugin", "check", "./letter.tmpl"]);
     assert!(said.failed(1, "").out.contains("is no module"));
     std::fs::rename(desk.path("away.toml"), desk.path("runner.toml")).unwrap();
 
     let said = desk.run(["plugin", "check", "./letter.tmpl"]).ok();
-    assert!(said.out.contains("letter (template): file for"), "{said:#?}");
-    let arguments = ["plugin", "run", "./letter.tmpl", "-p", "name=Ada", "-p", "place=home"];
+    assert!(
+        said.out.contains("letter (template): file for"),
+        "{said:#?}"
+    );
+    let arguments = [
+        "plugin",
+        "run",
+        "./letter.tmpl",
+        "-p",
+        "name=Ada",
+        "-p",
+        "place=home",
+    ];
     desk.run(arguments).ok();
     let output = std::fs::read_to_string(desk.path("letter-output/filled.txt")).unwrap();
     assert_eq!(output, "Dear Ada, greetings from home.\n");
     let doctor = desk.run(["doctor"]);
     assert!(
-        doctor.out.contains("template: .tmpl by python3 template_host.py {module}"),
+        doctor
+            .out
+            .contains("template: .tmpl by python3 template_host.py {module}"),
         "{doctor:#?}"
     );
     let config = desk.run(["config"]).ok();
     assert!(config.out.contains("loaders in runner.toml"), "{config:#?}");
+}
+
+/// The first block of a language in a document.
+fn first_block(document: &str, language: &str) -> String {
+    let text = std::fs::read_to_string(repository().join(document)).unwrap();
+    let (_, rest) = text.split_once(&format!("```{language}\n")).unwrap();
+    rest.split_once("```").unwrap().0.to_owned()
+}
+
+#[test]
+fn the_plugins_of_the_sdks_readmes_work() {
+    let desk = Desk::new();
+    let shouts = |path: &Path, expected: &str| {
+        let path = path.to_str().unwrap();
+        let run = [
+            "plugin",
+            "run",
+            path,
+            "-p",
+            "inputStr=hello",
+            "--output",
+            "out",
+        ];
+        let said = desk.run(run).ok();
+        assert!(said.err.contains("done"), "{said:#?}");
+        let output = std::fs::read_to_string(desk.path("out/out.txt")).unwrap();
+        assert_eq!(output, expected);
+    };
+    let lua = desk.write("shout.lua", &first_block("sdk/lua/README.md", "lua"));
+    shouts(&lua, "HELLO");
+    let c = desk.write("shout.c", &first_block("sdk/c/README.md", "c"));
+    shouts(&shared_object(&desk, &c, "shout.so"), "hello");
 }

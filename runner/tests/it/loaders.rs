@@ -103,17 +103,32 @@ fn broken_lua() {
         ("return {", "broken.lua:1:"),
         ("return 7", "it returned integer"),
         ("error('not today')", "not today"),
-        ("return { name = 'a', version = '1' }", "\"run\" of a plugin or step must be a function"),
-        ("return { name = 'a', version = '1', run = print, colour = 1 }", "no field \"colour\""),
+        (
+            "return { name = 'a', version = '1' }",
+            "\"run\" of a plugin or step must be a function",
+        ),
+        (
+            "return { name = 'a', version = '1', run = print, colour = 1 }",
+            "no field \"colour\"",
+        ),
         ("return { name = 'a', run = print }", "not usable"),
-        ("os.execute('true')", "attempt to call a nil value (field 'execute')"),
+        (
+            "os.execute('true')",
+            "attempt to call a nil value (field 'execute')",
+        ),
         ("io.open('/etc/passwd')", "global 'io'"),
         ("load('\\27Lua')()", "attempt to call a nil value"),
         ("require('../secret')", "there is no module"),
         ("require('/etc/passwd')", "there is no module"),
         ("while true do end", "no answer to describe within"),
-        ("local t = {} while true do t[#t + 1] = ('x'):rep(1000000) end", "memory"),
-        ("local f f = function() return f() + 1 end f()", "stack overflow"),
+        (
+            "local t = {} while true do t[#t + 1] = ('x'):rep(1000000) end",
+            "memory",
+        ),
+        (
+            "local f f = function() return f() + 1 end f()",
+            "stack overflow",
+        ),
     ] {
         let path = desk.write("broken.lua", text);
         is_refused(&desk, &path, reason);
@@ -129,7 +144,11 @@ fn broken_lua() {
 fn broken_scripts_and_odd_files() {
     let desk = Desk::new();
     let path = desk.write_executable("nowhere", "#!/no/such/interpreter\n");
-    is_refused(&desk, &path, "its interpreter /no/such/interpreter is not here");
+    is_refused(
+        &desk,
+        &path,
+        "its interpreter /no/such/interpreter is not here",
+    );
     let path = desk.write_executable("windows", "#!/bin/sh\r\nexit 0\r\n");
     is_refused(&desk, &path, "carriage return");
     let path = desk.write("plain", "#!/bin/sh\n");
@@ -144,7 +163,7 @@ fn broken_scripts_and_odd_files() {
     is_refused(&desk, &fifo, "neither a regular file nor a folder");
     if !nix::unistd::geteuid().is_root() {
         let path = desk.write("secret.py", "x");
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0)).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o000)).unwrap();
         is_refused(&desk, &path, "Permission denied");
     }
 }
@@ -157,12 +176,24 @@ fn another_loader_can_be_asked_for() {
     is_refused(&desk, &path, "--loader says what else it is");
     let said = desk.run(["plugin", "check", "--loader", "lua", "./plugin.txt"]);
     assert!(said.ok().out.contains("plugin (lua): Lua source"));
-    let run = ["plugin", "run", "./plugin.txt", "-p", "act=echo", "-p", "text=it runs"];
+    let run = [
+        "plugin",
+        "run",
+        "./plugin.txt",
+        "-p",
+        "act=echo",
+        "-p",
+        "text=it runs",
+    ];
     desk.run(run).failed(1, "is no module");
     let said = desk.run(run.iter().chain(&["--loader", "lua"])).ok();
     assert!(said.err.contains("it runs"), "{said:#?}");
     let said = desk.run(["plugin", "check", "--loader", "perl", "./plugin.txt"]);
-    assert!(said.out.contains("expected one of native, process, python, lua, wasm"), "{said:#?}");
+    assert!(
+        said.out
+            .contains("expected one of native, process, python, lua, wasm"),
+        "{said:#?}"
+    );
 }
 
 #[test]
@@ -177,12 +208,18 @@ fn loaders_of_the_configuration_are_checked() {
     let missing = "{\"a\": {\"extensions\": [\"aa\"], \"command\": [\"no-such-program\"]}}";
     let path = desk.write("x.aa", "x");
     let said = with(missing, &["plugin", "check", path.to_str().unwrap()]);
-    assert!(said.out.contains("needs the program \"no-such-program\""), "{said:#?}");
+    assert!(
+        said.out.contains("needs the program \"no-such-program\""),
+        "{said:#?}"
+    );
     // A magic number is enough.
     let magic = "{\"a\": {\"magic\": \"TOY\\\\x01\", \"command\": [\"false\"]}}";
     let path = desk.write("toy", "TOY\u{1}");
     let said = with(magic, &["plugin", "check", path.to_str().unwrap()]);
-    assert!(said.out.contains("ended during welcome (exit status 1)"), "{said:#?}");
+    assert!(
+        said.out.contains("ended during welcome (exit status 1)"),
+        "{said:#?}"
+    );
 }
 
 #[test]
@@ -208,9 +245,22 @@ fn limits_of_what_is_interpreted_are_said() {
         "limited/plugin.toml",
         "entry = \"plugin.lua\"\n[guest]\ninstructions = 100000\n",
     );
-    let run = ["plugin", "run", "./limited", "-p", "act=sleep", "-p", "text=30"];
-    desk.run(run).failed(1, "more than its limit of 100000 instructions");
-    std::fs::copy(conformance("conformance.wasm"), desk.path("limited/plugin.wasm")).unwrap();
+    let run = [
+        "plugin",
+        "run",
+        "./limited",
+        "-p",
+        "act=sleep",
+        "-p",
+        "text=30",
+    ];
+    desk.run(run)
+        .failed(1, "more than its limit of 100000 instructions");
+    std::fs::copy(
+        conformance("conformance.wasm"),
+        desk.path("limited/plugin.wasm"),
+    )
+    .unwrap();
     desk.write(
         "limited/plugin.toml",
         "entry = \"plugin.wasm\"\n[guest]\nmemory = 65536\n",

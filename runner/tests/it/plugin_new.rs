@@ -49,7 +49,8 @@ fn python() {
 #[test]
 fn lua() {
     let desk = Desk::new();
-    desk.run(["plugin", "new", "my-shout", "--lang", "lua"]).ok();
+    desk.run(["plugin", "new", "my-shout", "--lang", "lua"])
+        .ok();
     is_right(&desk, "./plugins/my-shout", "my-shout");
 }
 
