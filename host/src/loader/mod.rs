@@ -237,7 +237,6 @@ fn look_at_text(what: &str, entry: &Path) -> Look {
         Err(error) => return Look::broken(what, format!("it cannot be read: {error}")),
     };
     match std::str::from_utf8(&text) {
-        Ok(_) if text.iter().all(u8::is_ascii_whitespace) => Look::broken(what, "it is empty"),
         Ok(text) if text.contains('\0') => Look::broken(what, "it is no text: it has NUL bytes"),
         Ok(_) => Look::new(what),
         // Python says so where it is another encoding.

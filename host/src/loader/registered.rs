@@ -168,19 +168,32 @@ impl Loader for Registered {
         }
     }
 
-    fn program(&self, place: &Place<'_>, _: &LoaderEnvironment) -> Result<Program, HostError> {
-        let executable = self.executable()?;
+    fn program(
+        &self,
+        place: &Place<'_>,
+        environment: &LoaderEnvironment,
+    ) -> Result<Program, HostError> {
+        let mut executable = self.executable()?;
+        let mut readable: Vec<PathBuf> = self.readable.iter().map(|path| absolute(path)).collect();
+        // The interpreter of Python plugins is often a shim for one that lies in a home folder.
+        if self.command.first() == Some(&environment.python) {
+            let runtime = super::python::runtime(&environment.python)?;
+            executable = PathBuf::from(&runtime.executable);
+            readable.extend_from_slice(&runtime.folders);
+        }
         let module = argument(place.entry)?;
         let mut argv = vec![argument(&executable)?];
-        argv.extend(
-            self.command[1..]
-                .iter()
-                .map(|part| part.replace(MODULE, &module)),
-        );
+        for part in self.command.iter().skip(1) {
+            argv.push(
+                match self.readable.iter().any(|path| path == Path::new(part)) {
+                    true => argument(&absolute(Path::new(part)))?,
+                    false => part.replace(MODULE, &module),
+                },
+            );
+        }
         if !self.command.iter().any(|part| part.contains(MODULE)) {
             argv.push(module);
         }
-        let mut readable: Vec<PathBuf> = self.readable.iter().map(|path| absolute(path)).collect();
         readable.extend(executable.canonicalize());
         readable.push(executable);
         Ok(Program {

@@ -151,6 +151,7 @@ fn look_at(bytes: &[u8]) -> Result<Look, String> {
     }
     let mut rest = Reader(&bytes[8..]);
     let (mut imports, mut exports) = (Vec::new(), Vec::new());
+    let (mut has_functions, mut has_code) = (false, false);
     while !rest.0.is_empty() {
         let id = rest.byte().ok_or_else(truncated)?;
         let length = rest.number().ok_or_else(truncated)?;
@@ -158,9 +159,14 @@ fn look_at(bytes: &[u8]) -> Result<Look, String> {
         let broken = || format!("its section {id} is damaged");
         match id {
             2 => imports = section.imports().ok_or_else(broken)?,
+            3 => has_functions = true,
+            10 => has_code = true,
             7 => exports = section.exports().ok_or_else(broken)?,
             _ => {}
         }
+    }
+    if has_functions && !has_code {
+        return Err(truncated());
     }
     let mut look = Look::new("WebAssembly module");
     look.architecture = Some("wasm32".to_owned());

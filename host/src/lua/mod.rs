@@ -199,7 +199,7 @@ fn text_of(error: &Error) -> String {
     match error {
         Error::RuntimeError(text) => text.clone(),
         Error::CallbackError { cause, traceback } => {
-            format!("{}\nstack traceback:\n{traceback}", first_line(cause))
+            format!("{}\n{traceback}", first_line(cause))
         }
         Error::MemoryError(text) => format!("the run needs more memory than its limit ({text})"),
         other => other.to_string(),

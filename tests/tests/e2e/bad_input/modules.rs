@@ -34,14 +34,17 @@ fn script(folder: &Path, name: &str, before: &str, each: &str) {
 
 fn executable(folder: &Path, name: &str, content: &[u8]) {
     let path = folder.join(name);
-    fs::write(&path, content).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(&path, content).expect("cannot write a module");
+    let mode = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(&path, mode).expect("cannot make it executable");
 }
 
 /// Writes what cannot be loaded; answers each with a part of its reason.
 fn write_bad(folder: &Path) -> Vec<(&'static str, &'static str)> {
-    let file = |name: &str, content: &[u8]| fs::write(folder.join(name), content).unwrap();
-    let program = fs::read("/bin/true").unwrap();
+    let file = |name: &str, content: &[u8]| {
+        fs::write(folder.join(name), content).expect("cannot make a bad module")
+    };
+    let program = fs::read("/bin/true").expect("cannot make a bad module");
     file("elf_cut.so", &program[..500]);
     let mut foreign = program.clone();
     foreign[18..20].copy_from_slice(&243_u16.to_le_bytes());
@@ -49,7 +52,7 @@ fn write_bad(folder: &Path) -> Vec<(&'static str, &'static str)> {
     file("elf_other.so", &program);
     file("elf_text.so", b"no library");
     let wasm = repository("tests/fixtures/conformance/conformance.wasm");
-    let wasm = fs::read(wasm).unwrap();
+    let wasm = fs::read(wasm).expect("cannot make a bad module");
     file("wasm_cut.wasm", &wasm[..1000]);
     file("wasm_component.wasm", b"\0asm\x0d\0\x01\0");
     file("lua_broken.lua", b"return {");
@@ -107,15 +110,17 @@ fn write_bad(folder: &Path) -> Vec<(&'static str, &'static str)> {
     );
     executable(folder, "no_interpreter", b"#!/no/such/thing\n");
     file("not_executable", b"#!/bin/sh\n");
-    symlink(folder.join("loop_b.py"), folder.join("loop_a.py")).unwrap();
-    symlink(folder.join("loop_a.py"), folder.join("loop_b.py")).unwrap();
-    symlink("nowhere", folder.join("dangling.py")).unwrap();
-    nix::unistd::mkfifo(&folder.join("pipe.py"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    symlink(folder.join("loop_b.py"), folder.join("loop_a.py")).expect("cannot make a bad module");
+    symlink(folder.join("loop_a.py"), folder.join("loop_b.py")).expect("cannot make a bad module");
+    symlink("nowhere", folder.join("dangling.py")).expect("cannot make a bad module");
+    nix::unistd::mkfifo(&folder.join("pipe.py"), nix::sys::stat::Mode::S_IRWXU)
+        .expect("cannot make a bad module");
     file(
         "two words \u{1f980}.py",
         b"raise RuntimeError('odd, and said so')\n",
     );
-    fs::write(folder.join(OsStr::from_bytes(b"no_utf8_\xff.py")), "x").unwrap();
+    fs::write(folder.join(OsStr::from_bytes(b"no_utf8_\xff.py")), "x")
+        .expect("cannot make a bad module");
     vec![
         ("elf_cut", "no whole ELF file"),
         ("elf_foreign", "made for riscv64"),
