@@ -1,5 +1,6 @@
 //! One instance of a module: its talk with the runner, from the request to the answer.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -227,6 +228,16 @@ impl Talk {
     }
 }
 
+thread_local! {
+    /// The instance of the last run: taking it down takes its time, and can wait until the answer is sent.
+    static SPENT: RefCell<Option<Store<Guest>>> = const { RefCell::new(None) };
+}
+
+/// Takes down what the last run left.
+pub(crate) fn clean() {
+    SPENT.set(None);
+}
+
 /// Makes an instance and lets it deal with the request.
 pub(crate) fn perform(
     engine: &Engine,
@@ -250,6 +261,7 @@ pub(crate) fn perform(
         let start = instance.get_typed_func::<(), ()>(&mut store, "_start")?;
         start.call(&mut store, ())
     });
+    SPENT.set(Some(store));
     let mut state = talk.state();
     if state.is_cancelled {
         return Err(RunFailure::new(code::CANCELLED, "cancelled"));

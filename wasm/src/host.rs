@@ -10,7 +10,7 @@ use runner_sdk::failure::code;
 use serde_json::Value;
 use wasmtime::{Engine, InstancePre};
 
-use crate::guest::{Guest, Request, Talk, perform};
+use crate::guest::{Guest, Request, Talk, clean, perform};
 use crate::{Error, engine, wasi};
 
 /// Speaks the protocol for a module whose machine code lies at `path`, until standard input ends.
@@ -114,6 +114,10 @@ impl Hosted for WasmHost {
             engine.increment_epoch();
         }
         runs.cancelled = key;
+    }
+
+    fn prepare(&self) {
+        clean();
     }
 
     fn answered(&self, message: &Value) {

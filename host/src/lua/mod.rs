@@ -51,6 +51,8 @@ struct LuaHost {
 thread_local! {
     /// The interpreter of the next run, in the thread of the runs.
     static NEXT: RefCell<Option<Result<State, Error>>> = const { RefCell::new(None) };
+    /// The one of the last run: taking it down takes its time, and can wait until the answer is sent.
+    static SPENT: RefCell<Option<State>> = const { RefCell::new(None) };
 }
 
 impl LuaHost {
@@ -64,13 +66,19 @@ impl LuaHost {
 
     fn perform(&self, params: &Value) -> Result<Value, RunFailure> {
         let state = self.state()?;
+        let result = self.perform_in(&state, params);
+        SPENT.set(Some(state));
+        result
+    }
+
+    fn perform_in(&self, state: &State, params: &Value) -> Result<Value, RunFailure> {
         let text = |key: &str| params[key].as_str();
         let plugin = text("plugin").unwrap_or_default();
         let function = describe::find(&state.module, plugin, text("step"))
             .map_err(|error| RunFailure::new(BAD_PARAMS, first_line(&error)))?;
         let null = Value::Null;
         let welcome = self.welcome.get().unwrap_or(&null);
-        let task = task::Task::new(&state, params, welcome, &self.calls);
+        let task = task::Task::new(state, params, welcome, &self.calls);
         let (log, data) = task.run(&function).map_err(|error| failure(&error))?;
         let mut result = Map::new();
         match log {
@@ -128,6 +136,7 @@ impl Hosted for LuaHost {
     }
 
     fn prepare(&self) {
+        SPENT.set(None);
         if let Ok(sources) = &self.sources {
             let state = State::new(sources, &self.guard);
             NEXT.with_borrow_mut(|next| *next = Some(state));
