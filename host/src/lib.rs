@@ -9,21 +9,27 @@
 //! - `folders`: the folders of this process in the instance folder. [`RunFolder`]: where a run reads and writes.
 //! - [`web`]: the host that answers requests to the own routes of plugins.
 //! - [`modules`]: what is loaded, and the plugins it provides.
-//! - [`native`]: the host process of shared objects.
+//! - [`hosted`]: the protocol, spoken for modules that do not speak it. [`native`] and [`lua`] are the host
+//!   processes of shared objects and Lua; that of WebAssembly is a crate of its own.
+//! - [`conformance`]: what every plugin must do, checked.
 //!
 //! # Invariants
 //! - No code of a plugin runs in the runner's process.
 //! - A host runs from a snapshot named by its digest: what is recorded is what ran.
 //! - Whatever a host started ends with it, and all hosts end with the runner.
 
+pub mod conformance;
 mod crashes;
 pub mod digest;
 pub mod discovery;
 mod error;
 mod folders;
 pub mod host;
+pub mod hosted;
 pub mod launcher;
+mod lines;
 pub mod loader;
+pub mod lua;
 pub mod manifest;
 pub mod modules;
 pub mod native;

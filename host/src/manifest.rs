@@ -14,6 +14,9 @@ use crate::launcher::Limits;
 /// The name of the file.
 pub const FILE: &str = "plugin.toml";
 
+/// The least memory that a Lua or WebAssembly module can be given, in bytes.
+const MIN_MEMORY: u64 = 64 << 10;
+
 /// All keys are optional; unknown ones are refused, so that a typing error is found.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -51,6 +54,8 @@ pub struct Manifest {
     pub schedules: BTreeMap<String, Vec<ScheduleDescription>>,
     /// What its hosts may do that others may not.
     pub permissions: Permissions,
+    /// Limits of what is interpreted in its hosts: Lua and WebAssembly.
+    pub guest: GuestLimits,
 }
 
 /// What a module asks for.
@@ -81,6 +86,23 @@ impl NetworkRule {
             Self::All => true,
             Self::Nobody => false,
         }
+    }
+}
+
+/// Limits of a Lua or WebAssembly module inside of its host.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GuestLimits {
+    /// Bytes of memory that a run may use; 256 MiB if absent.
+    pub memory: Option<u64>,
+    /// Instructions that a run may take; as many as the time allows if absent. For Lua only.
+    pub instructions: Option<u64>,
+}
+
+impl GuestLimits {
+    /// Bytes of memory that a run may use.
+    pub fn memory(&self) -> u64 {
+        self.memory.unwrap_or(256 << 20)
     }
 }
 
@@ -188,6 +210,14 @@ impl Manifest {
         if self.priority == Some(Priority::Called) {
             return Err("priority is \"called\"; expected low, normal or high".to_owned());
         }
+        if let Some(memory) = self.guest.memory.filter(|memory| *memory < MIN_MEMORY) {
+            return Err(format!(
+                "guest.memory is {memory} bytes; expected at least {MIN_MEMORY}"
+            ));
+        }
+        if self.guest.instructions == Some(0) {
+            return Err("guest.instructions is 0, so nothing would ever run".to_owned());
+        }
         match self.retries {
             Some(retries) if retries > MAX_RETRIES => {
                 Err(format!("retries is {retries}; the limit is {MAX_RETRIES}"))
@@ -250,6 +280,8 @@ mod tests {
             ("priority = \"called\"", "expected low, normal or high"),
             ("retries = 101", "the limit is 100"),
             ("retries = -1", "plugin.toml"),
+            ("[guest]\nmemory = 100", "expected at least 65536"),
+            ("[guest]\ninstructions = 0", "nothing would ever run"),
         ] {
             let refused = read(text).unwrap_err();
             assert!(refused.contains(problem), "{refused}");

@@ -16,11 +16,11 @@ use runner_core::module::{Confinement, HostStatus, ModuleState, ModuleStatus};
 use runner_core::plugin::{Description, MAX_PLUGINS, Plugin};
 
 use crate::digest::{self, ModuleFile};
-use crate::discovery::{self, Candidate, Found};
+use crate::discovery::{Candidate, Discovery, Found};
 use crate::folders::Folders;
 use crate::host::Patience;
 use crate::launcher::{Launcher, Limits};
-use crate::loader::LoaderEnvironment;
+use crate::loader::{LoaderEnvironment, Loaders, Look};
 use crate::manifest::{NetworkRule, RunRules};
 use crate::pool::{Hosts, Lease, Pool, PoolConfig};
 use crate::web::WebConnection;
@@ -54,6 +54,8 @@ pub struct ModulesConfig {
     pub runner: PathBuf,
     /// The Python interpreter.
     pub python: String,
+    /// Which kinds of module there are.
+    pub loaders: Loaders,
     /// How long hosts may take.
     pub patience: Patience,
     /// After this a host without work is ended.
@@ -163,6 +165,11 @@ impl Module {
         (status.name.clone(), status.state)
     }
 
+    /// What it is, found out without starting it; `None` if it is not loaded.
+    pub fn look(&self) -> Option<Look> {
+        self.pool().map(|pool| pool.look())
+    }
+
     /// Pids of its hosts that wait for work.
     pub fn idle_hosts(&self) -> Vec<i32> {
         self.pool().map(|pool| pool.idle_pids()).unwrap_or_default()
@@ -178,13 +185,7 @@ impl Module {
     /// # Errors
     /// The module is not running, or its host cannot be started.
     pub async fn lease(&self) -> Result<Lease, HostError> {
-        match self.pool() {
-            Some(pool) => pool.lease().await,
-            None => Err(HostError::Module(format!(
-                "the module {} is not running",
-                self.status().name
-            ))),
-        }
+        self.running()?.lease().await
     }
 
     /// What it says about its runs.
@@ -197,13 +198,14 @@ impl Module {
     /// # Errors
     /// The module is not running or busy, or its web host cannot be started.
     pub async fn visit(&self) -> Result<WebConnection, HostError> {
-        match self.pool() {
-            Some(pool) => pool.visit().await,
-            None => Err(HostError::Module(format!(
-                "the module {} is not running",
-                self.status().name
-            ))),
-        }
+        self.running()?.visit().await
+    }
+
+    /// The pool of its hosts.
+    pub(crate) fn running(&self) -> Result<Arc<Pool>, HostError> {
+        self.pool().ok_or_else(|| {
+            HostError::Module(format!("the module {} is not running", self.status().name))
+        })
     }
 
     fn pool(&self) -> Option<Arc<Pool>> {
@@ -288,25 +290,31 @@ impl Modules {
     /// The instance folder cannot be used.
     pub async fn load(self: &Arc<Self>) -> Result<(), HostError> {
         let folders = self.config.folders.clone();
-        self.load_found(move |beside| discovery::discover(&folders, beside))
+        self.load_found(move |discovery| discovery.discover(&folders), None)
             .await
     }
 
-    /// Loads one file or folder, and nothing else.
+    /// Loads one file or folder, and nothing else; with this loader if one is named.
     ///
     /// # Errors
     /// The instance folder cannot be used. What is wrong with the module stands in its status.
-    pub async fn load_only(self: &Arc<Self>, path: &Path) -> Result<(), HostError> {
+    pub async fn load_only(
+        self: &Arc<Self>,
+        path: &Path,
+        loader: Option<&str>,
+    ) -> Result<(), HostError> {
         let path = path.to_owned();
-        self.load_found(move |beside| vec![discovery::look_at_one(&path, beside)])
-            .await
+        let find = move |discovery: &Discovery<'_>| vec![discovery.look_at_one(&path)];
+        self.load_found(find, loader.map(str::to_owned)).await
     }
 
     async fn load_found(
         self: &Arc<Self>,
-        find: impl FnOnce(&Path) -> Vec<Candidate> + Send + 'static,
+        find: impl FnOnce(&Discovery<'_>) -> Vec<Candidate> + Send + 'static,
+        forced: Option<String>,
     ) -> Result<(), HostError> {
         let instance = self.config.instance.clone();
+        let loaders = self.config.loaders.clone();
         let beside = self
             .config
             .runner
@@ -316,7 +324,12 @@ impl Modules {
         let prepared = tokio::task::spawn_blocking(move || {
             let folders = Folders::make(&instance)?;
             let sdk = sdk::unpack(&folders.sdk)?;
-            Ok::<_, HostError>((folders, sdk, find(&beside)))
+            let discovery = Discovery {
+                loaders: &loaders,
+                beside: &beside,
+                forced: forced.as_deref(),
+            };
+            Ok::<_, HostError>((folders, sdk, find(&discovery)))
         });
         let (folders, sdk, candidates) = prepared
             .await
@@ -374,12 +387,13 @@ impl Modules {
         let loader = candidate
             .found
             .as_ref()
-            .map_or("", |found| found.loader.name());
+            .map_or("", |found| found.loader.name())
+            .to_owned();
         Module {
             status: Mutex::new(ModuleStatus {
                 name: candidate.name.clone(),
                 path: candidate.path.display().to_string(),
-                loader: loader.to_owned(),
+                loader,
                 sha256: String::new(),
                 size: 0,
                 uuid: uuid::Uuid::new_v4().to_string(),
@@ -457,7 +471,10 @@ impl Modules {
         *module.pool.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&pool));
         let mut description = match self.remembered(&key).await {
             Some(description) => description,
-            None => self.describe(&pool, &key).await?,
+            None => {
+                refuse_what_is_broken(&pool).await?;
+                self.describe(&pool, &key).await?
+            }
         };
         manifest.declare(&mut description)?;
         self.provide(module, description)
@@ -628,6 +645,18 @@ fn twice(identity: &Identity, other: &Module) -> HostError {
         other.name,
         other.path
     ))
+}
+
+/// What can be seen without starting a host is not tried with one.
+async fn refuse_what_is_broken(pool: &Arc<Pool>) -> Result<(), HostError> {
+    let looked = Arc::clone(pool);
+    match tokio::task::spawn_blocking(move || looked.look()).await {
+        Ok(Look {
+            problem: Some(problem),
+            ..
+        }) => Err(HostError::Module(problem)),
+        _ => Ok(()),
+    }
 }
 
 /// The files of a module, the name of its copy, and the entry in it.

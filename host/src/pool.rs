@@ -19,7 +19,7 @@ use crate::HostError;
 use crate::crashes::Crashes;
 use crate::host::{Host, Patience, RunEnd, RunHandler, Welcome};
 use crate::launcher::{HostCommand, Launcher, Limits};
-use crate::loader::{Loader, LoaderEnvironment};
+use crate::loader::{Loader, LoaderEnvironment, Look, Place};
 use crate::manifest::{Isolation, Manifest, NetworkRule, RunRules};
 use crate::protocol::{CallRequest, RunEvent, RunRequest};
 use crate::run_folder::RunFolder;
@@ -60,7 +60,7 @@ pub(crate) struct PoolConfig {
 #[derive(Debug)]
 pub(crate) struct Pool {
     config: PoolConfig,
-    loader: &'static dyn Loader,
+    loader: Arc<dyn Loader>,
     /// The file or folder to load, in the snapshot.
     entry: PathBuf,
     /// The snapshot of the module.
@@ -89,7 +89,7 @@ impl Pool {
     )]
     pub(crate) fn new(
         config: PoolConfig,
-        loader: &'static dyn Loader,
+        loader: Arc<dyn Loader>,
         entry: PathBuf,
         snapshot: PathBuf,
         origin: PathBuf,
@@ -176,6 +176,26 @@ impl Pool {
     /// Why the module has failed, if it has.
     pub(crate) fn failure(&self) -> Option<String> {
         self.crashes.failure()
+    }
+
+    pub(crate) fn launcher(&self) -> &Launcher {
+        &self.config.launcher
+    }
+
+    /// What its hosts are greeted with, without what each has of its own.
+    pub(crate) fn greeting(&self) -> Value {
+        let Welcome {
+            name,
+            uuid,
+            args,
+            config,
+        } = &self.welcome;
+        serde_json::json!({"name": name, "uuid": uuid, "args": args, "config": config})
+    }
+
+    /// What the module is, found out without starting it.
+    pub(crate) fn look(&self) -> Look {
+        self.loader.look(&self.entry)
     }
 
     /// Whether a file lies in the plugin folder of the module, whatever links lead to it.
@@ -266,7 +286,12 @@ impl Pool {
     }
 
     fn prepare(&self) -> Result<(HostCommand, PathBuf), HostError> {
-        let program = self.loader.program(&self.entry, &self.config.environment)?;
+        let place = Place {
+            entry: &self.entry,
+            snapshot: &self.snapshot,
+            guest: &self.manifest.guest,
+        };
+        let program = self.loader.program(&place, &self.config.environment)?;
         let id = uuid::Uuid::new_v4().simple().to_string();
         let folder = self.config.hosts.join(&id);
         let (inputs, work) = (folder.join("in"), folder.join("work"));

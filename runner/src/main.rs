@@ -105,6 +105,15 @@ enum Command {
         /// The shared object.
         library: std::path::PathBuf,
     },
+    /// Hosts the plugins of a Lua file. Started by the runner itself.
+    #[command(hide = true)]
+    LuaHost(commands::hosts::LuaHost),
+    /// Hosts the plugins of a WebAssembly module. Started by the runner itself.
+    #[command(hide = true)]
+    WasmHost(commands::hosts::WasmHost),
+    /// Makes the machine code of a WebAssembly module. Started by the runner itself.
+    #[command(hide = true)]
+    WasmCompile(commands::hosts::WasmCompile),
 }
 
 impl Command {
@@ -132,6 +141,9 @@ impl Command {
             Self::NativeHost { library } => {
                 runner_host::native::native_host_main(library).map_err(Into::into)
             }
+            Self::LuaHost(host) => host.run(),
+            Self::WasmHost(host) => host.run(),
+            Self::WasmCompile(compile) => compile.run(),
         }
     }
 }

@@ -8,6 +8,7 @@ use anyhow::{Context, bail};
 use futures::future::BoxFuture;
 use runner_core::file::FileStat;
 use runner_host::host::Patience;
+use runner_host::loader::Loaders;
 use runner_host::modules::Table;
 use runner_host::{DescriptionCache, Launcher, Modules, ModulesConfig, Provided};
 use tokio::signal::unix::{SignalKind, signal};
@@ -25,16 +26,16 @@ pub(crate) const INTERRUPTED: u8 = 130;
 pub(crate) enum What {
     /// The plugin folders.
     Folders,
-    /// One file or folder.
-    Path(PathBuf),
+    /// One file or folder; with the loader of this name, if there is one.
+    Path(PathBuf, Option<String>),
 }
 
 impl What {
-    /// A name, unless it has a slash or there is a file of this name.
-    pub(crate) fn of(name_or_path: &Path) -> Self {
+    /// A name, unless it has a slash or there is a file of this name, or a loader is named.
+    pub(crate) fn of(name_or_path: &Path, loader: Option<&str>) -> Self {
         let has_slash = name_or_path.as_os_str().as_encoded_bytes().contains(&b'/');
-        match has_slash || name_or_path.is_file() {
-            true => Self::Path(name_or_path.to_owned()),
+        match has_slash || name_or_path.is_file() || loader.is_some() {
+            true => Self::Path(name_or_path.to_owned(), loader.map(str::to_owned)),
             false => Self::Folders,
         }
     }
@@ -92,6 +93,7 @@ impl Scratch {
                 instance: path.clone(),
                 runner,
                 python: settings.python.clone(),
+                loaders: Loaders::with(settings.loaders.clone()),
                 patience: Patience {
                     describe: settings.describe_timeout,
                     cancel: settings.cancel_grace,
@@ -123,10 +125,10 @@ impl Scratch {
     pub(crate) async fn load(&self, what: &What) -> anyhow::Result<Arc<Table>> {
         match what {
             What::Folders => self.modules.load().await?,
-            What::Path(path) => {
+            What::Path(path, loader) => {
                 std::fs::metadata(path)
                     .with_context(|| format!("cannot read {}", path.display()))?;
-                self.modules.load_only(path).await?;
+                self.modules.load_only(path, loader.as_deref()).await?;
             }
         }
         Ok(self.modules.table())
@@ -138,11 +140,12 @@ impl Scratch {
         &self,
         name_or_path: &Path,
         plugin: Option<&str>,
+        loader: Option<&str>,
     ) -> anyhow::Result<Provided> {
-        let what = What::of(name_or_path);
+        let what = What::of(name_or_path, loader);
         let table = self.load(&what).await?;
         match (&what, plugin) {
-            (What::Path(path), None) => match table.plugins() {
+            (What::Path(path, _), None) => match table.plugins() {
                 [only] => Ok(only.clone()),
                 [] => bail!("{} cannot be loaded: {}", path.display(), reason(&table)),
                 several => bail!(
@@ -152,7 +155,7 @@ impl Scratch {
                     names(several)
                 ),
             },
-            (What::Path(path), Some(name)) => named(&table, name).with_context(|| {
+            (What::Path(path, _), Some(name)) => named(&table, name).with_context(|| {
                 format!(
                     "{} has no plugin {name:?}; it has: {}",
                     path.display(),

@@ -9,6 +9,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use runner_fetch::{FetchConfig, Fetcher, Proxies};
 use runner_host::host::Patience;
+use runner_host::loader::Loaders;
 use runner_host::{Launcher, Modules, ModulesConfig};
 use runner_queue::{Queue, RedisConfig};
 use runner_server::auth::{Auth, KeyConfig};
@@ -464,6 +465,7 @@ impl Process {
                 instance: self.instance.clone(),
                 runner: self.runner.clone(),
                 python: settings.python.clone(),
+                loaders: Loaders::with(settings.loaders.clone()),
                 patience: Patience {
                     describe: settings.describe_timeout,
                     cancel: settings.cancel_grace,

@@ -1,7 +1,6 @@
 //! One living host, and the runs on it.
 
 mod last_words;
-mod lines;
 mod watch;
 
 use std::collections::VecDeque;
@@ -24,13 +23,13 @@ use runner_core::module::HostStatus;
 
 use crate::HostError;
 use crate::launcher::{Exit, HostCommand, Launcher, Process};
+use crate::lines::Lines;
 use crate::protocol::{
     CANCELLED, CallRequest, Incoming, MAX_LINE, PROTOCOL, RpcError, RunAnswer, RunEvent,
     RunRequest, UNKNOWN_METHOD, parse,
 };
 use crate::run_folder::{RunFolder, WorkFolder};
 use last_words::LastWords;
-use lines::Lines;
 use watch::Watch;
 
 /// The longest piece of standard error that becomes one entry of a log.
@@ -651,6 +650,12 @@ async fn write(input: &mut pipe::Sender, outbox: &VecDeque<u8>) -> std::io::Resu
 
 fn garbage(line: &[u8], why: &str) -> String {
     let shown: String = text(line).chars().take(200).collect();
+    if line.len() >= MAX_LINE {
+        return format!(
+            "the plugin's process wrote a line of more than {MAX_LINE} bytes, the limit of the plugin protocol, \
+             to its standard output; it begins with {shown:?}. What is larger travels as a file"
+        );
+    }
     format!(
         "the plugin's process wrote {shown:?} to its standard output, which is no message of the plugin \
          protocol ({why}); what is meant for people belongs on standard error"

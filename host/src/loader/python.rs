@@ -3,15 +3,15 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Loader, LoaderEnvironment, Probe, Program, argument};
+use super::{Loader, LoaderEnvironment, Look, Place, Probe, Program, argument, look_at_text};
 use crate::HostError;
 
 /// Python files and packages, loaded by the host in `sdk/python`.
 #[derive(Debug)]
-pub(crate) struct Python;
+pub(super) struct Python;
 
 impl Loader for Python {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "python"
     }
 
@@ -23,7 +23,18 @@ impl Loader for Python {
         probe.extension == "py"
     }
 
-    fn program(&self, entry: &Path, environment: &LoaderEnvironment) -> Result<Program, HostError> {
+    fn look(&self, entry: &Path) -> Look {
+        match entry.is_dir() {
+            true => look_at_text("Python package", &entry.join("__init__.py")),
+            false => look_at_text("Python source", entry),
+        }
+    }
+
+    fn program(
+        &self,
+        place: &Place<'_>,
+        environment: &LoaderEnvironment,
+    ) -> Result<Program, HostError> {
         let runtime = runtime(&environment.python)?;
         let sdk = environment.sdk.join("python");
         let mut readable = runtime.folders.clone();
@@ -33,7 +44,7 @@ impl Loader for Python {
                 runtime.executable.clone(),
                 "-m".to_owned(),
                 "runner.host".to_owned(),
-                argument(entry)?,
+                argument(place.entry)?,
             ],
             environment: vec![
                 ("PYTHONPATH".to_owned(), argument(&sdk)?),

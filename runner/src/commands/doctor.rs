@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 
 use clap::Args;
 use runner_core::module::{Confinement, ModuleState, ModuleStatus};
+use runner_host::loader::Registered;
 use runner_server::auth::Mode;
 use serde_json::{Value, json};
 
@@ -178,6 +179,7 @@ fn basics(settings: &Settings) -> Vec<Finding> {
     findings.push(python(&settings.python));
     findings.push(compiler());
     findings.push(access(settings));
+    findings.extend(settings.loaders.iter().map(loader));
     let holder = Holder::of(&settings.instance);
     findings.push(instance(&settings.instance, holder.as_ref()));
     findings.push(disk(settings));
@@ -251,6 +253,18 @@ fn python(python: &str) -> Finding {
     match found >= OLDEST_PYTHON {
         true => Finding::ok("Python", detail),
         false => Finding::problem("Python", format!("{detail} is too old"), advice),
+    }
+}
+
+/// A loader of the configuration.
+fn loader(loader: &Registered) -> Finding {
+    match loader.executable() {
+        Ok(_) => Finding::ok("loader", loader.shown()),
+        Err(error) => Finding::problem(
+            "loader",
+            format!("{}: {error}", loader.shown()),
+            "install it, or correct the setting LOADERS",
+        ),
     }
 }
 

@@ -8,6 +8,7 @@ pub(crate) mod db;
 pub(crate) mod doctor;
 pub(crate) mod files;
 pub(crate) mod health;
+pub(crate) mod hosts;
 pub(crate) mod housekeeping;
 pub(crate) mod licenses;
 pub(crate) mod openapi;

@@ -19,6 +19,7 @@ use anyhow::{Context, bail};
 use runner_core::age;
 use runner_core::retention::{Ages, Retention};
 use runner_fetch::{AddressPolicy, UrlMap};
+use runner_host::loader::Registered;
 use runner_host::{Limits as HostLimits, NetworkRule, SandboxConfig, SandboxMode};
 use runner_server::auth::AuthConfig;
 use runner_server::{Hosts, Limits, Origins};
@@ -78,6 +79,7 @@ pub(crate) struct Settings {
     pub(crate) plugin_network: NetworkRule,
     pub(crate) host_limits: HostLimits,
     pub(crate) python: String,
+    pub(crate) loaders: Vec<Registered>,
     pub(crate) log_level: String,
     pub(crate) log_format: LogFormat,
     pub(crate) metrics_address: Option<SocketAddr>,
@@ -187,6 +189,12 @@ impl Settings {
             },
             host_limits: host_limits(sources)?,
             python: sources.text("PYTHON"),
+            loaders: match sources.text("LOADERS").as_str() {
+                "" => Vec::new(),
+                text => Registered::parse(text).map_err(|problem| {
+                    anyhow::anyhow!("LOADERS ({}): {problem}", sources.origin("LOADERS"))
+                })?,
+            },
             log_level: log_level(&sources.text("LOG_LEVEL")),
             log_format: match sources.text("LOG_FORMAT").as_str() {
                 "text" => LogFormat::Text,

@@ -172,6 +172,8 @@ fn read_toml(path: &Path) -> anyhow::Result<BTreeMap<String, String>> {
             });
             items.collect::<Vec<_>>().join(":")
         }
+        // Settings that are objects are JSON elsewhere.
+        toml::Value::Table(table) => serde_json::to_string(&table).unwrap_or_default(),
         other => other.to_string(),
     };
     Ok(table

@@ -415,6 +415,13 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "Interpreter of Python plugins, 3.9 or newer.",
     ),
     setting(
+        "LOADERS",
+        &[],
+        "",
+        "JSON object of loaders for more kinds of module: by their names, the extensions or the magic number of \
+         their files, and the command that hosts them. See docs/plugins.md.",
+    ),
+    setting(
         "RUNNER_URL",
         &[],
         "",

@@ -59,7 +59,7 @@ fn what_is_typed_wrongly_is_named() {
         ("plugin run", "NAME_OR_PATH"),
         (
             "plugin new x --lang cobol",
-            "[possible values: python, rust, exec]",
+            "[possible values: python, rust, c, lua, wasm, exec]",
         ),
         ("task show x", "invalid value 'x'"),
         ("task show 0", "0 is not in"),

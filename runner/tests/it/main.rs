@@ -3,10 +3,14 @@
 #![expect(clippy::unwrap_used, reason = "a failure ends a test with its place")]
 
 mod bad_input;
+mod building;
+mod conformance;
 mod doctor;
 mod documentation;
 mod general;
+mod guide;
 mod interrupt;
+mod loaders;
 mod plugin;
 mod plugin_new;
 mod schedule;

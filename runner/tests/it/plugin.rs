@@ -354,7 +354,11 @@ fn check_says_what_is_wrong() {
             "nothing_of_this_name",
         ),
         ("empty.py", "", "declares no plugin"),
-        ("text.txt", "hello", "is no module: expected a Python file"),
+        (
+            "text.txt",
+            "hello",
+            "is no module: expected a Python or Lua file",
+        ),
         ("script", "#!/bin/sh\n", "chmod +x"),
         (
             "version.py",
@@ -404,9 +408,21 @@ fn check_compares_promises_and_examples_with_what_happens() {
     });
     let script = |description: &serde_json::Value| {
         format!(
-            "#!/bin/sh\nread line\necho '{{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{{\"protocol\":1}}}}'\nread line\n\
-             echo '{{\"jsonrpc\":\"2.0\",\"id\":2,\"result\":{{\"plugins\":[{description}]}}}}'\nread line\n\
-             echo '{{\"jsonrpc\":\"2.0\",\"id\":3,\"result\":{{}}}}'\nread line\n"
+            "#!/usr/bin/env python3\nimport json, sys\nplugin = json.loads({:?})\n{}",
+            description.to_string(),
+            "answers = {'welcome': {'protocol': 1, 'framing': 'lines'}, 'ping': {},\n\
+             \x20          'describe': {'plugins': [plugin]}}\n\
+             for request in map(json.loads, sys.stdin):\n\
+             \x20   if request['method'] == 'shutdown':\n\
+             \x20       break\n\
+             \x20   if 'id' not in request:\n\
+             \x20       continue\n\
+             \x20   answer = {'error': {'code': -32601, 'message': 'unknown'}}\n\
+             \x20   if request['method'] in answers:\n\
+             \x20       answer = {'result': answers[request['method']]}\n\
+             \x20   elif request['method'] == 'run' and request['params']['plugin'] == 'p@1':\n\
+             \x20       answer = {'result': {}}\n\
+             \x20   print(json.dumps({'jsonrpc': '2.0', 'id': request['id'], **answer}), flush=True)\n"
         )
     };
     desk.write_executable("checked", &script(&description));

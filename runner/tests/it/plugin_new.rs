@@ -47,6 +47,31 @@ fn python() {
 }
 
 #[test]
+fn lua() {
+    let desk = Desk::new();
+    desk.run(["plugin", "new", "my-shout", "--lang", "lua"])
+        .ok();
+    is_right(&desk, "./plugins/my-shout", "my-shout");
+}
+
+#[test]
+fn c_and_web_assembly() {
+    let desk = Desk::new();
+    let make = |folder: &str| {
+        let make = desk.other("make", ["-C", folder]);
+        run(make)
+    };
+    desk.run(["plugin", "new", "my-shout", "--lang", "c"]).ok();
+    make("plugins/my-shout").ok();
+    is_right(&desk, "./plugins/my-shout", "my-shout");
+    desk.run(["plugin", "new", "my-web", "--lang", "wasm"]).ok();
+    if crate::building::has("clang") {
+        make("plugins/my-web").ok();
+        is_right(&desk, "./plugins/my-web", "my-web");
+    }
+}
+
+#[test]
 fn exec() {
     let desk = Desk::new();
     desk.run([

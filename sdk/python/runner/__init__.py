@@ -25,7 +25,15 @@ from runner.parameters import (
 )
 from runner.plugin import Link, Output, Plugin, plugin
 from runner.signature import DefinitionError
-from runner.task import CallError, Called, Cancelled, FetchError, RequestError, Task
+from runner.task import (
+    CallError,
+    Called,
+    Cancelled,
+    FetchError,
+    ModuleInfo,
+    RequestError,
+    Task,
+)
 from runner.web import HttpError, Request, Response
 
 __all__ = [
@@ -44,6 +52,7 @@ __all__ = [
     "Json",
     "Link",
     "List",
+    "ModuleInfo",
     "Number",
     "Output",
     "Parameter",

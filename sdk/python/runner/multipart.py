@@ -69,7 +69,7 @@ def _parts(
             plain = re.split(r"[/\\]", disposition["filename"])[-1]
             if (plain or not is_empty) and name not in files:
                 kind = head.get("content-type", "application/octet-stream")
-                files[name] = UploadedFile(plain, kind, file)  # type: ignore[arg-type]
+                files[name] = UploadedFile(plain, kind, file)
             else:
                 file.close()
             continue

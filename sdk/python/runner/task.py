@@ -69,6 +69,18 @@ class Called:
         raise KeyError(f"the called task has no output {name!r}; it has: {names}")
 
 
+@dataclass(frozen=True)
+class ModuleInfo:
+    """The module that a plugin belongs to, as it was loaded."""
+
+    #: Its instance name: one file may be loaded under several.
+    name: str
+    #: Another one for each load.
+    uuid: str
+    #: The `args` of its manifest.
+    args: List[Any]
+
+
 class Task:
     """One run of a plugin: where it logs, writes its outputs and asks for steps."""
 
@@ -95,8 +107,12 @@ class Task:
         self.data: Any = {} if params.get("data") is None else params["data"]
         #: The configuration that the module was started with.
         self.config: Dict[str, Any] = dict(welcome.get("config") or {})
-        #: The arguments that the module was started with.
-        self.args: List[str] = list(welcome.get("args") or [])
+        #: The arguments that the module was loaded with.
+        self.args: List[Any] = list(welcome.get("args") or [])
+        #: What the module is called, and with what it was loaded.
+        self.module = ModuleInfo(
+            str(welcome.get("name") or ""), str(welcome.get("uuid") or ""), self.args
+        )
         self.plugin = plugin
         self._notify_runner = notify
         self._request = request

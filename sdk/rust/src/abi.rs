@@ -1,7 +1,7 @@
 //! The C ABI between the process that hosts native plugins and a shared object, version 1.
 //!
-//! This module is the definition: a C header (or a binding in any language that can make a shared
-//! object) can be written from it. A library exports two symbols:
+//! This module is the definition; `sdk/c/runner_plugin.h` is the same as a C header, and a binding for
+//! any language that can make a shared object can be written from it. A library exports two symbols:
 //!
 //! ```c
 //! uint32_t runner_plugin_abi(void);                           // returns 1
@@ -28,6 +28,7 @@
 //!     void (*notify)(void *context, struct runner_bytes message);
 //!     struct runner_bytes (*request)(void *context, struct runner_bytes message);
 //!     void (*free)(void *context, struct runner_bytes answer);
+//!     struct runner_bytes welcome;                                // if `size` says so
 //! };
 //! ```
 //!
@@ -42,6 +43,7 @@
 //!   beside its id. The result of `describe` is `{"plugins": […], "depends": […]}`, that of `run`
 //!   is `{"log"?, "data"?}`. A cancelled run ends with error −32001.
 //! - `notify` and `request` take `{"method", "params"}`.
+//! - `welcome` are the params of `welcome`: name, uuid and arguments of the module.
 //!
 //! # Rules
 //!
@@ -56,8 +58,8 @@
 //!   given to has returned.
 //! - **Unwinding.** No exception or panic may cross: both sides catch theirs and make an error.
 //! - **Growth.** A side may append members to its table and raises `size`; the other uses a member
-//!   only if `size` says that it is there. All members above are required, and no function is
-//!   NULL. Any other change raises the version.
+//!   only if `size` says that it is there. All members above but `welcome` are required, and no
+//!   function is NULL. Any other change raises the version.
 
 use std::ffi::c_void;
 
@@ -116,6 +118,8 @@ pub struct HostTable {
     pub request: Option<unsafe extern "C" fn(context: *mut c_void, message: Bytes) -> Bytes>,
     /// Takes back what `request` returned.
     pub free: Option<unsafe extern "C" fn(context: *mut c_void, answer: Bytes)>,
+    /// The params of the protocol's `welcome`, lent for the run. Older hosts do not have it.
+    pub welcome: Bytes,
 }
 
 impl Bytes {

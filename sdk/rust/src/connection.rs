@@ -2,6 +2,7 @@
 
 use std::sync::{PoisonError, RwLock};
 
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::Failure;
@@ -25,6 +26,12 @@ pub trait HostCalls: Send + Sync {
     /// Answers a request of the protocol, such as `fetch`. An unknown method is answered with
     /// [`code::UNKNOWN_METHOD`].
     fn request(&self, method: &str, params: Value) -> Result<Value, RunFailure>;
+
+    /// What the module was greeted with: the params of the protocol's `welcome`, as JSON. `null` where
+    /// nobody knows.
+    fn welcome(&self) -> &str {
+        "null"
+    }
 }
 
 /// The host of a run, as long as the run lasts.
@@ -56,6 +63,14 @@ impl Connection {
         let host = self.host.read().unwrap_or_else(PoisonError::into_inner);
         let host = host.as_ref().ok_or_else(|| over(method))?;
         host.request(method, params).map_err(Failure::of_request)
+    }
+
+    /// What the module was greeted with.
+    pub(crate) fn welcome<T: DeserializeOwned + Default>(&self) -> T {
+        let host = self.host.read().unwrap_or_else(PoisonError::into_inner);
+        let params = host.as_ref().map_or("null", |host| host.welcome());
+        let params: Option<T> = serde_json::from_str(params).unwrap_or_default();
+        params.unwrap_or_default()
     }
 
     /// Ends it. Waits for calls in progress; later ones fail instead of reaching the host.

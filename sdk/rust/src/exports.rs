@@ -222,10 +222,12 @@ struct Host {
     notify: unsafe extern "C" fn(*mut c_void, Bytes),
     request: unsafe extern "C" fn(*mut c_void, Bytes) -> Bytes,
     free: unsafe extern "C" fn(*mut c_void, Bytes),
+    /// Lent for the run. An older host does not say it.
+    welcome: Option<Bytes>,
 }
 
 // SAFETY: by the rules of the ABI, `notify` and `request` may be called from any thread, at the
-// same time; nothing else is done with the context.
+// same time; nothing else is done with the context. What `welcome` points to is only read.
 unsafe impl Send for Host {}
 // SAFETY: as above.
 unsafe impl Sync for Host {}
@@ -236,6 +238,8 @@ impl Host {
     /// # Safety
     /// `table` is null, or points to a [`HostTable`] of the size that it says.
     unsafe fn new(table: *const HostTable) -> Result<Self, RunFailure> {
+        /// What every host has.
+        const REQUIRED: usize = std::mem::offset_of!(HostTable, welcome);
         let broken = |what: &str| {
             Err(RunFailure::new(
                 code::INTERNAL,
@@ -246,25 +250,24 @@ impl Host {
             return broken("its table is null or not aligned");
         }
         // SAFETY: the table is there, and its size is its first member in every version.
-        if unsafe { (*table).size } < size_of::<HostTable>() {
+        let size = unsafe { (*table).size };
+        if size < REQUIRED {
             return broken("its table is too small");
         }
-        // SAFETY: the table is as large as we read it.
-        match unsafe { *table } {
-            HostTable {
-                context,
-                notify: Some(notify),
-                request: Some(request),
-                free: Some(free),
-                ..
-            } => Ok(Self {
-                context,
-                notify,
-                request,
-                free,
-            }),
-            _ => broken("one of its functions is null"),
-        }
+        // SAFETY: these members lie within the required size.
+        let functions = unsafe { ((*table).notify, (*table).request, (*table).free) };
+        let (Some(notify), Some(request), Some(free)) = functions else {
+            return broken("one of its functions is null");
+        };
+        Ok(Self {
+            // SAFETY: as above.
+            context: unsafe { (*table).context },
+            notify,
+            request,
+            free,
+            // SAFETY: read only where the table has it.
+            welcome: (size >= size_of::<HostTable>()).then(|| unsafe { (*table).welcome }),
+        })
     }
 }
 
@@ -288,5 +291,13 @@ impl HostCalls for Host {
             let message = format!("the host's answer to `{method}` is wrong: {reason}");
             Err(RunFailure::new(code::INTERNAL, message))
         })
+    }
+
+    fn welcome(&self) -> &str {
+        let Some(welcome) = self.welcome else {
+            return "null";
+        };
+        // SAFETY: by the rules of the ABI it is lent for the run, which this does not outlive.
+        std::str::from_utf8(unsafe { welcome.as_slice() }).unwrap_or("null")
     }
 }

@@ -28,4 +28,4 @@ pub use parameter::{
 };
 pub use plugin::{Outcome, Plugin};
 pub use serde_json::{Value, json};
-pub use task::{Called, Input, Task};
+pub use task::{Called, Input, ModuleInfo, Task};

@@ -135,6 +135,7 @@ impl NativeLibrary {
             notify: Some(notify),
             request: Some(request),
             free: Some(free),
+            welcome: Bytes::lend(host.welcome().as_bytes()),
         };
         // SAFETY: as in `describe`; table, context and params outlive the call, and by the rules of
         // the ABI the library uses none of them after it.

@@ -80,6 +80,19 @@ pub struct Input {
     pub url: Option<String>,
 }
 
+/// The module that a plugin belongs to, as it was loaded.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct ModuleInfo {
+    /// Its instance name: the one file may be loaded under several.
+    pub name: String,
+    /// Another one for each load.
+    pub uuid: String,
+    /// The `args` of its manifest.
+    pub args: Vec<Value>,
+}
+
 /// A task that was called, as it ended.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Called {
@@ -179,6 +192,11 @@ impl Task {
     /// The id under which the step in progress was added.
     pub fn step_id(&self) -> Option<&str> {
         self.params.step_id.as_deref()
+    }
+
+    /// What the plugin's module is called, and with which arguments it was loaded.
+    pub fn module(&self) -> ModuleInfo {
+        self.connection.welcome()
     }
 
     /// The base URL of the runner as the client knows it that made the task; no slash at the end.

@@ -5,6 +5,7 @@ mod disk;
 mod escapes;
 mod floods;
 mod loading;
+mod modules;
 mod running;
 mod uploads;
 mod values;

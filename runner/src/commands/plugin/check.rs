@@ -1,6 +1,7 @@
 //! `runner plugin check`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
@@ -10,7 +11,9 @@ use runner_core::parameters::field::as_text;
 use runner_core::parameters::{FieldKind, Form, FormValue};
 use runner_core::plugin::{FormDescription, Plugin};
 use runner_core::task::TaskState;
-use runner_host::Provided;
+use runner_host::conformance::{self, Finding, Outcome};
+use runner_host::loader::Look;
+use runner_host::{Module, Provided};
 use serde_json::{Value, json};
 
 use crate::commands::Folders;
@@ -24,7 +27,8 @@ use crate::values::{Filled, shown_errors};
 /// Arguments of `runner plugin check`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The exit code is 1 if something is wrong; what is only worth a look does not count.
+Says what the file is, loads it, makes the checks of the plugin protocol with its processes, and runs its \
+examples. The exit code is 1 if something is wrong; what is only worth a look does not count.
 
 Examples:
   runner plugin check ./plugins/shout.py
@@ -32,6 +36,10 @@ Examples:
 pub(crate) struct Check {
     /// The plugin's file or folder.
     path: PathBuf,
+    /// What loads the file, instead of choosing by its content and name: python, lua, native, wasm, process, or one
+    /// of the setting LOADERS.
+    #[arg(long, value_name = "LOADER")]
+    loader: Option<String>,
     /// Does not run the examples.
     #[arg(long)]
     no_run: bool,
@@ -65,6 +73,10 @@ impl Level {
 #[derive(Debug, Default)]
 struct Report {
     findings: Vec<(Level, String, String)>,
+    /// What the file is, without starting it.
+    look: Option<Look>,
+    /// The checks of the protocol.
+    protocol: Vec<Finding>,
     is_quiet: bool,
 }
 
@@ -128,30 +140,88 @@ impl Check {
                 .iter()
                 .map(|(level, what, detail)| json!({"level": level.word(), "what": what, "detail": detail}))
                 .collect();
-            screen::print_json(&json!({ "path": self.path, "ok": is_ok, "findings": findings }))?;
+            screen::print_json(&json!({
+                "path": self.path,
+                "ok": is_ok,
+                "look": report.look,
+                "findings": findings,
+                "protocol": report.protocol,
+            }))?;
         }
         if is_ok { Ok(()) } else { Err(Exit(1).into()) }
     }
 
     async fn check(&self, scratch: &Scratch, report: &mut Report) -> anyhow::Result<()> {
-        let table = scratch.load(&What::Path(self.path.clone())).await?;
+        let table = scratch
+            .load(&What::Path(self.path.clone(), self.loader.clone()))
+            .await?;
         let module = table.modules.first().context("nothing was loaded")?;
         let status = module.status();
         if status.loader.is_empty() {
             return report.add(Level::Problem, "module", status.reason.unwrap_or_default());
         }
+        report.look = module.look();
+        let what = report.look.as_ref().map(|look| look.what.as_str());
         report.add(
             Level::Ok,
             "module",
-            format!("{} ({})", status.name, status.loader),
+            match what {
+                Some(what) => format!("{} ({}): {what}", status.name, status.loader),
+                None => format!("{} ({})", status.name, status.loader),
+            },
         )?;
         if status.state != ModuleState::Running {
             return report.add(Level::Problem, "loading", status.reason.unwrap_or_default());
         }
+        self.check_protocol(module, table.plugins(), report).await?;
         for provided in table.plugins() {
             self.check_plugin(scratch, provided, report).await?;
         }
         Ok(())
+    }
+
+    /// Makes the checks that every plugin must pass, whatever it is written in.
+    async fn check_protocol(
+        &self,
+        module: &Module,
+        plugins: &[Provided],
+        report: &mut Report,
+    ) -> anyhow::Result<()> {
+        const WHAT: &str = "protocol";
+        let runnable = plugins.iter().find_map(|provided| {
+            let plugin = &provided.plugin;
+            match example(&plugin.form) {
+                Example::Whole(filled) if !needs_files(plugin) => Some(conformance::Example {
+                    plugin: plugin.identifier.clone(),
+                    parameters: filled.parameters,
+                }),
+                _ => None,
+            }
+        });
+        let runnable = runnable.filter(|_| !self.no_run);
+        let limit: f64 = self.timeout.trim().parse().unwrap_or(60.0);
+        let limit = Duration::try_from_secs_f64(limit).unwrap_or(Duration::MAX);
+        report.protocol = conformance::examine(module, runnable, limit, |_| {}).await?;
+        let mut passed = 0;
+        for finding in report.protocol.clone() {
+            match finding.outcome {
+                Outcome::Passed => passed += 1,
+                Outcome::Skipped(_) => {}
+                Outcome::Failed(why) => report.add(
+                    Level::Problem,
+                    &format!("{WHAT}, {}", finding.check),
+                    format!("{why}\npromised is: {}", finding.promise),
+                )?,
+            }
+        }
+        report.add(
+            Level::Ok,
+            WHAT,
+            format!(
+                "{} passed (docs/protocol.md has their list)",
+                counted(passed, "check")
+            ),
+        )
     }
 
     async fn check_plugin(
@@ -257,6 +327,19 @@ impl Check {
         }
         Ok(())
     }
+}
+
+/// Whether its example cannot be run without fetching something.
+fn needs_files(plugin: &Plugin) -> bool {
+    fn is_file(kind: &FieldKind) -> bool {
+        match kind {
+            FieldKind::Data(_) | FieldKind::Upload(_) => true,
+            FieldKind::List(items) => is_file(items),
+            _ => false,
+        }
+    }
+    let fields = plugin.form.parameters.fields();
+    fields.iter().any(|field| is_file(&field.kind))
 }
 
 fn counted(count: usize, what: &str) -> String {

@@ -19,6 +19,9 @@ const MAX_NAME: usize = 64;
 #[command(after_help = "\
 python  a function with type hints
 rust    a crate that becomes a shared object: fastest calls; needs the runner's repository for its SDK
+c       a shared object; its SDK is one header, which is put beside it
+lua     a table with a function; an interpreter of its own for each run
+wasm    a WebAssembly module, here in C; an instance of its own for each run
 exec    an executable that speaks the protocol: a template for any language
 
 Examples:
@@ -43,6 +46,9 @@ pub(crate) struct New {
 enum Lang {
     Python,
     Rust,
+    C,
+    Lua,
+    Wasm,
     Exec,
 }
 
@@ -121,6 +127,74 @@ const EXEC: &[File] = &[
     ),
 ];
 
+/// The SDK for C.
+const HEADER: File = (
+    "runner_plugin.h",
+    include_str!("../../../../sdk/c/runner_plugin.h"),
+    false,
+);
+/// The same source is a shared object and a WebAssembly module.
+const C_SOURCE: File = (
+    "@snake@.c",
+    include_str!("../../../templates/c/plugin.c"),
+    false,
+);
+const C: &[File] = &[
+    (
+        "plugin.toml",
+        include_str!("../../../templates/c/plugin.toml"),
+        false,
+    ),
+    C_SOURCE,
+    HEADER,
+    (
+        "Makefile",
+        include_str!("../../../templates/c/Makefile"),
+        false,
+    ),
+    (
+        "README.md",
+        include_str!("../../../templates/c/README.md"),
+        false,
+    ),
+];
+const WASM: &[File] = &[
+    (
+        "plugin.toml",
+        include_str!("../../../templates/wasm/plugin.toml"),
+        false,
+    ),
+    C_SOURCE,
+    HEADER,
+    (
+        "Makefile",
+        include_str!("../../../templates/wasm/Makefile"),
+        false,
+    ),
+    (
+        "README.md",
+        include_str!("../../../templates/wasm/README.md"),
+        false,
+    ),
+];
+const LUA: &[File] = &[
+    (
+        "plugin.toml",
+        include_str!("../../../templates/lua/plugin.toml"),
+        false,
+    ),
+    (
+        "@snake@.lua",
+        include_str!("../../../templates/lua/plugin.lua"),
+        false,
+    ),
+    (
+        "README.md",
+        include_str!("../../../templates/lua/README.md"),
+        false,
+    ),
+];
+
 impl New {
     pub(crate) fn run(&self) -> anyhow::Result<()> {
         check_name(&self.name, self.lang)?;
@@ -145,7 +219,7 @@ impl New {
         }
         let sdk = match self.lang {
             Lang::Rust => self.sdk_dependency(&parent)?,
-            Lang::Python | Lang::Exec => String::new(),
+            Lang::Python | Lang::C | Lang::Lua | Lang::Wasm | Lang::Exec => String::new(),
         };
         let snake = self.name.replace('-', "_");
         let shown = shown.display().to_string();
@@ -160,13 +234,21 @@ impl New {
         let files = match self.lang {
             Lang::Python => PYTHON,
             Lang::Rust => RUST,
+            Lang::C => C,
+            Lang::Lua => LUA,
+            Lang::Wasm => WASM,
             Lang::Exec => EXEC,
         };
         fs::create_dir_all(&parent).with_context(|| format!("cannot make {}", parent.display()))?;
         fs::create_dir(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         for (path, text, is_executable) in files {
             let path = folder.join(fill(path));
-            write(&path, &fill(text), *is_executable)
+            // The header is a file of the SDK, not of the template.
+            let text = match path.ends_with(HEADER.0) {
+                true => (*text).to_owned(),
+                false => fill(text),
+            };
+            write(&path, &text, *is_executable)
                 .with_context(|| format!("cannot write {}", path.display()))?;
         }
         screen::print(&format!(
@@ -250,6 +332,18 @@ fn next(lang: Lang) -> &'static str {
              \x20 runner plugin check .\n\
              \x20 runner plugin run . -p text=hello -p times=3\n"
         }
+        Lang::C | Lang::Wasm => {
+            "Build it, look whether it is right, run it:\n\
+             \x20 cd @folder@\n\
+             \x20 make\n\
+             \x20 runner plugin check .\n\
+             \x20 runner plugin run . -p text=hello -p times=3\n"
+        }
+        Lang::Lua => {
+            "Look whether it is right, run it:\n\
+             \x20 runner plugin check @folder@\n\
+             \x20 runner plugin run @folder@ -p text=hello -p times=3\n"
+        }
         Lang::Exec => {
             "Look whether it is right, run it, test it:\n\
              \x20 runner plugin check @folder@\n\
@@ -276,6 +370,7 @@ fn check_name(name: &str, lang: Lang) -> anyhow::Result<()> {
     let (words, language) = match lang {
         Lang::Python => (PYTHON_WORDS, "Python"),
         Lang::Rust => (RUST_WORDS, "Rust"),
+        Lang::C | Lang::Lua | Lang::Wasm => return Ok(()),
         Lang::Exec => {
             return if name == "tests" {
                 taken(name, "the folder of its tests")

@@ -41,6 +41,10 @@ pub(crate) struct Run {
     /// Which one, where the path has several.
     #[arg(long = "plugin", value_name = "NAME")]
     name: Option<String>,
+    /// What loads the file, instead of choosing by its content and name: python, lua, native, wasm, process, or one
+    /// of the setting LOADERS.
+    #[arg(long, value_name = "LOADER")]
+    loader: Option<String>,
     /// A parameter, as it would be typed into the form.
     #[arg(short, long = "parameter", value_name = "KEY=VALUE")]
     parameters: Vec<String>,
@@ -90,7 +94,9 @@ impl Run {
         given: &[Given],
         steps: &[GivenStep],
     ) -> anyhow::Result<Prepared<'a>> {
-        let provided = scratch.find(&self.plugin, self.name.as_deref()).await?;
+        let provided = scratch
+            .find(&self.plugin, self.name.as_deref(), self.loader.as_deref())
+            .await?;
         let mut roots = files(&[&provided.plugin.form.parameters], given);
         // A step may be that of a plugin that is called.
         let table = scratch.modules.table();

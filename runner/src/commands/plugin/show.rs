@@ -32,6 +32,10 @@ pub(crate) struct Show {
     /// Which one, where the path has several.
     #[arg(long = "plugin", value_name = "NAME")]
     name: Option<String>,
+    /// What loads the file, instead of choosing by its content and name: python, lua, native, wasm, process, or one
+    /// of the setting LOADERS.
+    #[arg(long, value_name = "LOADER")]
+    loader: Option<String>,
     #[command(flatten)]
     folders: Folders,
     #[command(flatten)]
@@ -52,7 +56,9 @@ impl Show {
         }
         let settings = self.folders.settings(Flags::new())?;
         let provided = Scratch::with(settings, async |scratch| {
-            scratch.find(&self.plugin, self.name.as_deref()).await
+            scratch
+                .find(&self.plugin, self.name.as_deref(), self.loader.as_deref())
+                .await
         })?;
         match self.json {
             true => screen::print_json(&document(&provided)),

@@ -4,7 +4,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 
 #[derive(Debug)]
-pub(super) struct Lines {
+pub(crate) struct Lines {
     pipe: pipe::Receiver,
     buffer: Vec<u8>,
     /// Bytes of the buffer that hold no line break.
@@ -14,7 +14,7 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    pub(super) fn new(pipe: pipe::Receiver) -> Self {
+    pub(crate) fn new(pipe: pipe::Receiver) -> Self {
         Self {
             pipe,
             buffer: Vec::new(),
@@ -26,7 +26,7 @@ impl Lines {
 
     /// The next line, without its line break; `None` at the end, once; then never ready again.
     /// A line longer than the limit comes in pieces of that length.
-    pub(super) async fn next(&mut self, limit: usize) -> Result<Option<Vec<u8>>, String> {
+    pub(crate) async fn next(&mut self, limit: usize) -> Result<Option<Vec<u8>>, String> {
         loop {
             if let Some(line) = self.take(limit) {
                 return Ok(Some(line));
@@ -51,7 +51,7 @@ impl Lines {
 
     /// A line that can be had without waiting. The pipe itself is asked, not the runtime, which may not have
     /// heard yet of what is in it.
-    pub(super) fn try_next(&mut self, limit: usize) -> Option<Vec<u8>> {
+    pub(crate) fn try_next(&mut self, limit: usize) -> Option<Vec<u8>> {
         let mut chunk = [0; 8 * 1024];
         loop {
             if let Some(line) = self.take(limit) {
