@@ -32,7 +32,9 @@ fn a_full_disk_is_told_and_nothing_is_lost() {
 
     // A plugin that fills it fails alone.
     let log = runner.run_badly("bad-fill-disk@1-0-0", &[("megabytes", "256")]);
-    assert!(log.contains("space"), "{log}");
+    // Its folder may lie in memory; then the disk is full when the output is kept.
+    let is_told = log.contains("space") || log.contains("the disk is full");
+    assert!(is_told, "{log}");
     let after = runner.run_well(
         "pace@1-0-0",
         &[("marker", "after"), ("pieces", "10"), ("pause", "0")],
