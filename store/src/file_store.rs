@@ -375,7 +375,11 @@ impl FileWriter {
     /// # Errors
     /// [`StoreError::DiskFull`], or what failed.
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        self.draft.append(bytes)
+        let appended = self.draft.append(bytes);
+        if appended.as_ref().is_err_and(StoreError::is_disk_full) {
+            self.store.meters.full.increment(1);
+        }
+        appended
     }
 
     /// Bytes that were written so far.

@@ -11,8 +11,8 @@ use crate::screen::{self, BAD, BOLD, GOOD, Table, WEAK};
 /// Arguments of `runner worker list`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-It shows the token of the instance folder, since only administrators may ask. What is over in a moment
-is not shown as running.")]
+Only administrators may ask: it shows RUNNER_TOKEN, or the token of the instance folder. What is over
+in a moment is not shown as running.")]
 pub(crate) struct List {
     #[command(flatten)]
     at: At,
