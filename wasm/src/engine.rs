@@ -50,7 +50,7 @@ pub fn wasm_compile_main(module: &Path, folder: &Path) -> Result<PathBuf, Error>
         Error::Module(error.root_cause().to_string())
     })?;
     fs::create_dir_all(folder).map_err(Error::file("make", folder))?;
-    fs::set_permissions(folder, fs::Permissions::from_mode(0o700))
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o755))
         .map_err(Error::file("protect", folder))?;
     // Others may make the same at the same time, also on other machines.
     let mut number = [0; 8];
@@ -60,9 +60,12 @@ pub fn wasm_compile_main(module: &Path, folder: &Path) -> Result<PathBuf, Error>
     let written = OpenOptions::new()
         .write(true)
         .create_new(true)
-        .mode(0o400)
+        .mode(0o444)
         .open(&draft)
-        .and_then(|mut file| file.write_all(&code))
+        .and_then(|mut file| {
+            file.set_permissions(fs::Permissions::from_mode(0o444))?;
+            file.write_all(&code)
+        })
         .and_then(|()| fs::rename(&draft, &path));
     if written.is_err() {
         let _ = fs::remove_file(&draft);
@@ -93,9 +96,9 @@ pub(crate) fn load(engine: &Engine, path: &Path) -> Result<Module, Error> {
         .open(path)
         .map_err(Error::file("open", path))?;
     check_owner(&file, path)?;
-    // SAFETY: machine code is trusted. This file is a regular one of this account, which nobody else may write
-    // to; it lies in a folder that only the runner's own processes write to (hosts are kept from it by Landlock),
-    // and is never changed after it got its name. Wasmtime itself refuses what it did not make for this version,
+    // SAFETY: machine code is trusted. This file is a regular one of the runner's account, which nobody else may
+    // write to; it lies in a folder that only the runner's own processes write to (hosts have another account there,
+    // or are kept from it by Landlock), and is never changed after it got its name. Wasmtime itself refuses what it did not make for this version,
     // these settings and this processor.
     unsafe { Module::deserialize_open_file(engine, file) }
         .map_err(|error| Error::Module(error.to_string()))
@@ -103,8 +106,12 @@ pub(crate) fn load(engine: &Engine, path: &Path) -> Result<Module, Error> {
 
 fn check_owner(file: &File, path: &Path) -> Result<(), Error> {
     let metadata = file.metadata().map_err(Error::file("look at", path))?;
-    let is_ours = metadata.uid() == nix::unistd::geteuid().as_raw();
-    match metadata.is_file() && is_ours && metadata.mode() & 0o022 == 0 {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let folder = fs::metadata(folder).map_err(Error::file("look at", folder))?;
+    // In name spaces of its own a host sees the runner's account under another number, but for both the same.
+    let is_ours = metadata.uid() == folder.uid();
+    let is_kept = (metadata.mode() | folder.mode()) & 0o022 == 0;
+    match metadata.is_file() && is_ours && is_kept {
         true => Ok(()),
         false => Err(Error::Module(format!(
             "{} is not trusted: it belongs to another account, or others may write to it",
