@@ -41,7 +41,7 @@ describe("in development mode", () => {
     await page.getByRole("link", { name: "Routes" }).click();
     const cell = (name) => page.getByRole("rowheader", { name, exact: true });
     for (const path of ["/plugins/", "/plugins/{identifier}/process/", "/tasks/{id}/", "/debug/routes"]) {
-      await cell(path).waitFor();
+      await cell(path).first().waitFor();
     }
   });
 

@@ -99,7 +99,7 @@ scenario(shared, "listens to nobody but its host", {}, async ({ open, host: { ur
   const host = await open(form());
   await host.field("word").fill("mine");
   // Another frame of the host's page, from the host's origin, and one from the page's own.
-  for (const stranger of [`${url}/stranger`, `${runner.url}/static/forms.css`]) {
+  for (const stranger of [`${url}/stranger`, `${runner.url}/plugins/small@v1-0-0/ui/`]) {
     const received = host.frame.evaluate(() => new Promise((resolve) => {
       window.addEventListener("message", () => setTimeout(resolve), { once: true });
     }));

@@ -59,7 +59,7 @@ fn children_that_write_for_ever_hold_up_nobody() {
         .plugins(["stable_plugins/demo", "tests/fixtures/bad"])
         .env("DESCRIBE_TIMEOUT", 5)
         .env("CONCURRENCY", 1)
-        .env("HOST_IDLE", 1)
+        .env("HOST_IDLE", 5)
         .start();
     let task = runner.run_well("bad-yes@1-0-0", &[]);
     let pids = runner.output(&task, "pids.txt");
