@@ -43,7 +43,12 @@ pub fn wasm_compile_main(module: &Path, folder: &Path) -> Result<PathBuf, Error>
     let bytes = fs::read(module).map_err(Error::file("read", module))?;
     let path = folder.join(name(&engine, &bytes));
     if path.exists() {
-        return Ok(path);
+        let metadata = fs::symlink_metadata(&path).map_err(Error::file("look at", &path))?;
+        // Here accounts have their own numbers, which a host in name spaces of its own does not see.
+        return match metadata.uid() == nix::unistd::geteuid().as_raw() {
+            true => Ok(path),
+            false => Err(untrusted(&path)),
+        };
     }
     let code = engine.precompile_module(&bytes).map_err(|error| {
         // The outermost says that it did not work, the innermost why.
@@ -113,11 +118,15 @@ fn check_owner(file: &File, path: &Path) -> Result<(), Error> {
     let is_kept = (metadata.mode() | folder.mode()) & 0o022 == 0;
     match metadata.is_file() && is_ours && is_kept {
         true => Ok(()),
-        false => Err(Error::Module(format!(
-            "{} is not trusted: it belongs to another account, or others may write to it",
-            path.display()
-        ))),
+        false => Err(untrusted(path)),
     }
+}
+
+fn untrusted(path: &Path) -> Error {
+    Error::Module(format!(
+        "{} is not trusted: it belongs to another account, or others may write to it",
+        path.display()
+    ))
 }
 
 #[cfg(test)]
@@ -147,6 +156,12 @@ mod tests {
         fs::set_permissions(&code, fs::Permissions::from_mode(0o666)).unwrap();
         let error = load(&engine, &code).unwrap_err().to_string();
         assert!(error.contains("others may write"), "{error}");
+
+        if nix::unistd::geteuid().is_root() {
+            std::os::unix::fs::chown(&code, Some(1), None).unwrap();
+            let error = wasm_compile_main(&module, &cache).unwrap_err().to_string();
+            assert!(error.contains("another account"), "{error}");
+        }
 
         let other = folder.path().join("other");
         fs::write(&other, SMALL).unwrap();
