@@ -18,10 +18,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
-use runner_core::file::FileStat;
 use runner_host::host::Patience;
 use runner_host::protocol::{OUTPUT_TEXT, RunEvent, RunRequest};
-use runner_host::{DescriptionCache, Launcher, Lease, Modules, ModulesConfig, RunEnd, RunHandler};
+use runner_host::{Launcher, Lease, Modules, ModulesConfig, NoCache, RunEnd, RunHandler};
 use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -235,26 +234,5 @@ impl RunHandler for Deaf {
 
     fn fetch(&self, _: String) -> BoxFuture<'static, Result<Value, String>> {
         Box::pin(async { Err("nothing is fetched here".to_owned()) })
-    }
-}
-
-/// Remembers nothing.
-struct NoCache;
-
-impl DescriptionCache for NoCache {
-    fn description<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Option<String>> {
-        Box::pin(async { None })
-    }
-
-    fn put_description<'a>(&'a self, _: &'a str, _: &'a str) -> BoxFuture<'a, ()> {
-        Box::pin(async {})
-    }
-
-    fn file_digest<'a>(&'a self, _: &'a FileStat) -> BoxFuture<'a, Option<String>> {
-        Box::pin(async { None })
-    }
-
-    fn put_file_digests<'a>(&'a self, _: &'a [(FileStat, String)]) -> BoxFuture<'a, ()> {
-        Box::pin(async {})
     }
 }

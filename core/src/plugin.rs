@@ -304,6 +304,24 @@ pub enum PluginError {
 }
 
 impl Plugin {
+    /// The values of its parameters, with defaults filled in.
+    ///
+    /// # Errors
+    /// What is wrong with which of them, in one line.
+    pub fn check_parameters(
+        &self,
+        given: Map<String, Value>,
+    ) -> Result<Map<String, Value>, String> {
+        let checked = self.form.parameters.check_json(given).into_result();
+        checked.map_err(|errors| {
+            let errors = errors
+                .iter()
+                .map(|(key, texts)| format!("{key}: {}", texts.join(" ")));
+            let errors = errors.collect::<Vec<_>>().join("; ");
+            format!("the parameters for {} are wrong: {errors}", self.identifier)
+        })
+    }
+
     /// Checks a description.
     ///
     /// # Errors

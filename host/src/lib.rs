@@ -43,7 +43,7 @@ pub use error::HostError;
 pub use host::{RunEnd, RunHandler};
 pub use launcher::{Launcher, Limits, SandboxConfig, SandboxMode, launcher_main};
 pub use manifest::NetworkRule;
-pub use modules::{DescriptionCache, Module, Modules, ModulesConfig, Provided};
+pub use modules::{DescriptionCache, Module, Modules, ModulesConfig, NoCache, Provided};
 pub use pool::{Hosts, Lease};
 pub use run_folder::RunFolder;
 pub use sdk::unpack as unpack_sdks;

@@ -43,6 +43,28 @@ pub trait DescriptionCache: Send + Sync {
     fn put_file_digests<'a>(&'a self, digests: &'a [(FileStat, String)]) -> BoxFuture<'a, ()>;
 }
 
+/// Remembers nothing: what is known of modules lives as long as their table.
+#[derive(Debug, Clone, Copy)]
+pub struct NoCache;
+
+impl DescriptionCache for NoCache {
+    fn description<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Option<String>> {
+        Box::pin(async { None })
+    }
+
+    fn put_description<'a>(&'a self, _: &'a str, _: &'a str) -> BoxFuture<'a, ()> {
+        Box::pin(async {})
+    }
+
+    fn file_digest<'a>(&'a self, _: &'a FileStat) -> BoxFuture<'a, Option<String>> {
+        Box::pin(async { None })
+    }
+
+    fn put_file_digests<'a>(&'a self, _: &'a [(FileStat, String)]) -> BoxFuture<'a, ()> {
+        Box::pin(async {})
+    }
+}
+
 /// Settings of [`Modules`].
 #[derive(Debug, Clone)]
 pub struct ModulesConfig {

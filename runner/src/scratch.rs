@@ -5,12 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use futures::future::BoxFuture;
-use runner_core::file::FileStat;
 use runner_host::host::Patience;
 use runner_host::loader::Loaders;
 use runner_host::modules::Table;
-use runner_host::{DescriptionCache, Launcher, Modules, ModulesConfig, Provided};
+use runner_host::{Launcher, Modules, ModulesConfig, NoCache, Provided};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::screen::{Exit, note};
@@ -239,25 +237,4 @@ fn reason(table: &Table) -> String {
         .iter()
         .find_map(|module| module.status().reason);
     reason.unwrap_or_else(|| "it offers no plugin".to_owned())
-}
-
-/// What is known of modules lives as long as the command.
-struct NoCache;
-
-impl DescriptionCache for NoCache {
-    fn description<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Option<String>> {
-        Box::pin(async { None })
-    }
-
-    fn put_description<'a>(&'a self, _: &'a str, _: &'a str) -> BoxFuture<'a, ()> {
-        Box::pin(async {})
-    }
-
-    fn file_digest<'a>(&'a self, _: &'a FileStat) -> BoxFuture<'a, Option<String>> {
-        Box::pin(async { None })
-    }
-
-    fn put_file_digests<'a>(&'a self, _: &'a [(FileStat, String)]) -> BoxFuture<'a, ()> {
-        Box::pin(async {})
-    }
 }

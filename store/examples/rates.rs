@@ -321,29 +321,9 @@ async fn bare(place: &Place, callers: usize, seconds: f64) -> Option<f64> {
 
 /// A queued task, as if it had been read.
 fn queued_task(id: i64) -> runner_core::task::Task {
-    runner_core::task::Task {
-        id,
+    let task = NewTask {
         plugin: "hello-world@v0-2-1".to_owned(),
-        digest: String::new(),
-        state: runner_core::task::TaskState::Queued,
-        run: 1,
-        attempts: 0,
-        failures: 0,
-        version: 0,
-        parameters: Map::new(),
-        step: None,
-        data: serde_json::Value::Null,
-        log: String::new(),
-        log_length: 0,
-        progress: None,
-        steps: Vec::new(),
-        links: Vec::new(),
-        outputs: Vec::new(),
-        depth: 0,
-        labels: Vec::new(),
-        dispatch: Default::default(),
-        base_url: String::new(),
-        created_at: 0,
-        finished_at: None,
-    }
+        ..NewTask::default()
+    };
+    task.made(id, 0)
 }

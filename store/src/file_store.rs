@@ -286,14 +286,13 @@ impl FileStore {
 
     /// What the store says it is; `new` if it does not say yet.
     pub(crate) fn marker(&self, new: &str) -> Result<String, StoreError> {
-        let marker = self.contents.marker(new)?;
-        Ok(marker.trim().chars().take(64).collect())
+        Ok(short(&self.contents.marker(new)?))
     }
 
     /// What the store says it is, if it says so.
     pub(crate) fn known_marker(&self) -> Result<Option<String>, StoreError> {
         let marker = self.contents.known_marker()?;
-        Ok(marker.map(|marker| marker.trim().chars().take(64).collect()))
+        Ok(marker.as_deref().map(short))
     }
 
     /// Bytes that are free on this machine for what is stored.
@@ -349,6 +348,11 @@ impl FileStore {
         }
         Ok(removed)
     }
+}
+
+/// A marker as it is kept in SQL.
+fn short(marker: &str) -> String {
+    marker.trim().chars().take(64).collect()
 }
 
 /// Whether it was there.

@@ -1,7 +1,7 @@
 //! Making tasks.
 
-use runner_core::task::{NewTask, Task, TaskState, without_nul};
-use serde_json::{Value, json};
+use runner_core::task::{NewTask, Task, without_nul};
+use serde_json::json;
 
 use crate::recent::{MAX_TEXT, Recent};
 use crate::sql::{Arg, Ask, Connection, Dialect, Statement, args, json_rows};
@@ -102,32 +102,11 @@ impl InsertTask {
 
     /// The task as it is in SQL.
     fn made(&self, id: i64) -> Task {
-        let task = &self.task;
-        Task {
-            id,
-            plugin: without_nul(&task.plugin).into_owned(),
-            digest: task.digest.clone(),
-            state: TaskState::Queued,
-            run: 1,
-            attempts: 0,
-            failures: 0,
-            version: 0,
-            parameters: task.parameters.clone(),
-            step: None,
-            data: Value::Null,
-            log: String::new(),
-            log_length: 0,
-            progress: None,
-            steps: Vec::new(),
-            links: Vec::new(),
-            outputs: Vec::new(),
-            depth: task.caller.map_or(0, |(_, depth)| depth + 1),
-            labels: task.labels.clone(),
-            dispatch: task.dispatch.clone(),
-            base_url: without_nul(&task.base_url).into_owned(),
-            created_at: self.created_at,
-            finished_at: None,
+        let mut task = self.task.made(id, self.created_at);
+        for text in [&mut task.plugin, &mut task.base_url] {
+            *text = without_nul(text).into_owned();
         }
+        task
     }
 
     /// Whether it has neither labels nor uploads.

@@ -89,34 +89,12 @@ fn is_small(task: &Task) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use runner_core::task::NewTask;
+
     use super::*;
 
     fn task(id: i64) -> Task {
-        Task {
-            id,
-            plugin: "p@1".to_owned(),
-            digest: String::new(),
-            state: runner_core::task::TaskState::Queued,
-            run: 1,
-            attempts: 0,
-            failures: 0,
-            version: 0,
-            parameters: Default::default(),
-            step: None,
-            data: serde_json::Value::Null,
-            log: String::new(),
-            log_length: 0,
-            progress: None,
-            steps: Vec::new(),
-            links: Vec::new(),
-            outputs: Vec::new(),
-            depth: 0,
-            labels: Vec::new(),
-            dispatch: Default::default(),
-            base_url: String::new(),
-            created_at: 0,
-            finished_at: None,
-        }
+        NewTask::default().made(id, 0)
     }
 
     #[test]

@@ -42,17 +42,7 @@ impl Caller {
             ));
         }
         let provided = self.find(&call.plugin)?;
-        let checked = provided.plugin.form.parameters.check_json(call.parameters);
-        let parameters = checked.into_result().map_err(|errors| {
-            let errors = errors
-                .iter()
-                .map(|(key, texts)| format!("{key}: {}", texts.join(" ")));
-            let errors = errors.collect::<Vec<_>>().join("; ");
-            format!(
-                "the parameters for {} are wrong: {errors}",
-                provided.plugin.identifier
-            )
-        })?;
+        let parameters = provided.plugin.check_parameters(call.parameters)?;
         let dispatch = Dispatch {
             priority: Priority::Called,
             submitter: self.submitter.clone(),

@@ -136,17 +136,7 @@ impl NewSchedule {
     /// # Errors
     /// The parameters are not those of the plugin any more.
     pub fn task(&self, plugin: &Plugin, digest: String, base_url: &str) -> Result<NewTask, String> {
-        let checked = plugin.form.parameters.check_json(self.parameters.clone());
-        let parameters = checked.into_result().map_err(|errors| {
-            let errors = errors
-                .iter()
-                .map(|(key, texts)| format!("{key}: {}", texts.join(" ")));
-            let errors = errors.collect::<Vec<_>>().join("; ");
-            format!(
-                "the parameters for {} are wrong: {errors}",
-                plugin.identifier
-            )
-        })?;
+        let parameters = plugin.check_parameters(self.parameters.clone())?;
         let label = format!("{LABEL}{}", self.name);
         Ok(NewTask {
             plugin: plugin.identifier.clone(),

@@ -201,7 +201,7 @@ pub struct Task {
 }
 
 /// A task that is to be made.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct NewTask {
     /// Identifier of the plugin.
     pub plugin: String,
@@ -221,6 +221,38 @@ pub struct NewTask {
     pub dispatch: Dispatch,
     /// By what the same request is known when it comes again.
     pub idempotency: Option<Idempotency>,
+}
+
+impl NewTask {
+    /// The task as it is when it was made under this number: queued, with its first run. `created_at` is in milliseconds
+    /// since 1970 (UTC).
+    pub fn made(&self, id: i64, created_at: i64) -> Task {
+        Task {
+            id,
+            plugin: self.plugin.clone(),
+            digest: self.digest.clone(),
+            state: TaskState::Queued,
+            run: 1,
+            attempts: 0,
+            failures: 0,
+            version: 0,
+            parameters: self.parameters.clone(),
+            step: None,
+            data: Value::Null,
+            log: String::new(),
+            log_length: 0,
+            progress: None,
+            steps: Vec::new(),
+            links: Vec::new(),
+            outputs: Vec::new(),
+            depth: self.caller.map_or(0, |(_, depth)| depth + 1),
+            labels: self.labels.clone(),
+            dispatch: self.dispatch.clone(),
+            base_url: self.base_url.clone(),
+            created_at,
+            finished_at: None,
+        }
+    }
 }
 
 /// How deep tasks may call one another.

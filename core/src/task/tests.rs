@@ -3,31 +3,12 @@ use proptest::prelude::*;
 use serde_json::json;
 
 fn task() -> Task {
-    Task {
-        id: 9,
+    let task = NewTask {
         plugin: "multi step@v0-2-1".to_owned(),
-        digest: String::new(),
-        state: TaskState::Queued,
-        run: 1,
-        attempts: 0,
-        failures: 0,
-        version: 0,
-        parameters: Map::new(),
-        step: None,
-        data: Value::Null,
-        log: String::new(),
-        log_length: 0,
-        progress: None,
-        steps: Vec::new(),
-        links: Vec::new(),
-        outputs: Vec::new(),
-        depth: 0,
-        labels: Vec::new(),
-        dispatch: Dispatch::default(),
         base_url: "http://host:5005".to_owned(),
-        created_at: 0,
-        finished_at: None,
-    }
+        ..NewTask::default()
+    };
+    task.made(9, 0)
 }
 
 fn step(id: &str) -> Change {

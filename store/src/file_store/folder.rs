@@ -216,17 +216,11 @@ impl Contents for Folder {
 
     fn marker(&self, new: &str) -> Result<String, StoreError> {
         let path = self.root.join(MARKER);
-        let failed = |attempt| {
-            let path = &path;
-            move |source| StoreError::file(attempt, path, source)
-        };
         // A draft is linked, so that others never see half of it.
         let draft = self.draft(&hexadecimal(&random::<16>()));
         loop {
-            match fs::read_to_string(&path) {
-                Ok(text) => return Ok(text),
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(failed("reading the file")(error)),
+            if let Some(known) = self.known_marker()? {
+                return Ok(known);
             }
             let written = File::create_new(&draft)
                 .and_then(|mut file| writeln!(file, "{new}"))
@@ -234,7 +228,7 @@ impl Contents for Folder {
             let _removed = fs::remove_file(&draft);
             match written {
                 Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-                    return Err(failed("writing the file")(error));
+                    return Err(StoreError::file("writing the file", &path, error));
                 }
                 _ => {}
             }
@@ -242,20 +236,25 @@ impl Contents for Folder {
     }
 }
 
+/// What is in a folder, which may be missing.
+fn entries(folder: &Path) -> Result<Vec<fs::DirEntry>, StoreError> {
+    let failed = |source| StoreError::file("reading the folder", folder, source);
+    match fs::read_dir(folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        entries => entries
+            .and_then(|entries| entries.collect())
+            .map_err(failed),
+    }
+}
+
 /// Number and bytes of the files in a folder, which may be missing.
 pub(super) fn amount_in(folder: &Path) -> Result<(u64, u64), StoreError> {
-    let failed = |source| StoreError::file("reading the folder", folder, source);
-    let entries = match fs::read_dir(folder) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok((0, 0)),
-        entries => entries.map_err(failed)?,
-    };
     let (mut count, mut bytes) = (0, 0);
-    for entry in entries {
+    for entry in entries(folder)? {
         // It may be gone by now.
-        let Ok(metadata) = entry.map_err(failed)?.metadata() else {
-            continue;
-        };
-        if metadata.is_file() {
+        if let Ok(metadata) = entry.metadata()
+            && metadata.is_file()
+        {
             count += 1;
             bytes += metadata.len();
         }
@@ -265,14 +264,8 @@ pub(super) fn amount_in(folder: &Path) -> Result<(u64, u64), StoreError> {
 
 /// The keys in a folder that were put there before `older_than`.
 pub(super) fn keys_in(folder: &Path, older_than: SystemTime) -> Result<Vec<String>, StoreError> {
-    let failed = |source| StoreError::file("reading the folder", folder, source);
-    let entries = match fs::read_dir(folder) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.map_err(failed)?,
-    };
     let mut keys = Vec::new();
-    for entry in entries {
-        let entry = entry.map_err(failed)?;
+    for entry in entries(folder)? {
         let Ok(name) = entry.file_name().into_string() else {
             continue;
         };

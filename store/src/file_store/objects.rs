@@ -18,8 +18,8 @@ use futures::future::BoxFuture;
 use futures::{StreamExt as _, TryStreamExt as _};
 use object_store::path::Path as Location;
 use object_store::{
-    Error, GetOptions, GetRange, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload,
-    WriteMultipart,
+    Error, GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions,
+    PutPayload, WriteMultipart,
 };
 use sha2::{Digest as _, Sha256};
 use tokio::runtime::Runtime;
@@ -119,6 +119,15 @@ impl Objects {
             let _sent = sender.send(future.await);
         });
         receiver.recv().map_err(|_| StoreError::Closed)
+    }
+
+    /// What is on a shelf.
+    fn list(&self, shelf: u32) -> Result<Vec<ObjectMeta>, StoreError> {
+        let [a, b] = digits_of(shelf);
+        let location = self.prefix.clone().join(a).join(b);
+        let failed = self.failed("listing", &location);
+        let objects = self.store.list(Some(&location));
+        self.wait(objects.try_collect())?.map_err(failed)
     }
 
     fn put_whole(&self, location: Location, payload: Bytes) -> Result<(), StoreError> {
@@ -303,21 +312,10 @@ impl Contents for Objects {
     }
 
     fn keys_on(&self, shelf: u32, older_than: SystemTime) -> Result<Vec<String>, StoreError> {
-        let [a, b] = digits_of(shelf);
-        let location = self.prefix.clone().join(a).join(b);
-        let failed = self.failed("listing", &location);
-        let mut objects = self.store.list(Some(&location));
-        let listed = self.wait(async move {
-            let mut keys = Vec::new();
-            while let Some(object) = objects.try_next().await? {
-                let name = object.location.filename().unwrap_or_default();
-                if is_key(name) && SystemTime::from(object.last_modified) < older_than {
-                    keys.push(name.to_owned());
-                }
-            }
-            Ok(keys)
-        })?;
-        listed.map_err(failed)
+        let objects = self.list(shelf)?.into_iter();
+        let old = objects.filter(|object| SystemTime::from(object.last_modified) < older_than);
+        let names = old.filter_map(|object| object.location.filename().map(str::to_owned));
+        Ok(names.filter(|name| is_key(name)).collect())
     }
 
     fn size(&self, key: &str) -> Result<Option<u64>, StoreError> {
@@ -332,19 +330,9 @@ impl Contents for Objects {
     }
 
     fn amount_on(&self, shelf: u32) -> Result<(u64, u64), StoreError> {
-        let [a, b] = digits_of(shelf);
-        let location = self.prefix.clone().join(a).join(b);
-        let failed = self.failed("listing", &location);
-        let mut objects = self.store.list(Some(&location));
-        let counted = self.wait(async move {
-            let (mut count, mut bytes) = (0, 0);
-            while let Some(object) = objects.try_next().await? {
-                count += 1;
-                bytes += object.size;
-            }
-            Ok((count, bytes))
-        })?;
-        counted.map_err(failed)
+        let objects = self.list(shelf)?;
+        let bytes = objects.iter().map(|object| object.size).sum();
+        Ok((objects.len() as u64, bytes))
     }
 
     fn known_marker(&self) -> Result<Option<String>, StoreError> {

@@ -234,6 +234,25 @@ fn write(m: &mut Memory<'_>, w: &mut Wasi, fd: u32, at: u32, count: u32, out: u3
     m.put_u32(out, total)
 }
 
+/// Goes on through the buffers of a call, from a place in a file, until one is not filled. Answers the bytes.
+fn at_place(
+    m: &mut Memory<'_>,
+    (at, count): (u32, u32),
+    offset: u64,
+    mut go_on: impl FnMut(&mut [u8], u64) -> Result<usize, Refusal>,
+) -> Result<u32, Refusal> {
+    let mut total = 0;
+    for (at, length) in m.buffers(at, count)? {
+        let offset = offset.checked_add(u64::from(total)).ok_or(INVAL)?;
+        let size = go_on(m.bytes(at, length)?, offset)?;
+        total += size as u32;
+        if size < length as usize {
+            break;
+        }
+    }
+    Ok(total)
+}
+
 fn pread(
     m: &mut Memory<'_>,
     w: &mut Wasi,
@@ -243,15 +262,8 @@ fn pread(
     offset: u64,
     out: u32,
 ) -> Answer {
-    let mut total = 0;
-    for (at, length) in m.buffers(at, count)? {
-        let offset = offset.checked_add(u64::from(total)).ok_or(INVAL)?;
-        let size = w.file(fd)?.read_at(m.bytes(at, length)?, offset)?;
-        total += size as u32;
-        if size < length as usize {
-            break;
-        }
-    }
+    let read = |bytes: &mut [u8], offset| Ok(w.file(fd)?.read_at(bytes, offset)?);
+    let total = at_place(m, (at, count), offset, read)?;
     m.put_u32(out, total)
 }
 
@@ -264,15 +276,8 @@ fn pwrite(
     offset: u64,
     out: u32,
 ) -> Answer {
-    let mut total = 0;
-    for (at, length) in m.buffers(at, count)? {
-        let offset = offset.checked_add(u64::from(total)).ok_or(INVAL)?;
-        let size = w.file(fd)?.write_at(m.bytes(at, length)?, offset)?;
-        total += size as u32;
-        if size < length as usize {
-            break;
-        }
-    }
+    let write = |bytes: &mut [u8], offset| Ok(w.file(fd)?.write_at(bytes, offset)?);
+    let total = at_place(m, (at, count), offset, write)?;
     m.put_u32(out, total)
 }
 
