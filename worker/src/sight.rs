@@ -247,10 +247,6 @@ impl Meters {
             "runner_webhooks_total",
             "Attempts to tell webhooks, by how they ended."
         );
-        describe_counter!(
-            "runner_leases_lost_total",
-            "Runs that were given to others since their worker was not heard of in time, by who noticed it."
-        );
         let webhooks =
             |outcome: &'static str| counter!("runner_webhooks_total", "outcome" => outcome);
         Self {
@@ -314,9 +310,13 @@ impl PluginMeters {
     }
 }
 
-/// Counts runs that were lost with their worker. `by`: who noticed.
+/// Counts runs that were lost with their worker. `by`: who noticed; it may be a server, which has no [`Meters`].
 pub(crate) fn leases_lost(by: &'static str, count: usize) {
     if count > 0 {
+        describe_counter!(
+            "runner_leases_lost_total",
+            "Runs that were given to others since their worker was not heard of in time, by who noticed it."
+        );
         counter!("runner_leases_lost_total", "by" => by).increment(count as u64);
     }
 }

@@ -1,5 +1,5 @@
 //! Which kinds of module there are, and how each is hosted. Another kind is one file here and one line
-//! in [`built_in`]; or nothing but a setting, see [`Registered`].
+//! in `built_in`; or nothing but a setting, see [`Registered`].
 
 mod elf;
 mod lua;

@@ -21,7 +21,7 @@ pub(crate) struct Bench {
     /// Address of a runner to measure, such as 127.0.0.1:5005
     #[arg(long)]
     address: Option<String>,
-    /// Token to show to the runner at --address [RUNNER_TOKEN]
+    /// Token to show to the runner at --address [RUNNER_TOKEN, default none]
     #[arg(long, requires = "address")]
     token: Option<String>,
     /// Lets the runner that is started require tokens (HS256), and shows one: to be compared with a run without
