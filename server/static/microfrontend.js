@@ -432,8 +432,8 @@
     try {
       const response = await submitFormData(formData, url, method, { signal });
       if (response.status !== 200) return { status: response.status, error: await errorOf(response) };
-      // Read to its end, so that the connection can serve again, but kept by nobody.
-      response.body?.pipeTo(new WritableStream()).catch(() => {});
+      // Read to its end, but kept by nobody: a page that is left meanwhile would abort it.
+      await response.body?.pipeTo(new WritableStream()).catch(() => {});
       return { resultUrl: response.url };
     } catch (cause) {
       console.error("The form could not be submitted.", cause);
