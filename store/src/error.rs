@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use sqlx::mysql::MySqlDatabaseError;
 use sqlx::postgres::PgDatabaseError;
-use sqlx::sqlite::SqliteError;
+
+use crate::sql::SqliteError;
 
 /// Why something was not stored or read. Says what was attempted, and on what.
 #[derive(Debug, thiserror::Error)]
@@ -130,9 +131,7 @@ pub(crate) mod code {
 
 /// The extended code of SQLite in an error, if it is one of SQLite's.
 pub(crate) fn sqlite_code(error: &sqlx::Error) -> Option<i32> {
-    let error = error.as_database_error()?;
-    error.try_downcast_ref::<SqliteError>()?;
-    error.code()?.parse().ok()
+    SqliteError::of(error).map(|error| error.code)
 }
 
 /// What an error of SQL means for who tried.

@@ -62,7 +62,8 @@ impl Store {
 static OUTPUT: Statement = Statement::new(
     "SELECT id, tag, name, data_type, content_type, size, digest, file_key, created_at, url \
      FROM files WHERE id = ?1 AND kind = 'output'",
-);
+)
+.lookup();
 
 static OUTPUTS: Statement = Statement::new(
     "SELECT id, tag, name, data_type, content_type, size, digest, file_key, created_at, url \

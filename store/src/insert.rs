@@ -163,7 +163,7 @@ impl Write for InsertTask {
     type Answer = Inserted;
 
     fn is_one_statement(&self, dialect: Dialect) -> bool {
-        self.has_one_row() || dialect != Dialect::Mysql
+        self.has_one_row() || dialect == Dialect::Postgres
     }
 
     fn is_repeatable(&self) -> bool {
@@ -176,7 +176,7 @@ impl Write for InsertTask {
         is_again: bool,
     ) -> Result<Inserted, StoreError> {
         let inserted = match connection.dialect() {
-            Dialect::Postgres => self.insert_with_rows(connection, &INSERT_WITH_ROWS).await?,
+            Dialect::Postgres => self.insert_with_rows(connection).await?,
             _ => self.insert(connection).await?,
         };
         self.inserted(connection, inserted, is_again).await
@@ -188,17 +188,6 @@ impl Write for InsertTask {
         {
             recent.put(self.made(*id));
         }
-    }
-
-    async fn apply_alone(&self, connection: &mut Connection) -> Result<Inserted, StoreError> {
-        let statement = match (connection.dialect(), &self.labels, &self.uploads) {
-            (Dialect::Sqlite, Some(_), None) => &INSERT_LABELLED_ALONE,
-            (Dialect::Sqlite, None, Some(_)) => &INSERT_WITH_UPLOADS_ALONE,
-            (Dialect::Sqlite, Some(_), Some(_)) => &INSERT_ALL_ALONE,
-            _ => return self.apply(connection, false).await,
-        };
-        let inserted = self.insert_with_rows(connection, statement).await?;
-        self.inserted(connection, inserted, false).await
     }
 }
 
@@ -218,7 +207,6 @@ macro_rules! insert_task {
     };
 }
 
-// Not RETURNING: a statement must run to its end, or the error of its commit is not seen.
 static INSERT: Statement = Statement::new(insert_task!(
     "",
     " ON CONFLICT (idempotency_key) DO NOTHING"
@@ -238,44 +226,6 @@ static INSERT_WITH_ROWS: Statement = Statement::new(insert_task!(
      SELECT id FROM made"
 ));
 
-/// A transaction of its own on SQLite: the new task and what else it has. Each statement adds rows only if the one
-/// before it did; the newest task is the new one, since numbers are never given twice.
-macro_rules! insert_alone {
-    ($rows:expr) => {
-        insert_task!(
-            "BEGIN IMMEDIATE; ",
-            concat!(
-                " ON CONFLICT (idempotency_key) DO NOTHING RETURNING id; ",
-                $rows,
-                "COMMIT"
-            )
-        )
-    };
-}
-
-macro_rules! labels_of_newest {
-    () => {
-        "INSERT INTO task_labels (label, task) \
-         SELECT value, (SELECT max(id) FROM tasks) FROM json_each($18) WHERE changes() > 0; "
-    };
-}
-
-macro_rules! uploads_of_newest {
-    () => {
-        "INSERT INTO files (task, kind, created_at, data_type, file_key, name, content_type, size) \
-         SELECT (SELECT max(id) FROM tasks), 'upload', $1, '', \
-         value ->> 0, value ->> 1, value ->> 2, value ->> 3 \
-         FROM json_each($19) WHERE changes() > 0 ORDER BY json_each.key; "
-    };
-}
-
-static INSERT_LABELLED_ALONE: Statement = Statement::new(insert_alone!(labels_of_newest!()));
-static INSERT_WITH_UPLOADS_ALONE: Statement = Statement::new(insert_alone!(uploads_of_newest!()));
-static INSERT_ALL_ALONE: Statement = Statement::new(insert_alone!(concat!(
-    labels_of_newest!(),
-    uploads_of_newest!()
-)));
-
 static INSERT_LABELS: Statement =
     Statement::new("INSERT INTO task_labels (label, task) SELECT value, ?1 FROM {list ?2} j");
 
@@ -288,12 +238,11 @@ impl InsertTask {
     async fn insert_with_rows(
         &self,
         connection: &mut Connection,
-        statement: &Statement,
     ) -> Result<Option<i64>, StoreError> {
         let mut args = self.args();
         args.push(self.labels.as_deref().unwrap_or("[]").into());
         args.push(self.uploads.as_deref().unwrap_or("[]").into());
-        let row = connection.row(statement, &args).await;
+        let row = connection.row(&INSERT_WITH_ROWS, &args).await;
         let id = row.and_then(|row| row.map(|row| row.get(0)).transpose());
         id.map_err(|source| self.failed(source))
     }

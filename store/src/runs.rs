@@ -15,8 +15,8 @@ use crate::sql::{Arg, Ask, Connection, Dialect, Statement, args, json_rows};
 use crate::tasks::to_json;
 use crate::writer::Write;
 use crate::{Store, StoreError, StoredFile, file_store, files, now_ms};
-use statements::{PAGE_ALONE, RUN_ALONE, UPDATE_PAGE, UPDATE_RUN, UPDATE_RUN_WITH_OUTPUTS};
-use update::{CHUNK, Hit, Update, finish, insert_outputs};
+use statements::{UPDATE_PAGE, UPDATE_RUN};
+use update::{CHUNK, Update, finish, insert_outputs};
 
 /// What a worker writes.
 #[derive(Debug, Clone)]
@@ -342,21 +342,12 @@ impl PreparedRun {
             false => Ok(Recorded::No),
         }
     }
-
-    fn recorded(&self, hit: Hit) -> RunAnswer {
-        RunAnswer {
-            recorded: Recorded::Yes {
-                is_subscribed: hit.subscribed,
-            },
-            numbers: Some(hit.outputs),
-        }
-    }
 }
 
 /// What became of the write of a run.
 struct RunAnswer {
     recorded: Recorded,
-    /// Numbers and keys of its outputs; None where nothing was written now.
+    /// Numbers and keys of its outputs, where the database has told them; None where nothing was written now.
     numbers: Option<Vec<(i64, String)>>,
 }
 
@@ -383,25 +374,7 @@ impl Write for PreparedRun {
     }
 
     fn is_one_statement(&self, dialect: Dialect) -> bool {
-        self.is_only_update() || dialect != Dialect::Mysql && self.columns.log.len() <= CHUNK
-    }
-
-    async fn apply_alone(&self, connection: &mut Connection) -> Result<RunAnswer, StoreError> {
-        if connection.dialect() != Dialect::Sqlite || self.is_only_update() {
-            return self.apply(connection, false).await;
-        }
-        let update = Update {
-            statement: &RUN_ALONE,
-            is_whole: true,
-            fence: self.run,
-            output_count: self.output_count(),
-            files: self.outputs.as_deref(),
-            events: &self.events,
-        };
-        match update.apply(connection, &self.columns).await? {
-            Some(hit) => Ok(self.recorded(hit)),
-            None => Ok(self.without_hit(connection).await?.into()),
-        }
+        self.is_only_update() || dialect == Dialect::Postgres && self.columns.log.len() <= CHUNK
     }
 
     async fn apply(
@@ -414,11 +387,7 @@ impl Write for PreparedRun {
             return Ok(Recorded::BEFORE.into());
         }
         let update = Update {
-            statement: match self.outputs {
-                Some(_) => &UPDATE_RUN_WITH_OUTPUTS,
-                None => &UPDATE_RUN,
-            },
-            is_whole: false,
+            statement: &UPDATE_RUN,
             fence: self.run,
             output_count: self.output_count(),
             files: self.outputs.as_deref(),
@@ -427,11 +396,19 @@ impl Write for PreparedRun {
         let Some(hit) = update.apply(connection, columns).await? else {
             return Ok(self.without_hit(connection).await?.into());
         };
-        if let (Some(outputs), Dialect::Mysql) = (&self.outputs, connection.dialect()) {
-            insert_outputs(connection, columns, outputs).await?;
-        }
+        let numbers = match &self.outputs {
+            Some(outputs) if connection.dialect() != Dialect::Postgres => {
+                insert_outputs(connection, columns, outputs).await?
+            }
+            _ => Vec::new(),
+        };
         finish(connection, columns, &hit, &self.events).await?;
-        Ok(self.recorded(hit))
+        Ok(RunAnswer {
+            recorded: Recorded::Yes {
+                is_subscribed: hit.subscribed,
+            },
+            numbers: Some(numbers),
+        })
     }
 }
 
@@ -513,23 +490,7 @@ impl Write for PreparedPage {
     }
 
     fn is_one_statement(&self, dialect: Dialect) -> bool {
-        self.is_only_update() || dialect != Dialect::Mysql && self.columns.log.len() <= CHUNK
-    }
-
-    async fn apply_alone(&self, connection: &mut Connection) -> Result<bool, StoreError> {
-        if connection.dialect() != Dialect::Sqlite || self.is_only_update() {
-            return self.apply(connection, false).await;
-        }
-        let update = Update {
-            statement: &PAGE_ALONE,
-            is_whole: true,
-            fence: self.expected_version,
-            output_count: 0,
-            files: self.uploads.as_deref(),
-            events: &self.events,
-        };
-        let hit = update.apply(connection, &self.columns).await?;
-        Ok(hit.is_some())
+        self.is_only_update() || dialect == Dialect::Postgres && self.columns.log.len() <= CHUNK
     }
 
     async fn apply(&self, connection: &mut Connection, is_again: bool) -> Result<bool, StoreError> {
@@ -540,7 +501,6 @@ impl Write for PreparedPage {
         let is_postgres = connection.dialect() == Dialect::Postgres;
         let update = Update {
             statement: &UPDATE_PAGE,
-            is_whole: false,
             fence: self.expected_version,
             output_count: 0,
             files: self.uploads.as_deref().filter(|_| is_postgres),

@@ -143,7 +143,8 @@ macro_rules! select_task {
 static READ_FOR_RUN: Statement = Statement::new(select_task!(
     ", {now} - CASE WHEN run_at > queued_at THEN run_at ELSE queued_at END",
     ""
-));
+))
+.lookup();
 /// Reads a task that is changed in the same transaction.
 pub(crate) static READ_TO_CHANGE: Statement = Statement::new(select_task!("", " {for update}"));
 
@@ -173,7 +174,8 @@ static READ_WITH_OUTPUTS: Statement = Statement::new(select_task!(
 .mysql(select_task!(
     outputs_by!("CAST(JSON_ARRAYAGG(", "JSON_ARRAY", ") AS CHAR)"),
     ""
-));
+))
+.lookup();
 
 /// A task with its outputs, and with as much of the log as stands in its row.
 async fn task_with_outputs(connection: &mut impl Ask, id: i64) -> Result<Option<Task>, StoreError> {

@@ -15,6 +15,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Handle;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
@@ -77,15 +78,6 @@ pub(crate) trait Write: Send + Sync + 'static {
     fn remember(&self, _answer: &Self::Answer, recent: &Recent) {
         recent.clear();
     }
-
-    /// Does it as one statement for the first time. On SQLite that may begin a transaction and commit it; where it
-    /// did not come to the commit, the writer rolls back.
-    fn apply_alone(
-        &self,
-        connection: &mut Connection,
-    ) -> impl Future<Output = Result<Self::Answer, StoreError>> + Send {
-        self.apply(connection, false)
-    }
 }
 
 /// A write with the caller that waits for it.
@@ -109,7 +101,6 @@ trait AnyWaiting: Send {
     fn since(&self) -> Instant;
     fn may_be_committed(&mut self);
     fn apply<'a>(&'a mut self, connection: &'a mut Connection) -> Applied<'a>;
-    fn apply_alone<'a>(&'a mut self, connection: &'a mut Connection) -> Applied<'a>;
     fn committed(self: Box<Self>, recent: &Recent);
     fn failed(self: Box<Self>, error: StoreError);
 }
@@ -134,13 +125,6 @@ impl<W: Write> AnyWaiting for Waiting<W> {
     fn apply<'a>(&'a mut self, connection: &'a mut Connection) -> Applied<'a> {
         Box::pin(async move {
             self.outcome = Some(self.write.apply(connection, self.is_again).await?);
-            Ok(())
-        })
-    }
-
-    fn apply_alone<'a>(&'a mut self, connection: &'a mut Connection) -> Applied<'a> {
-        Box::pin(async move {
-            self.outcome = Some(self.write.apply_alone(connection).await?);
             Ok(())
         })
     }
@@ -191,7 +175,12 @@ impl Writer {
                 used: Instant::now(),
                 recent: Arc::clone(&recent),
             };
-            tokio::spawn(task.work(Arc::clone(&receiver)))
+            let work = task.work(Arc::clone(&receiver));
+            match dialect.is_server() {
+                true => tokio::spawn(work),
+                // It does not give way while SQLite works, so it has a thread for itself.
+                false => tokio::task::spawn_blocking(move || Handle::current().block_on(work)),
+            }
         });
         let tasks = Mutex::new(tasks.collect());
         Self {
@@ -476,12 +465,7 @@ async fn apply(
     is_committing: &mut bool,
 ) -> Result<(), StoreError> {
     if *is_committing && let [waiting] = batch {
-        let outcome = waiting.apply_alone(connection).await;
-        if outcome.is_err() && connection.dialect() == Dialect::Sqlite {
-            // Most have nothing to roll back.
-            let _refused = run(connection, "ROLLBACK").await;
-        }
-        return outcome;
+        return waiting.apply(connection).await;
     }
     let begin = match connection.dialect() {
         Dialect::Sqlite => "BEGIN IMMEDIATE",

@@ -13,15 +13,11 @@ pub(super) struct Hit {
     log_length: i64,
     /// Whether somebody wants to be told.
     pub(super) subscribed: bool,
-    /// Numbers and keys of the outputs that were added, where the update has told them.
-    pub(super) outputs: Vec<(i64, String)>,
 }
 
 /// An update with its fence.
 pub(super) struct Update<'a> {
     pub(super) statement: &'static Statement,
-    /// Whether the statement brings all that belongs to the change, as those for PostgreSQL do.
-    pub(super) is_whole: bool,
     /// The run or the version.
     pub(super) fence: i64,
     pub(super) output_count: i64,
@@ -37,23 +33,20 @@ impl Update<'_> {
         columns: &Columns,
     ) -> Result<Option<Hit>, StoreError> {
         let dialect = connection.dialect();
-        let is_whole = self.is_whole || dialect == Dialect::Postgres;
+        let is_whole = dialect == Dialect::Postgres;
         let mut args = columns.args(self.fence, self.output_count, is_whole);
         if is_whole {
             args.push(self.files.unwrap_or("[]").into());
             args.push(self.events.json().unwrap_or("[]").into());
-        } else if self.files.is_some() {
-            args.push(self.files.into());
         }
         let hit = match dialect {
             Dialect::Mysql => connection.execute(self.statement, &args).await.map(|done| {
                 (done.hit > 0).then_some(Hit {
                     log_length: done.id / 2,
                     subscribed: done.id % 2 != 0,
-                    outputs: Vec::new(),
                 })
             }),
-            _ => connection.rows(self.statement, &args).await.and_then(hit),
+            _ => connection.row(self.statement, &args).await.and_then(hit),
         };
         hit.map_err(|source| {
             let attempt = format!("writing run {} of task {}", columns.run, columns.id);
@@ -62,17 +55,11 @@ impl Update<'_> {
     }
 }
 
-/// The row of the task, and those of its new outputs.
-fn hit(rows: Vec<Row>) -> Result<Option<Hit>, sqlx::Error> {
-    let mut rows = rows.into_iter();
-    let Some(task) = rows.next() else {
-        return Ok(None);
-    };
-    let outputs = rows.map(|output| Ok((output.get(0)?, output.get(1)?)));
+fn hit(row: Option<Row>) -> Result<Option<Hit>, sqlx::Error> {
+    let Some(row) = row else { return Ok(None) };
     Ok(Some(Hit {
-        log_length: task.get(0)?,
-        subscribed: task.get(1)?,
-        outputs: outputs.collect::<Result<_, sqlx::Error>>()?,
+        log_length: row.get(0)?,
+        subscribed: row.get(1)?,
     }))
 }
 
@@ -96,16 +83,21 @@ pub(super) async fn finish(
     }
 }
 
+/// Where the update could not bring them. Answers their numbers and keys where the database tells them.
 pub(super) async fn insert_outputs(
     connection: &mut Connection,
     columns: &Columns,
     outputs: &str,
-) -> Result<(), StoreError> {
+) -> Result<Vec<(i64, String)>, StoreError> {
     let Columns { id, now, .. } = *columns;
-    let done = connection
-        .execute(&INSERT_OUTPUTS, args![id, now, outputs])
+    let rows = connection
+        .rows(&INSERT_OUTPUTS, args![id, now, outputs])
         .await;
-    done.map(drop).map_err(|source| {
+    let numbers = rows.and_then(|rows| {
+        let number = |row: &Row| Ok((row.get(0)?, row.get(1)?));
+        rows.iter().map(number).collect()
+    });
+    numbers.map_err(|source| {
         let attempt = format!("writing run {} of task {id}", columns.run);
         StoreError::sql(attempt, source)
     })

@@ -6,22 +6,24 @@ use std::time::{Duration, Instant};
 use sqlx::ConnectOptions as _;
 use sqlx::mysql::MySqlConnection;
 use sqlx::postgres::PgConnection;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 
+use super::sqlite::{SqliteConnection, is_busy};
 use super::{Connection, Dialect, Readers};
 use crate::config::Server;
-use crate::error::{Trouble, code, sqlite_code, trouble};
+use crate::error::Trouble;
 use crate::writer::pause;
 use crate::{DatabaseUrl, Durability, StoreError};
 
-/// Connections that read SQLite. Each is a thread and a page cache.
+/// Connections that read SQLite. Each is a page cache.
 const SQLITE_READERS: u32 = 3;
 /// The most connections that read from a server.
 const SERVER_READERS: u32 = 8;
-/// How long another process may hold SQLite's database.
+/// How long others may change SQLite's database to WAL.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Between two attempts where SQLite itself does not wait.
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
+/// SQLite looks after foreign keys only where it is told to.
+const FOREIGN_KEYS: (&str, &str) = ("foreign_keys", "ON");
 /// Page caches in KiB, negative as SQLite wants it.
 const WRITER_CACHE: &str = "-4096";
 const READER_CACHE: &str = "-1024";
@@ -122,18 +124,19 @@ impl Database {
         &self,
         path: &std::path::Path,
     ) -> Result<SqliteConnection, sqlx::Error> {
-        let options = sqlite_options(path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(match self.durability {
-                Durability::Process => SqliteSynchronous::Normal,
-                Durability::Power => SqliteSynchronous::Full,
-            })
-            .pragma("cache_size", WRITER_CACHE)
-            .pragma("journal_size_limit", JOURNAL_LIMIT);
+        let settings = [
+            FOREIGN_KEYS,
+            ("journal_mode", "WAL"),
+            match self.durability {
+                Durability::Process => ("synchronous", "NORMAL"),
+                Durability::Power => ("synchronous", "FULL"),
+            },
+            ("cache_size", WRITER_CACHE),
+            ("journal_size_limit", JOURNAL_LIMIT),
+        ];
         let begin = Instant::now();
         loop {
-            match options.clone().connect().await {
+            match SqliteConnection::open(path, true, &settings) {
                 Err(source) if is_busy(&source) && begin.elapsed() < BUSY_TIMEOUT => {
                     tokio::time::sleep(BUSY_PAUSE).await;
                 }
@@ -147,10 +150,12 @@ impl Database {
     pub(super) async fn connect_to_read(&self) -> Result<Connection, sqlx::Error> {
         match self.url.server() {
             Server::Sqlite(path) => {
-                let options = sqlite_options(path)
-                    .pragma("cache_size", READER_CACHE)
-                    .pragma("query_only", "ON");
-                options.connect().await.map(Connection::Sqlite)
+                let settings = [
+                    FOREIGN_KEYS,
+                    ("cache_size", READER_CACHE),
+                    ("query_only", "ON"),
+                ];
+                SqliteConnection::open(path, false, &settings).map(Connection::Sqlite)
             }
             _ => self.try_connect().await,
         }
@@ -168,14 +173,6 @@ impl Database {
         };
         Ok(Readers::new(self.clone(), most, first))
     }
-}
-
-fn sqlite_options(path: &std::path::Path) -> SqliteConnectOptions {
-    SqliteConnectOptions::new()
-        .filename(path)
-        .busy_timeout(BUSY_TIMEOUT)
-        .foreign_keys(true)
-        .disable_statement_logging()
 }
 
 async fn set_up_postgres(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
@@ -208,10 +205,4 @@ pub(crate) fn timed_out(limit: Duration) -> sqlx::Error {
         io::ErrorKind::TimedOut,
         format!("the server did not answer within {seconds} s"),
     ))
-}
-
-/// Whether another connection holds the database for a moment.
-fn is_busy(error: &sqlx::Error) -> bool {
-    trouble(error) == Trouble::Again
-        && sqlite_code(error).is_some_and(|code| code & 0xff == code::BUSY)
 }

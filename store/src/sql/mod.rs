@@ -9,6 +9,7 @@
 
 mod connect;
 mod reader;
+mod sqlite;
 mod statement;
 
 use std::borrow::Cow;
@@ -18,11 +19,12 @@ use runner_core::task::without_nul;
 use serde_json::Value;
 use sqlx::mysql::{MySqlConnection, MySqlRow};
 use sqlx::postgres::{PgConnection, PgRow};
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
-use sqlx::{AssertSqlSafe, Decode, MySql, Postgres, Row as _, Sqlite, Type};
+use sqlx::{AssertSqlSafe, Decode, MySql, Postgres, Row as _, Type};
 
 pub(crate) use connect::{Database, timed_out};
 pub(crate) use reader::{Reader, Readers};
+pub(crate) use sqlite::SqliteError;
+use sqlite::{SqliteConnection, Value as SqliteValue};
 pub(crate) use statement::Statement;
 
 /// The kinds of databases.
@@ -163,7 +165,7 @@ pub(crate) trait Ask: Send {
     }
 }
 
-/// The three connections have one shape and no common type.
+/// The connections to servers have one shape and no common type.
 macro_rules! query {
     ($statement:expr, $dialect:expr, $args:expr) => {{
         let translated = $statement.translated($dialect);
@@ -204,14 +206,7 @@ impl Connection {
         args: &[Arg<'_>],
     ) -> Result<Done, sqlx::Error> {
         match self {
-            Self::Sqlite(connection) => {
-                let query = query!(statement, Dialect::Sqlite, args);
-                let done = query.execute(connection).await?;
-                Ok(Done {
-                    hit: done.rows_affected(),
-                    id: done.last_insert_rowid(),
-                })
-            }
+            Self::Sqlite(connection) => connection.execute(statement, args),
             Self::Postgres(connection) => {
                 let query = query!(statement, Dialect::Postgres, args);
                 let done = query.execute(&mut **connection).await?;
@@ -233,11 +228,11 @@ impl Connection {
 
     /// Runs SQL without arguments, also several statements at once.
     pub(crate) async fn run(&mut self, sql: &'static str) -> Result<(), sqlx::Error> {
-        let sql = sqlx::raw_sql(sql);
+        let text = sqlx::raw_sql(sql);
         match self {
-            Self::Sqlite(connection) => sql.execute(connection).await.map(drop),
-            Self::Postgres(connection) => sql.execute(&mut **connection).await.map(drop),
-            Self::Mysql(connection) => sql.execute(&mut **connection).await.map(drop),
+            Self::Sqlite(connection) => connection.run(sql),
+            Self::Postgres(connection) => text.execute(&mut **connection).await.map(drop),
+            Self::Mysql(connection) => text.execute(&mut **connection).await.map(drop),
         }
     }
 
@@ -255,7 +250,7 @@ impl Connection {
     pub(crate) async fn close(self) -> Result<(), sqlx::Error> {
         use sqlx::Connection as _;
         match self {
-            Self::Sqlite(connection) => connection.close().await,
+            Self::Sqlite(connection) => connection.close(),
             Self::Postgres(connection) => connection.close().await,
             Self::Mysql(connection) => connection.close().await,
         }
@@ -269,20 +264,15 @@ impl Ask for Connection {
         args: &[Arg<'_>],
     ) -> Result<Vec<Row>, sqlx::Error> {
         match self {
-            Self::Sqlite(connection) => rows_of_sqlite(connection, statement, args).await,
+            Self::Sqlite(connection) => Ok(rows_of_sqlite(connection.rows(statement, args)?)),
             Self::Postgres(connection) => rows_of_postgres(connection, statement, args).await,
             Self::Mysql(connection) => rows_of_mysql(connection, statement, args).await,
         }
     }
 }
 
-async fn rows_of_sqlite(
-    connection: &mut SqliteConnection,
-    statement: &Statement,
-    args: &[Arg<'_>],
-) -> Result<Vec<Row>, sqlx::Error> {
-    let rows = query!(statement, Dialect::Sqlite, args).fetch_all(connection);
-    Ok(rows.await?.into_iter().map(Row::Sqlite).collect())
+fn rows_of_sqlite(rows: Vec<Vec<SqliteValue>>) -> Vec<Row> {
+    rows.into_iter().map(Row::Sqlite).collect()
 }
 
 async fn rows_of_postgres(
@@ -305,33 +295,75 @@ async fn rows_of_mysql(
 
 /// A row of an answer.
 pub(crate) enum Row {
-    Sqlite(SqliteRow),
+    Sqlite(Vec<SqliteValue>),
     Postgres(PgRow),
     Mysql(MySqlRow),
 }
 
 /// What a column can be read as: `i64`, `String`, each perhaps null, and `bool`.
 pub(crate) trait Column:
-    for<'r> Decode<'r, Sqlite>
-    + for<'r> Decode<'r, Postgres>
-    + for<'r> Decode<'r, MySql>
-    + Type<Sqlite>
-    + Type<Postgres>
-    + Type<MySql>
+    for<'r> Decode<'r, Postgres> + for<'r> Decode<'r, MySql> + Type<Postgres> + Type<MySql>
 {
+    /// None: it is something else.
+    fn of_sqlite(value: &SqliteValue) -> Option<Self>;
 }
 
-impl Column for i64 {}
-impl Column for Option<i64> {}
-impl Column for String {}
-impl Column for Option<String> {}
-impl Column for bool {}
+impl Column for i64 {
+    fn of_sqlite(value: &SqliteValue) -> Option<Self> {
+        match value {
+            SqliteValue::Integer(number) => Some(*number),
+            _ => None,
+        }
+    }
+}
+
+impl Column for String {
+    fn of_sqlite(value: &SqliteValue) -> Option<Self> {
+        match value {
+            SqliteValue::Text(text) => Some(text.clone()),
+            _ => None,
+        }
+    }
+}
+
+impl Column for bool {
+    fn of_sqlite(value: &SqliteValue) -> Option<Self> {
+        i64::of_sqlite(value).map(|number| number != 0)
+    }
+}
+
+impl Column for Option<i64> {
+    fn of_sqlite(value: &SqliteValue) -> Option<Self> {
+        match value {
+            SqliteValue::Null => Some(None),
+            value => i64::of_sqlite(value).map(Some),
+        }
+    }
+}
+
+impl Column for Option<String> {
+    fn of_sqlite(value: &SqliteValue) -> Option<Self> {
+        match value {
+            SqliteValue::Null => Some(None),
+            value => String::of_sqlite(value).map(Some),
+        }
+    }
+}
 
 impl Row {
     /// A column by its place.
     pub(crate) fn get<T: Column>(&self, at: usize) -> Result<T, sqlx::Error> {
         match self {
-            Self::Sqlite(row) => row.try_get(at),
+            Self::Sqlite(row) => {
+                let value = row.get(at).ok_or(sqlx::Error::ColumnIndexOutOfBounds {
+                    index: at,
+                    len: row.len(),
+                })?;
+                T::of_sqlite(value).ok_or_else(|| sqlx::Error::ColumnDecode {
+                    index: at.to_string(),
+                    source: format!("found {value:?}").into(),
+                })
+            }
             Self::Postgres(row) => row.try_get(at),
             Self::Mysql(row) => row.try_get(at),
         }

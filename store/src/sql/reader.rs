@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{Arg, Ask, Connection, Database, Row, Statement};
+use super::{Arg, Ask, Connection, Database, Row, Statement, rows_of_sqlite, sqlite};
 use crate::StoreError;
 use crate::error::{Trouble, trouble};
 use crate::writer::{WAIT_FOR_SERVER, pause};
@@ -144,13 +144,49 @@ impl Borrowed {
         let Some(mut connection) = self.connection.take() else {
             return Err(sqlx::Error::WorkerCrashed);
         };
-        let outcome = connection.rows(statement, args).await;
-        match &outcome {
-            // Then those that nobody used are hardly better.
-            Err(error) if trouble(error) == Trouble::Connection => self.shared.idle().clear(),
-            _ => self.connection = Some(connection),
+        if let Connection::Sqlite(sqlite) = &mut connection
+            && statement.is_lookup()
+        {
+            match sqlite.rows_at_once(statement, args) {
+                Ok(Some(rows)) => {
+                    self.connection = Some(connection);
+                    return Ok(rows_of_sqlite(rows));
+                }
+                Ok(None) => {}
+                Err(error) => return self.failed(Some(connection), error),
+            }
         }
-        outcome
+        let (connection, outcome) = match connection {
+            Connection::Sqlite(connection) => {
+                let (connection, rows) = sqlite::rows_elsewhere(connection, statement, args).await;
+                (connection.map(Connection::Sqlite), rows.map(rows_of_sqlite))
+            }
+            mut connection => {
+                let rows = connection.rows(statement, args).await;
+                (Some(connection), rows)
+            }
+        };
+        match outcome {
+            Ok(rows) => {
+                self.connection = connection;
+                Ok(rows)
+            }
+            Err(error) => self.failed(connection, error),
+        }
+    }
+
+    /// Keeps the connection unless it is of no use any more.
+    fn failed(
+        &mut self,
+        connection: Option<Connection>,
+        error: sqlx::Error,
+    ) -> Result<Vec<Row>, sqlx::Error> {
+        match trouble(&error) {
+            // Then those that nobody used are hardly better.
+            Trouble::Connection => self.shared.idle().clear(),
+            _ => self.connection = connection,
+        }
+        Err(error)
     }
 }
 

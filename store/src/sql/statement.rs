@@ -13,17 +13,18 @@ use super::Dialect;
 /// - `{list ?2}`: a table with the columns `n` (order) and `value` (text) from a JSON list of texts;
 /// - `{ids ?2}`: a table with the column `id` from a JSON list of integers;
 /// - `{pairs ?2}`: a table with the columns `id` and `run` from a JSON list of pairs of integers.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Statement {
     text: Cow<'static, str>,
     postgres: Option<&'static str>,
     mysql: Option<&'static str>,
     is_prepared: bool,
+    is_lookup: bool,
     translated: [OnceLock<Translated>; 3],
 }
 
 /// A statement as a server wants it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Translated {
     pub(super) text: Arc<str>,
     /// The argument that each placeholder stands for. Empty where placeholders have numbers.
@@ -38,6 +39,7 @@ impl Statement {
             postgres: None,
             mysql: None,
             is_prepared: true,
+            is_lookup: false,
             translated: [const { OnceLock::new() }; 3],
         }
     }
@@ -49,6 +51,7 @@ impl Statement {
             postgres: None,
             mysql: None,
             is_prepared: false,
+            is_lookup: false,
             translated: [const { OnceLock::new() }; 3],
         }
     }
@@ -63,6 +66,16 @@ impl Statement {
     pub(crate) const fn mysql(mut self, text: &'static str) -> Self {
         self.mysql = Some(text);
         self
+    }
+
+    /// One that finds few rows by a key, so that SQLite answers it sooner than another thread is awake.
+    pub(crate) const fn lookup(mut self) -> Self {
+        self.is_lookup = true;
+        self
+    }
+
+    pub(super) fn is_lookup(&self) -> bool {
+        self.is_lookup
     }
 
     pub(super) fn is_prepared(&self) -> bool {

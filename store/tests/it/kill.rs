@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use runner_core::task::TaskState;
 use runner_store::{NewFile, RunWrite, Store};
-use sqlx::{ConnectOptions, sqlite::SqliteConnectOptions};
 
 use crate::{config, new_task, succeeded};
 
@@ -102,9 +101,9 @@ async fn what_was_acknowledged_survives_kill_9() {
 async fn check(folder: &Path, made: &[i64], ended: &[i64]) {
     let config = config(folder);
     let store = Store::open(&config).await.unwrap();
-    let integrity: String = sqlx::query_scalar("PRAGMA integrity_check")
-        .fetch_one(&mut connect(config.database.file().unwrap()).await)
-        .await
+    let integrity: String = rusqlite::Connection::open(config.database.file().unwrap())
+        .unwrap()
+        .query_row("PRAGMA integrity_check", [], |row| row.get(0))
         .unwrap();
     assert_eq!(integrity, "ok");
     for id in made {
@@ -126,9 +125,4 @@ async fn check(folder: &Path, made: &[i64], ended: &[i64]) {
         }
     }
     store.close().await;
-}
-
-async fn connect(database: &Path) -> sqlx::SqliteConnection {
-    let options = SqliteConnectOptions::new().filename(database);
-    options.connect().await.unwrap()
 }

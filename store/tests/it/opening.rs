@@ -1,12 +1,11 @@
 use runner_store::{DatabaseUrl, Durability, Store, StoreConfig, StoreError};
-use sqlx::{ConnectOptions, SqliteConnection, sqlite::SqliteConnectOptions};
+use rusqlite::Connection;
 
 use crate::databases::On;
 use crate::{Fixture, config, new_task};
 
-async fn connect(config: &StoreConfig) -> SqliteConnection {
-    let options = SqliteConnectOptions::new().filename(config.database.file().unwrap());
-    options.connect().await.unwrap()
+fn connect(config: &StoreConfig) -> Connection {
+    Connection::open(config.database.file().unwrap()).unwrap()
 }
 
 #[tokio::test]
@@ -16,10 +15,8 @@ async fn a_database_of_a_newer_runner_is_refused() {
     store.close().await;
     let known = runner_store::migration_status(&config.database).await;
     let newest = known.unwrap().last().unwrap().version;
-    let mut connection = connect(config).await;
-    sqlx::query("INSERT INTO runner_migrations VALUES (99, 'later', 0)")
-        .execute(&mut connection)
-        .await
+    connect(config)
+        .execute("INSERT INTO runner_migrations VALUES (99, 'later', 0)", [])
         .unwrap();
     let error = Store::open(config).await.unwrap_err();
     let expected = StoreError::Newer {
@@ -93,18 +90,18 @@ async fn a_store_that_survives_power_cuts_does_the_same() {
 #[tokio::test]
 async fn the_database_is_set_up_as_documented() {
     let fixture = Fixture::new(On::Sqlite).await;
-    let mut connection = connect(&fixture.config).await;
-    let mode: String = sqlx::query_scalar("PRAGMA journal_mode")
-        .fetch_one(&mut connection)
-        .await
+    let connection = connect(&fixture.config);
+    let mode: String = connection
+        .query_row("PRAGMA journal_mode", [], |row| row.get(0))
         .unwrap();
     assert_eq!(mode, "wal");
-    let plan: Vec<(i64, i64, i64, String)> = sqlx::query_as(
-        "EXPLAIN QUERY PLAN SELECT id FROM tasks WHERE state IN ('queued', 'running') \
-         AND attempts + (state = 'running') > 3 ORDER BY id",
-    )
-    .fetch_all(&mut connection)
-    .await
-    .unwrap();
-    assert!(plan[0].3.contains("tasks_state"), "{plan:?}");
+    let plan: String = connection
+        .query_row(
+            "EXPLAIN QUERY PLAN SELECT id FROM tasks WHERE state IN ('queued', 'running') \
+             AND attempts + (state = 'running') > 3 ORDER BY id",
+            [],
+            |row| row.get(3),
+        )
+        .unwrap();
+    assert!(plan.contains("tasks_state"), "{plan}");
 }

@@ -6,10 +6,7 @@ use runner_core::task::TaskState;
 use runner_store::{
     DatabaseUrl, Store, StoreConfig, StoreError, drop_all, migrate, migration_status,
 };
-use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{
-    AssertSqlSafe, ConnectOptions, Connection, MySqlConnection, PgConnection, SqliteConnection,
-};
+use sqlx::{AssertSqlSafe, Connection, MySqlConnection, PgConnection};
 
 use crate::databases::{Database, On};
 use crate::deliveries::LEASE;
@@ -23,7 +20,7 @@ on_each_database!(
 
 /// A connection of the test's own.
 pub(crate) enum Direct {
-    Sqlite(SqliteConnection),
+    Sqlite(rusqlite::Connection),
     Postgres(PgConnection),
     Mysql(MySqlConnection),
 }
@@ -33,10 +30,7 @@ impl Direct {
         match url.split(':').next().unwrap() {
             "sqlite" => {
                 let path = url.trim_start_matches("sqlite:///");
-                let options = SqliteConnectOptions::new()
-                    .filename(path)
-                    .create_if_missing(true);
-                Self::Sqlite(options.connect().await.unwrap())
+                Self::Sqlite(rusqlite::Connection::open(path).unwrap())
             }
             "mysql" => Self::Mysql(MySqlConnection::connect(url).await.unwrap()),
             _ => Self::Postgres(PgConnection::connect(url).await.unwrap()),
@@ -46,7 +40,7 @@ impl Direct {
     pub(crate) async fn run(&mut self, sql: &str) {
         let query = sqlx::raw_sql(AssertSqlSafe(sql));
         match self {
-            Self::Sqlite(connection) => query.execute(connection).await.map(drop),
+            Self::Sqlite(connection) => return connection.execute_batch(sql).unwrap(),
             Self::Postgres(connection) => query.execute(connection).await.map(drop),
             Self::Mysql(connection) => query.execute(connection).await.map(drop),
         }
@@ -55,11 +49,15 @@ impl Direct {
 
     /// Rows of one text.
     async fn texts(&mut self, sql: &str) -> BTreeSet<String> {
-        let sql = AssertSqlSafe(sql);
+        let query = AssertSqlSafe(sql);
         let rows = match self {
-            Self::Sqlite(connection) => sqlx::query_scalar(sql).fetch_all(connection).await,
-            Self::Postgres(connection) => sqlx::query_scalar(sql).fetch_all(connection).await,
-            Self::Mysql(connection) => sqlx::query_scalar(sql).fetch_all(connection).await,
+            Self::Sqlite(connection) => {
+                let mut query = connection.prepare(sql).unwrap();
+                let rows = query.query_map([], |row| row.get(0)).unwrap();
+                return rows.map(|text| text.unwrap()).collect();
+            }
+            Self::Postgres(connection) => sqlx::query_scalar(query).fetch_all(connection).await,
+            Self::Mysql(connection) => sqlx::query_scalar(query).fetch_all(connection).await,
         };
         let rows: Vec<String> = rows.unwrap();
         rows.into_iter().collect()
