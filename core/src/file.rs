@@ -29,6 +29,9 @@ pub struct File {
     /// Where the content stands, if that is not the file store: then there is neither size nor digest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
+    /// Whether the content stands in the row of the file and not in the file store, as that of short texts does.
+    #[serde(default)]
+    pub is_in_row: bool,
     /// When it was stored, in seconds since 1970 (UTC).
     pub created_at: i64,
 }

@@ -235,7 +235,11 @@ async fn one(store: &Store, work: Work) {
     let stored = match work {
         Work::Whole => store.files().put(&b"hello world"[..]).unwrap(),
         _ => runner_store::StoredFile {
-            key: format!("{id:032x}"),
+            key: format!(
+                "{id:032x
+            text: None,
+        }"
+            ),
             size: 11,
             digest: "d".repeat(64),
         },

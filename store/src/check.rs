@@ -281,7 +281,8 @@ fn digest_of(files: &FileStore, key: &str) -> Result<String, StoreError> {
 }
 
 static ROWS: Statement = Statement::new(
-    "SELECT id, task, file_key, name, size, digest FROM files WHERE id > ?1 AND url IS NULL ORDER BY id LIMIT ?2",
+    "SELECT id, task, file_key, name, size, digest FROM files WHERE id > ?1 AND url IS NULL AND content IS NULL \
+     ORDER BY id LIMIT ?2",
 );
 
 static HAS: Statement = Statement::new("SELECT EXISTS (SELECT 1 FROM files WHERE id = ?1)");

@@ -37,15 +37,18 @@ use self::folder::Folder;
 use crate::{Durability, StoreError, now_ms};
 
 pub use bucket::{BadBucket, Bucket};
+pub(crate) use folder::make_folder;
 
 /// Digits of a key.
 const KEY_LENGTH: usize = 32;
+/// Bytes of a text that is kept in its row.
+const MAX_IN_ROW: usize = 4096;
 /// Bytes that are copied at once.
 const BUFFER: usize = 64 * 1024;
 /// Keys lie on so many shelves, by their last two digits.
 pub(crate) const SHELVES: u32 = 256;
 
-/// A file whose content is in the store.
+/// A file whose content is in the store, or will be in its row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredFile {
     /// Where it is.
@@ -54,6 +57,8 @@ pub struct StoredFile {
     pub size: u64,
     /// SHA-256 of the content, hexadecimal.
     pub digest: String,
+    /// The content, if it is to stand in its row; then nothing is under the key.
+    pub text: Option<String>,
 }
 
 impl StoredFile {
@@ -63,6 +68,7 @@ impl StoredFile {
             key: new_key(),
             size: 0,
             digest: String::new(),
+            text: None,
         }
     }
 }
@@ -192,7 +198,12 @@ impl FileStore {
         let stored = self.contents.put(&key, &mut source);
         let size = stored.as_ref().map_or(0, |(size, _)| *size);
         let (size, digest) = self.count(size, stored)?;
-        Ok(StoredFile { key, size, digest })
+        Ok(StoredFile {
+            key,
+            size,
+            digest,
+            text: None,
+        })
     }
 
     /// Stores what is all there already.
@@ -207,6 +218,25 @@ impl FileStore {
             key,
             size: bytes.len() as u64,
             digest: hexadecimal(&Sha256::digest(bytes)),
+            text: None,
+        })
+    }
+
+    /// Stores a text. A short one is not put here: it is written with its row, which costs less than a file, and is
+    /// as durable as the row.
+    ///
+    /// # Errors
+    /// [`StoreError::DiskFull`], or what failed. Nothing stays in the store.
+    pub fn put_text(&self, text: &str) -> Result<StoredFile, StoreError> {
+        // NUL is the one character that not every database can keep.
+        if text.len() > MAX_IN_ROW || text.contains('\0') {
+            return self.put_bytes(text.as_bytes());
+        }
+        Ok(StoredFile {
+            key: new_key(),
+            size: text.len() as u64,
+            digest: hexadecimal(&Sha256::digest(text)),
+            text: Some(text.to_owned()),
         })
     }
 
@@ -402,6 +432,7 @@ impl FileWriter {
             size: self.draft.size(),
             digest: self.draft.digest(),
             key: self.key,
+            text: None,
         })
     }
 }

@@ -1,13 +1,19 @@
 //! The rows of inputs and outputs, and what has none.
 
+use std::fs;
+use std::io::{ErrorKind, Write as _};
+use std::ops::Range;
+use std::path::Path;
 use std::time::SystemTime;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use futures::stream;
 use runner_core::file::{File, Upload};
 use serde_json::json;
 
-use crate::file_store::SHELVES;
+use crate::file_store::{ContentStream, SHELVES};
 use crate::sql::{Ask, Connection, Row, Statement, args, first_column, json_rows};
 use crate::{NewFile, Store, StoreError, file_store};
 
@@ -21,6 +27,68 @@ impl Store {
         let mut reader = self.reader("reading a file").await?;
         let row = reader.row(&OUTPUT, args![id]).await.map_err(failed)?;
         row.as_ref().map(file).transpose().map_err(failed)
+    }
+
+    /// A part of the content of an output, which must lie inside of it.
+    ///
+    /// # Errors
+    /// What failed; that the content is gone is an error, too.
+    pub async fn content(
+        &self,
+        file: &File,
+        part: Range<u64>,
+    ) -> Result<ContentStream, StoreError> {
+        if !file.is_in_row {
+            return self.files().read(&file.key, part).await;
+        }
+        let text = Bytes::from(self.text(file).await?);
+        let at = |byte: u64| usize::try_from(byte).unwrap_or(usize::MAX).min(text.len());
+        let part = text.slice(at(part.start)..at(part.end));
+        Ok(Box::pin(stream::once(async move { Ok(part) })))
+    }
+
+    /// Makes the content of an output a file at `path`, where none is yet. It is for reading only.
+    ///
+    /// # Errors
+    /// What failed; that the content is gone is an error, too.
+    pub async fn place(&self, file: &File, path: &Path) -> Result<(), StoreError> {
+        if !file.is_in_row {
+            return self.place_stored(&file.key, path).await;
+        }
+        let text = self.text(file).await?;
+        file_store::make_folder(path.parent().unwrap_or(Path::new(".")))?;
+        let written =
+            fs::File::create_new(path).and_then(|mut made| made.write_all(text.as_bytes()));
+        written.map_err(|source| StoreError::file("writing the content of", path, source))
+    }
+
+    /// The same for a content of the file store, by its key.
+    ///
+    /// # Errors
+    /// What failed; that the content is gone is an error, too.
+    pub async fn place_stored(&self, key: &str, path: &Path) -> Result<(), StoreError> {
+        let files = self.files().clone();
+        if !files.is_slow() {
+            return files.place(key, path);
+        }
+        let (key, path) = (key.to_owned(), path.to_owned());
+        blocking(move || files.place(&key, &path)).await
+    }
+
+    /// The content of an output that stands in its row.
+    async fn text(&self, file: &File) -> Result<String, StoreError> {
+        let failed = |source| StoreError::sql(format!("reading file {}", file.id), source);
+        let mut reader = self.reader("reading the content of a file").await?;
+        let row = reader.row(&TEXT, args![file.id]).await.map_err(failed)?;
+        let text = row.and_then(|row| row.get::<Option<String>>(0).transpose());
+        match text.transpose().map_err(failed)? {
+            Some(text) => Ok(text),
+            None => Err(StoreError::file(
+                "reading the content of",
+                Path::new(&file.name),
+                ErrorKind::NotFound.into(),
+            )),
+        }
     }
 
     /// Removes from the file store what was put there before `older_than` and is named by no row, and
@@ -60,15 +128,17 @@ impl Store {
 }
 
 static OUTPUT: Statement = Statement::new(
-    "SELECT id, tag, name, data_type, content_type, size, digest, file_key, created_at, url \
-     FROM files WHERE id = ?1 AND kind = 'output'",
+    "SELECT id, tag, name, data_type, content_type, size, digest, file_key, created_at, url, \
+     CASE WHEN content IS NULL THEN 0 ELSE 1 END FROM files WHERE id = ?1 AND kind = 'output'",
 )
 .lookup();
 
 static OUTPUTS: Statement = Statement::new(
-    "SELECT id, tag, name, data_type, content_type, size, digest, file_key, created_at, url \
-     FROM files WHERE task = ?1 AND kind = 'output' ORDER BY id LIMIT ?2",
+    "SELECT id, tag, name, data_type, content_type, size, digest, file_key, created_at, url, \
+     CASE WHEN content IS NULL THEN 0 ELSE 1 END FROM files WHERE task = ?1 AND kind = 'output' ORDER BY id LIMIT ?2",
 );
+
+static TEXT: Statement = Statement::new("SELECT content FROM files WHERE id = ?1").lookup();
 
 static WITHOUT_ROW: Statement = Statement::new(
     "SELECT value FROM {list ?1} j \
@@ -127,6 +197,7 @@ fn file(row: &Row) -> Result<File, sqlx::Error> {
         key: row.get(7)?,
         created_at: row.get::<i64>(8)? / 1000,
         url: row.get(9)?,
+        is_in_row: row.get::<i64>(10)? != 0,
     })
 }
 
@@ -160,6 +231,7 @@ pub(crate) fn outputs_of_json(json: &str, count: i64) -> Option<Vec<File>> {
         String,
         i64,
         Option<String>,
+        i64,
     );
     let rows: Vec<Columns> = serde_json::from_str(json).ok()?;
     let count = usize::try_from(count).unwrap_or(0);
@@ -167,7 +239,8 @@ pub(crate) fn outputs_of_json(json: &str, count: i64) -> Option<Vec<File>> {
         return None;
     }
     let file = |row: Columns| {
-        let (id, tag, name, data_type, content_type, size, digest, key, created_at, url) = row;
+        let (id, tag, name, data_type, content_type, size, digest, key, created_at, url, in_row) =
+            row;
         File {
             id,
             tag,
@@ -179,6 +252,7 @@ pub(crate) fn outputs_of_json(json: &str, count: i64) -> Option<Vec<File>> {
             key,
             created_at: created_at / 1000,
             url,
+            is_in_row: in_row != 0,
         }
     };
     let mut files: Vec<File> = rows.into_iter().map(file).collect();
@@ -204,6 +278,7 @@ pub(crate) fn outputs_json(outputs: &[(NewFile, String)]) -> String {
             file.stored.size,
             file.stored.digest,
             file.url,
+            file.stored.text,
         ])
     };
     json_rows(outputs.iter().map(row).collect())

@@ -169,6 +169,7 @@ impl Write for DeleteTask {
     }
 }
 
-static KEYS: Statement =
-    Statement::new("SELECT file_key FROM files WHERE task = ?1 AND url IS NULL");
+static KEYS: Statement = Statement::new(
+    "SELECT file_key FROM files WHERE task = ?1 AND url IS NULL AND content IS NULL",
+);
 static DELETE: Statement = Statement::new("DELETE FROM tasks WHERE id = ?1");

@@ -224,7 +224,9 @@ impl Store {
         let removing = blocking(move || {
             let mut first = None;
             for file in files {
-                if let Err(error) = store.remove(&file.key) {
+                if let Some(key) = &file.key
+                    && let Err(error) = store.remove(key)
+                {
                     first.get_or_insert(error);
                 }
             }
@@ -512,7 +514,8 @@ static TASKS_OF_FILES: Statement =
 
 /// A file whose row is gone.
 struct Content {
-    key: String,
+    /// None: the row was all there was.
+    key: Option<String>,
     size: u64,
 }
 
@@ -538,7 +541,8 @@ static STILL_OLD: Statement = Statement::new(
 );
 
 static KEYS: Statement = Statement::new(
-    "SELECT file_key, size FROM files WHERE url IS NULL AND task IN (SELECT id FROM {ids ?1} j)",
+    "SELECT CASE WHEN content IS NULL THEN file_key END, size FROM files \
+     WHERE url IS NULL AND task IN (SELECT id FROM {ids ?1} j)",
 );
 
 static DELETE: Statement =
@@ -575,8 +579,9 @@ struct RemoveFiles {
     token: i64,
 }
 
-static FILES_OF: Statement =
-    Statement::new("SELECT file_key, size FROM files WHERE task = ?1 AND url IS NULL");
+static FILES_OF: Statement = Statement::new(
+    "SELECT CASE WHEN content IS NULL THEN file_key END, size FROM files WHERE task = ?1 AND url IS NULL",
+);
 static FORGET_FILES: Statement = Statement::new("DELETE FROM files WHERE task = ?1");
 /// The change is not the end of the task, which it had before.
 static WITHOUT_FILES: Statement =

@@ -63,6 +63,7 @@ impl NewFile {
             digest: self.stored.digest.clone(),
             key: self.stored.key.clone(),
             url: self.url.clone(),
+            is_in_row: self.stored.text.is_some(),
             created_at: created_at_ms / 1000,
         }
     }

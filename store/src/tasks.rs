@@ -155,7 +155,8 @@ macro_rules! outputs_by {
             ", CASE WHEN output_count > 0 THEN (SELECT ",
             $before,
             $row,
-            "(id, tag, name, data_type, content_type, size, digest, file_key, created_at, url)",
+            "(id, tag, name, data_type, content_type, size, digest, file_key, created_at, url, \
+             CASE WHEN content IS NULL THEN 0 ELSE 1 END)",
             $after,
             " FROM files WHERE task = ?1 AND kind = 'output') END"
         )

@@ -9,7 +9,7 @@ use runner_core::task::{Change, Dispatch, Idempotency, MAX_DEPTH, NewTask, Prior
 use runner_host::Provided;
 use runner_host::protocol::CallRequest;
 use runner_queue::Offer;
-use runner_store::{FileStore, StoreError};
+use runner_store::StoreError;
 use serde_json::{Value, json};
 
 use crate::Shared;
@@ -189,7 +189,8 @@ impl Caller {
                 Err(error) => Err(error.to_string()),
             };
         }
-        place(tools.store.files(), &file.key, path).await?;
+        let placed = tools.store.place(file, path).await;
+        placed.map_err(|error| error.to_string())?;
         Ok(file.size)
     }
 }
@@ -203,19 +204,6 @@ fn unique() -> Result<Idempotency, String> {
         fingerprint: key.clone(),
         key,
     })
-}
-
-/// Makes a stored file readable for a run.
-pub(crate) async fn place(files: &FileStore, key: &str, path: &Path) -> Result<(), String> {
-    if !files.is_slow() {
-        return files.place(key, path).map_err(|error| error.to_string());
-    }
-    let (files, key, path) = (files.clone(), key.to_owned(), path.to_owned());
-    let placed = tokio::task::spawn_blocking(move || files.place(&key, &path));
-    match placed.await {
-        Ok(placed) => placed.map_err(|error| error.to_string()),
-        Err(error) => Err(error.to_string()),
-    }
 }
 
 /// A called task whose caller waits. When the caller's run ends before it, it is cancelled.

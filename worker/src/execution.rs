@@ -99,8 +99,13 @@ impl Execution<'_> {
     ) -> Result<RunEnd, RunEnd> {
         let (shared, task) = (self.shared, self.task);
         let tools = &shared.tools;
-        let files = tools.store.files();
-        let gather = inputs::gather(&tools.fetcher, files, folder, &form.parameters, given);
+        let gather = inputs::gather(
+            &tools.fetcher,
+            &tools.store,
+            folder,
+            &form.parameters,
+            given,
+        );
         let gathered = tokio::select! {
             gathered = gather => gathered.map_err(|error| RunEnd::Failed(failure(error)))?,
             () = self.broken.cancelled() => return Err(RunEnd::Cancelled),

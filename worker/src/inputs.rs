@@ -7,7 +7,7 @@ use runner_core::parameters::{DataField, FieldKind, Parameters};
 use runner_fetch::Fetcher;
 use runner_host::RunFolder;
 use runner_host::protocol::Input;
-use runner_store::FileStore;
+use runner_store::Store;
 use serde_json::{Map, Value, json};
 
 /// What a run gets: its parameters as the plugin sees them, and the files beside them.
@@ -19,7 +19,7 @@ pub(crate) struct Gathered {
 /// Downloads data inputs and links uploads. The error says which parameter, and why.
 pub(crate) async fn gather(
     fetcher: &Fetcher,
-    files: &FileStore,
+    store: &Store,
     folder: &RunFolder,
     form: &Parameters,
     given: &Map<String, Value>,
@@ -51,7 +51,7 @@ pub(crate) async fn gather(
             number += 1;
             let one = match value {
                 Value::String(url) => download(fetcher, &folder, number, url, data).await,
-                value => link(files, &folder, number, value, data).await,
+                value => link(store, &folder, number, value, data).await,
             };
             found.push(serde_json::to_value(one.map_err(in_parameter)?).unwrap_or_default());
         }
@@ -107,7 +107,7 @@ fn is_data(url: &str) -> bool {
 }
 
 async fn link(
-    files: &FileStore,
+    store: &Store,
     folder: &Path,
     number: usize,
     value: &Value,
@@ -116,7 +116,8 @@ async fn link(
     let upload: Upload = serde_json::from_value(value["$upload"].clone())
         .map_err(|error| format!("the task's record of the upload is not usable: {error}"))?;
     let path = folder.join(format!("{number}-{}", plain_name(&upload.name)));
-    crate::calls::place(files, &upload.key, &path)
+    store
+        .place_stored(&upload.key, &path)
         .await
         .map_err(|error| format!("the upload cannot be read: {error}"))?;
     Ok(Input {

@@ -86,7 +86,7 @@ fn take_one(
             let file = folder.open(path).map_err(|error| error.to_string())?;
             (files.put(file), None)
         }
-        OutputContent::Text(text) => (files.put_bytes(text.as_bytes()), None),
+        OutputContent::Text(text) => (files.put_text(text), None),
         OutputContent::Url(url) => {
             let url = link_url(url)
                 .map_err(|problem| format!("the output {name} stands nowhere: {problem}"))?;
@@ -116,7 +116,9 @@ fn url_name(url: &str) -> Option<String> {
 
 /// Removes what was stored and is not wanted.
 pub(crate) fn discard(files: &FileStore, taken: &[NewFile]) {
-    let here = taken.iter().filter(|file| file.url.is_none());
+    let here = taken
+        .iter()
+        .filter(|file| file.url.is_none() && file.stored.text.is_none());
     let keys: Vec<String> = here.map(|file| file.stored.key.clone()).collect();
     let (files, is_slow) = (files.clone(), files.is_slow());
     let remove = move || {

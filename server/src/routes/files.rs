@@ -53,7 +53,7 @@ pub(crate) async fn download(
     };
     let part = range.clone().unwrap_or(0..file.size);
     let length = part.end - part.start;
-    let content = app.0.store.files().read(&file.key, part).await;
+    let content = app.0.store.content(&file, part).await;
     let content = content.map_err(|error| match error {
         StoreError::File { ref source, .. } if source.kind() == ErrorKind::NotFound => {
             tracing::error!(file = id, "the content is missing: {error}");

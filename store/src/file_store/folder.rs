@@ -285,7 +285,7 @@ fn put_at(entry: &fs::DirEntry) -> Option<SystemTime> {
     Some(UNIX_EPOCH + Duration::new(seconds, nanoseconds))
 }
 
-pub(super) fn make_folder(folder: &Path) -> Result<(), StoreError> {
+pub(crate) fn make_folder(folder: &Path) -> Result<(), StoreError> {
     fs::create_dir_all(folder)
         .map_err(|source| StoreError::file("creating the folder", folder, source))
 }

@@ -77,9 +77,9 @@ macro_rules! for_postgres {
 macro_rules! outputs_of_postgres {
     () => {
         "made AS (INSERT INTO files (task, kind, created_at, \
-         file_key, tag, name, data_type, content_type, size, digest, url) \
+         file_key, tag, name, data_type, content_type, size, digest, url, content) \
          SELECT hit.id, 'output', ?15, value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, \
-         CAST(value ->> 5 AS BIGINT), value ->> 6, value ->> 7 \
+         CAST(value ->> 5 AS BIGINT), value ->> 6, value ->> 7, value ->> 8 \
          FROM hit, json_array_elements(CAST(?21 AS JSON)) WITH ORDINALITY AS j (value, n) ORDER BY n), "
     };
 }
@@ -103,16 +103,17 @@ pub(super) static UPDATE_PAGE: Statement = Statement::new(for_sqlite!(of_page!()
 
 /// Where the update cannot bring them.
 pub(super) static INSERT_OUTPUTS: Statement = Statement::new(
-    "INSERT INTO files (task, kind, created_at, file_key, tag, name, data_type, content_type, size, digest, url) \
+    "INSERT INTO files (task, kind, created_at, file_key, tag, name, data_type, content_type, size, digest, url, content) \
      SELECT ?1, 'output', ?2, value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, \
-     value ->> 5, value ->> 6, value ->> 7 FROM json_each(?3) WHERE true ORDER BY json_each.key \
+     value ->> 5, value ->> 6, value ->> 7, value ->> 8 FROM json_each(?3) WHERE true ORDER BY json_each.key \
      RETURNING id, file_key",
 )
 .mysql(
-    "INSERT INTO files (task, kind, created_at, file_key, tag, name, data_type, content_type, size, digest, url) \
-     SELECT ?1, 'output', ?2, j.file_key, j.tag, j.name, j.data_type, j.content_type, j.size, j.digest, j.url \
+    "INSERT INTO files (task, kind, created_at, file_key, tag, name, data_type, content_type, size, digest, url, content) \
+     SELECT ?1, 'output', ?2, j.file_key, j.tag, j.name, j.data_type, j.content_type, j.size, j.digest, j.url, j.content \
      FROM JSON_TABLE(?3, '$[*]' COLUMNS (n FOR ORDINALITY, file_key VARCHAR(64) PATH '$[0]', \
      tag VARCHAR(64) PATH '$[1]', name LONGTEXT PATH '$[2]', data_type LONGTEXT PATH '$[3]', \
-     content_type LONGTEXT PATH '$[4]', size BIGINT PATH '$[5]', digest LONGTEXT PATH '$[6]', url LONGTEXT PATH '$[7]')) j \
+     content_type LONGTEXT PATH '$[4]', size BIGINT PATH '$[5]', digest LONGTEXT PATH '$[6]', url LONGTEXT PATH '$[7]', \
+     content LONGTEXT PATH '$[8]')) j \
      ORDER BY j.n",
 );

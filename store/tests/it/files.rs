@@ -1,9 +1,11 @@
-use std::io::Write;
+use std::io::{ErrorKind, Write};
+use std::ops::Range;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use runner_core::file::Upload;
-use runner_store::{Store, StoreConfig, StoredFile};
+use futures::TryStreamExt;
+use runner_core::file::{File, Upload};
+use runner_store::{NewFile, Store, StoreConfig, StoreError, StoredFile};
 
 use crate::databases::On;
 use crate::{Fixture, new_task, run_write, succeeded};
@@ -12,6 +14,7 @@ on_each_database!(
     a_file_that_is_not_finished_leaves_nothing,
     a_sweep_removes_only_old_keys_without_a_row,
     a_link_is_kept_beside_files_and_has_no_content,
+    a_short_text_stands_in_its_row,
     processes_with_another_file_store_are_refused,
 );
 
@@ -105,6 +108,85 @@ async fn a_link_is_kept_beside_files_and_has_no_content(on: On) {
     assert_eq!(count(&fixture.config.files), 1);
     assert!(store.delete_task(task.id).await.unwrap());
     assert_eq!(count(&fixture.config.files), 0);
+}
+
+/// An output that is a text.
+fn text_output(fixture: &Fixture, text: &str) -> NewFile {
+    NewFile {
+        stored: fixture.store.files().put_text(text).unwrap(),
+        ..fixture.output("text.txt")
+    }
+}
+
+async fn read(store: &Store, file: &File, part: Range<u64>) -> Result<Vec<u8>, StoreError> {
+    let pieces: Vec<_> = store
+        .content(file, part)
+        .await?
+        .try_collect()
+        .await
+        .unwrap();
+    Ok(pieces.concat())
+}
+
+async fn a_short_text_stands_in_its_row(on: On) {
+    let fixture = Fixture::new(on).await;
+    let store = &fixture.store;
+    let short = "\u{e4}\u{1f980} \\ \"quoted\"\n'?1' $2 %s";
+    let long = "x".repeat(5_000);
+    let with_nul = "a\0b";
+    let mut task = fixture.task().await;
+    let mut write = run_write(&mut task, succeeded());
+    let texts = [short, "", &long, with_nul];
+    write.outputs = texts.map(|text| text_output(&fixture, text)).into();
+    assert!(store.write_run(write).await.unwrap());
+    let hour = Duration::from_secs(3600);
+    store.sweep_files(SystemTime::now() + hour).await.unwrap();
+    assert_eq!(
+        count(&fixture.config.files),
+        2,
+        "the long one, and that with NUL"
+    );
+
+    let outputs = fixture.read(task.id).await.outputs;
+    let in_row: Vec<_> = outputs.iter().map(|file| file.is_in_row).collect();
+    assert_eq!(in_row, [true, true, false, false]);
+    for (text, file) in texts.iter().zip(&outputs) {
+        assert_eq!(store.file(file.id).await.unwrap().as_ref(), Some(file));
+        assert_eq!(file.size, text.len() as u64);
+        assert_eq!(
+            file.digest,
+            store.files().put(text.as_bytes()).unwrap().digest
+        );
+        assert_eq!(
+            read(store, file, 0..file.size).await.unwrap(),
+            text.as_bytes()
+        );
+        let path = fixture.config.files.join(format!("placed/{}", file.id));
+        store.place(file, &path).await.unwrap();
+        assert_eq!(std::fs::read(path).unwrap(), text.as_bytes());
+    }
+    assert_eq!(
+        read(store, &outputs[0], 2..6).await.unwrap(),
+        "\u{1f980}".as_bytes()
+    );
+    let taken = fixture
+        .config
+        .files
+        .join(format!("placed/{}", outputs[0].id));
+    assert!(
+        store.place(&outputs[0], &taken).await.is_err(),
+        "a file is there"
+    );
+    let checked = store.check_files(SystemTime::now() - hour, true, false);
+    let checked = checked.await.unwrap();
+    assert_eq!((checked.rows, checked.findings), (2, Vec::new()));
+
+    assert!(store.delete_task(task.id).await.unwrap());
+    let gone = read(store, &outputs[0], 0..1).await.err().unwrap();
+    assert!(
+        matches!(gone, StoreError::File { ref source, .. } if source.kind() == ErrorKind::NotFound),
+        "{gone}"
+    );
 }
 
 async fn processes_with_another_file_store_are_refused(on: On) {
