@@ -235,13 +235,10 @@ async fn one(store: &Store, work: Work) {
     let stored = match work {
         Work::Whole => store.files().put(&b"hello world"[..]).unwrap(),
         _ => runner_store::StoredFile {
-            key: format!(
-                "{id:032x
-            text: None,
-        }"
-            ),
+            key: format!("{id:032x}"),
             size: 11,
             digest: "d".repeat(64),
+            text: None,
         },
     };
     let write = RunWrite {

@@ -308,7 +308,7 @@ pub(crate) async fn insert_uploads(
 mod tests {
     use super::outputs_of_json;
 
-    const ROWS: &str = r#"[[2,"t","b.csv","d","text/csv",5,"x","k2",1999,null],[1,"t","a\"","d","c",0,"","k1",1000,"http://a"]]"#;
+    const ROWS: &str = r#"[[2,"t","b.csv","d","text/csv",5,"x","k2",1999,null,1],[1,"t","a\"","d","c",0,"","k1",1000,"http://a",0]]"#;
 
     #[test]
     fn outputs_are_in_the_order_of_their_numbers() {
@@ -318,6 +318,7 @@ mod tests {
         let last = &files[1];
         assert_eq!((last.size, last.created_at, &*last.key), (5, 1, "k2"));
         assert_eq!(files[0].url.as_deref(), Some("http://a"));
+        assert_eq!([files[0].is_in_row, files[1].is_in_row], [false, true]);
         assert_eq!(outputs_of_json(ROWS, 1).unwrap().len(), 1);
     }
 

@@ -46,6 +46,17 @@ struct Fetcher {
     bell_key: String,
 }
 
+/// What is known of the queue after a step.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Found {
+    /// There may be jobs.
+    MayBe,
+    /// There are none: whoever offers one rings the bell.
+    Empty,
+    /// The bell rang for this.
+    Rung,
+}
+
 impl Broker {
     /// Begins to take jobs for a consumer.
     pub(crate) fn read(broker: &Arc<Self>, consumer: &Consumer, open: &Arc<Open>) -> Reader {
@@ -117,12 +128,13 @@ impl Fetcher {
     async fn run(self) {
         let mut backoff = Backoff::default();
         let mut kept = None;
-        let mut is_rung = false;
-        while let Some(free) = self.free_slots(std::mem::take(&mut is_rung)).await {
-            match self.step(kept.take(), free).await {
-                Ok((connection, rung)) => {
+        let mut found = Found::MayBe;
+        while let Some(free) = self.free_slots(found == Found::Rung).await {
+            let last = std::mem::replace(&mut found, Found::MayBe);
+            match self.step(kept.take(), free, last).await {
+                Ok((connection, now)) => {
                     kept = Some(connection);
-                    is_rung = rung;
+                    found = now;
                     self.health.fine();
                     backoff = Backoff::default();
                 }
@@ -149,30 +161,37 @@ impl Fetcher {
         Some(slots.available_permits().clamp(1, MAX_TAKE))
     }
 
-    /// Takes jobs, or sleeps until there may be one. Whether the bell rang for this.
+    /// Takes jobs, or sleeps until there may be one.
     async fn step(
         &self,
         connection: Option<MultiplexedConnection>,
         free: usize,
-    ) -> RedisResult<(MultiplexedConnection, bool)> {
+        last: Found,
+    ) -> RedisResult<(MultiplexedConnection, Found)> {
         let link = &self.broker.shared.link;
         let mut connection = match connection {
             Some(connection) => connection,
             // No limit for answers: it is blocked on.
             None => link.connect(None).await?,
         };
+        if last == Found::Empty {
+            let found = match self.sleep(&mut connection).await? {
+                true => Found::Rung,
+                false => Found::MayBe,
+            };
+            return Ok((connection, found));
+        }
         let call = self.broker.shared.scripts.take(free, self.consumer.lease());
-        let taking = call.invoke_async::<Vec<Vec<u8>>>(&mut connection);
-        let entries = timeout(ANSWER_TIMEOUT, taking)
+        let taking = call.invoke_async::<(bool, Vec<Vec<u8>>)>(&mut connection);
+        let (are_more, entries) = timeout(ANSWER_TIMEOUT, taking)
             .await
             .unwrap_or_else(|_| Err(silent()))?;
-        let mut is_rung = false;
-        if entries.is_empty() {
-            is_rung = self.sleep(&mut connection).await?;
-        } else {
-            self.give(entries).await;
-        }
-        Ok((connection, is_rung))
+        self.give(entries).await;
+        let found = match are_more {
+            true => Found::MayBe,
+            false => Found::Empty,
+        };
+        Ok((connection, found))
     }
 
     /// Sleeps. Whether the bell rang.

@@ -1,5 +1,5 @@
 -- Takes jobs in their order. ARGV: how many at most, lease in ms. Answers with the entries as they are kept
--- while they are taken: with this delivery counted.
+-- while they are taken, with this delivery counted, after 1 if there are more, and 0 if not.
 local want, lease = tonumber(ARGV[1]), tonumber(ARGV[2])
 local out, budget = {}, 2 * want + 100
 
@@ -27,8 +27,19 @@ local function give(entries)
   return #entries
 end
 
+-- What may have jobs, from a priority on.
+local function places(priority)
+  local keys = {}
+  for other = priority, PRIORITIES do
+    keys[#keys + 1] = P .. 'front:' .. other
+    keys[#keys + 1] = P .. 'ring:' .. other
+  end
+  return unpack(keys)
+end
+
 local is_more = false
 for priority = 0, PRIORITIES do
+  if redis.call('EXISTS', places(priority)) == 0 then break end
   local front, turns = P .. 'front:' .. priority, P .. 'ring:' .. priority
   local removed = 0
   while #out < want and budget > 0 do
@@ -79,4 +90,4 @@ elseif broken then
   -- Who finds only this is to pause.
   return redis.error_reply('ERR ' .. broken)
 end
-return out
+return {(is_more or broken) and 1 or 0, out}
