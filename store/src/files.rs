@@ -129,13 +129,13 @@ impl Store {
 
 static OUTPUT: Statement = Statement::new(
     "SELECT id, tag, name, data_type, content_type, size, digest, file_key, created_at, url, \
-     CASE WHEN content IS NULL THEN 0 ELSE 1 END FROM files WHERE id = ?1 AND kind = 'output'",
+     content IS NOT NULL FROM files WHERE id = ?1 AND kind = 'output'",
 )
 .lookup();
 
 static OUTPUTS: Statement = Statement::new(
     "SELECT id, tag, name, data_type, content_type, size, digest, file_key, created_at, url, \
-     CASE WHEN content IS NULL THEN 0 ELSE 1 END FROM files WHERE task = ?1 AND kind = 'output' ORDER BY id LIMIT ?2",
+     content IS NOT NULL FROM files WHERE task = ?1 AND kind = 'output' ORDER BY id LIMIT ?2",
 );
 
 static TEXT: Statement = Statement::new("SELECT content FROM files WHERE id = ?1").lookup();
@@ -197,7 +197,7 @@ fn file(row: &Row) -> Result<File, sqlx::Error> {
         key: row.get(7)?,
         created_at: row.get::<i64>(8)? / 1000,
         url: row.get(9)?,
-        is_in_row: row.get::<i64>(10)? != 0,
+        is_in_row: row.get(10)?,
     })
 }
 
