@@ -180,7 +180,8 @@ impl Server {
         self.accepted(response).await
     }
 
-    async fn document(&self, method: Method, path: &str) -> anyhow::Result<Value> {
+    /// A request without a body.
+    pub(crate) async fn document(&self, method: Method, path: &str) -> anyhow::Result<Value> {
         let response = self.send(method, path, None).await?;
         self.read(response).await
     }

@@ -17,6 +17,7 @@ use runner_store::{
 };
 use runner_worker::{Tools, UpkeepConfig, Worker, WorkerConfig};
 use serde_json::Map;
+use tokio::sync::watch;
 
 use crate::live::Live;
 use crate::scratch::{INTERRUPTED, Scratch, interrupted};
@@ -77,6 +78,13 @@ impl<'a> Trial<'a> {
         })?;
         let queue = Queue::in_process();
         let events = queue.events();
+        let row = watch::Sender::new(WorkerRow {
+            kind: WorkerKind::Both,
+            host: String::new(),
+            pid: std::process::id(),
+            concurrency: 0,
+            plugins: Vec::new(),
+        });
         let worker = Worker::start(
             Tools {
                 store: store.clone(),
@@ -90,13 +98,7 @@ impl<'a> Trial<'a> {
                 queue: "trial".to_owned(),
                 concurrency: settings.concurrency,
                 upkeep: UpkeepConfig {
-                    row: WorkerRow {
-                        kind: WorkerKind::Both,
-                        host: String::new(),
-                        pid: std::process::id(),
-                        concurrency: 0,
-                        plugins: Vec::new(),
-                    },
+                    row: row.subscribe(),
                     lease: settings.worker_lease,
                     max_attempts: MAX_ATTEMPTS,
                 },

@@ -43,7 +43,7 @@ impl WorkerKind {
 }
 
 /// What a process tells of itself.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkerRow {
     /// What it does.
     pub kind: WorkerKind,

@@ -239,13 +239,13 @@ enum Found {
 
 async fn find(shared: &Shared, task: &Task) -> Found {
     let modules = &shared.tools.modules;
-    if modules.table().plugin(&task.plugin).is_none() && !modules.is_ready() {
+    if modules.table().plugin_for_task(&task.plugin).is_none() && !modules.is_ready() {
         tokio::select! {
             () = modules.ready() => {}
             () = shared.abort.cancelled() => return Found::Nowhere(Outcome::Overtaken),
         }
     }
-    if let Some(provided) = modules.table().plugin(&task.plugin) {
+    if let Some(provided) = modules.table().plugin_for_task(&task.plugin) {
         return Found::Here(provided.clone());
     }
     let others = match shared.tools.store.workers().await {

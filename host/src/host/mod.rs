@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use runner_core::module::HostStatus;
 
 use crate::HostError;
-use crate::launcher::{Exit, HostCommand, Launcher, Process};
+use crate::launcher::{Exit, HostCommand, Killer, Launcher, Process};
 use crate::lines::Lines;
 use crate::protocol::{
     CANCELLED, CallRequest, Incoming, MAX_LINE, PROTOCOL, RpcError, RunAnswer, RunEvent,
@@ -103,6 +103,8 @@ pub(crate) struct Host {
     /// Whether it answered the last request, unforced.
     pub(crate) is_at_rest: bool,
     name: String,
+    /// The name that the module gives itself.
+    pub(crate) module_name: Option<String>,
     /// The task that it runs, 0 for none. As long as somebody has it, the host lives.
     task: Arc<AtomicI64>,
 }
@@ -173,6 +175,7 @@ impl Host {
             has_spoken: false,
             is_at_rest: false,
             name: welcome.name.clone(),
+            module_name: None,
             task: Arc::default(),
         };
         let params = json!({
@@ -184,6 +187,10 @@ impl Host {
             "directory": host.folder.join("work"),
         });
         let answer = host.ask("welcome", params, patience.describe).await?;
+        host.module_name = answer
+            .get("name")
+            .and_then(Value::as_str)
+            .map(str::to_owned);
         match answer.get("protocol").and_then(Value::as_u64) {
             Some(PROTOCOL) => Ok(host),
             other => Err(HostError::Lost(format!(
@@ -211,10 +218,16 @@ impl Host {
         Arc::downgrade(&self.task)
     }
 
+    /// What ends it, whoever has it.
+    pub(crate) fn killer(&self) -> Killer {
+        self.process.killer()
+    }
+
     pub(crate) fn status(&self) -> HostStatus {
         HostStatus {
             task: None,
             pid: self.process.pid(),
+            resident: 0,
             sandbox: self.process.confinement().clone(),
         }
     }
@@ -226,6 +239,12 @@ impl Host {
     /// Asks what the module offers.
     pub(crate) async fn describe(&mut self, patience: Patience) -> Result<Value, HostError> {
         self.ask("describe", json!({}), patience.describe).await
+    }
+
+    /// Asks it for a sign of life.
+    pub(crate) async fn ping(&mut self, patience: Patience) -> Result<(), HostError> {
+        let answer = self.ask("ping", json!({}), patience.describe).await;
+        answer.map(drop)
     }
 
     /// Hears a host that does something else than runs, until it ends. Says how it ended.

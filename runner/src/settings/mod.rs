@@ -60,6 +60,8 @@ pub(crate) struct Settings {
     pub(crate) limits: Limits,
     pub(crate) proxies: usize,
     pub(crate) development: bool,
+    /// Whether the plugin folders are followed.
+    pub(crate) watch: bool,
     pub(crate) url_map: UrlMap,
     pub(crate) file_roots: Vec<PathBuf>,
     pub(crate) max_input: u64,
@@ -73,6 +75,7 @@ pub(crate) struct Settings {
     pub(crate) describe_timeout: Duration,
     pub(crate) cancel_grace: Duration,
     pub(crate) shutdown_grace: Duration,
+    pub(crate) module_drain: Duration,
     pub(crate) host_idle: Duration,
     pub(crate) max_hosts: usize,
     pub(crate) sandbox: SandboxConfig,
@@ -148,6 +151,7 @@ impl Settings {
             server_name: sources.get("SERVER_NAME").filter(|name| !name.is_empty()),
             proxies: parsed(sources, "REVERSE_PROXY_COUNT")?,
             development: switch(sources, "DEVELOPMENT")?,
+            watch: switch(sources, "WATCH")?,
             url_map: match url_map.as_str() {
                 "" => UrlMap::default(),
                 text => UrlMap::parse(text)
@@ -165,6 +169,7 @@ impl Settings {
             describe_timeout: seconds(sources, "DESCRIBE_TIMEOUT")?,
             cancel_grace: seconds(sources, "CANCEL_GRACE")?,
             shutdown_grace: seconds(sources, "SHUTDOWN_GRACE")?,
+            module_drain: seconds(sources, "MODULE_DRAIN")?,
             host_idle: seconds(sources, "HOST_IDLE")?,
             max_hosts: if max_hosts == 0 {
                 concurrency
