@@ -10,6 +10,7 @@
 //! - [`web`]: the host that answers requests to the own routes of plugins.
 //! - [`modules`]: what is loaded, the plugins it provides, and how that is changed. `usage`,
 //!   `rusage`: what each was used for, and has used.
+//! - [`tap`]: messages of hosts, shown and held up.
 //! - [`hosted`]: the protocol, spoken for modules that do not speak it. [`native`] and [`lua`] are the host
 //!   processes of shared objects and Lua; that of WebAssembly is a crate of its own.
 //! - [`conformance`]: what every plugin must do, checked.
@@ -39,6 +40,7 @@ pub mod protocol;
 mod run_folder;
 mod rusage;
 mod sdk;
+pub mod tap;
 mod usage;
 pub mod web;
 

@@ -24,6 +24,7 @@ use crate::manifest::{Isolation, Manifest, NetworkRule, RunRules};
 use crate::protocol::{CallRequest, RunEvent, RunRequest};
 use crate::run_folder::RunFolder;
 use crate::rusage;
+use crate::tap::Tap;
 use crate::usage::Usage;
 use crate::web::Web;
 
@@ -87,6 +88,7 @@ pub(crate) struct Pool {
     living: Mutex<Vec<Living>>,
     crashes: Crashes,
     pub(crate) usage: Usage,
+    tap: Arc<Tap>,
     has_janitor: AtomicBool,
     is_closed: AtomicBool,
     /// For requests to the own routes of its plugins.
@@ -107,6 +109,7 @@ impl Pool {
         manifest: Manifest,
         name: String,
         uuid: String,
+        tap: Arc<Tap>,
     ) -> Arc<Self> {
         let max_hosts = manifest.max_hosts.unwrap_or(config.max_hosts).max(1);
         let args: Vec<Value> = manifest.args.clone();
@@ -129,6 +132,7 @@ impl Pool {
             living: Mutex::default(),
             crashes: Crashes::default(),
             usage: Usage::default(),
+            tap,
             has_janitor: AtomicBool::new(false),
             is_closed: AtomicBool::new(false),
             web: Web::default(),
@@ -311,6 +315,7 @@ impl Pool {
             &welcome(self.welcome.clone()),
             extra,
             config.patience,
+            Arc::clone(&self.tap),
         )
         .await;
         let outcome = if host.is_ok() { "started" } else { "failed" };

@@ -11,6 +11,7 @@ use globset::{Glob, GlobMatcher};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, broadcast};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 /// Messages that wait for a watcher that does not read; beyond, it is told how many it missed.
 const MAX_WAITING: usize = 256;
@@ -93,6 +94,8 @@ pub(crate) struct Tap {
     faults: Mutex<Vec<(Faulty, GlobMatcher)>>,
     /// Woken when a fault is taken away.
     changed: Notify,
+    /// Cancelled when the module is gone.
+    gone: CancellationToken,
 }
 
 impl Default for Tap {
@@ -102,6 +105,7 @@ impl Default for Tap {
             is_faulty: AtomicBool::new(false),
             faults: Mutex::default(),
             changed: Notify::new(),
+            gone: CancellationToken::new(),
         }
     }
 }
@@ -111,6 +115,7 @@ impl Default for Tap {
 pub struct Trace {
     receiver: broadcast::Receiver<Arc<Traced>>,
     pattern: GlobMatcher,
+    gone: CancellationToken,
 }
 
 /// What is seen.
@@ -126,7 +131,12 @@ impl Trace {
     /// What comes next; `None` when the module is gone.
     pub async fn next(&mut self) -> Option<Seen> {
         loop {
-            match self.receiver.recv().await {
+            let received = tokio::select! {
+                biased;
+                received = self.receiver.recv() => received,
+                () = self.gone.cancelled() => return None,
+            };
+            match received {
                 Ok(message) if self.pattern.is_match(&message.topic) => {
                     return Some(Seen::Message(message));
                 }
@@ -146,12 +156,21 @@ impl Tap {
         Ok(Trace {
             receiver: self.watchers.subscribe(),
             pattern: matcher(pattern)?,
+            gone: self.gone.clone(),
         })
+    }
+
+    /// The module is gone: nobody sees anything more.
+    pub(crate) fn close(&self) {
+        self.gone.cancel();
     }
 
     /// The faults, those first that are looked at first.
     pub(crate) fn faults(&self) -> Vec<Faulty> {
-        self.locked().iter().map(|(fault, _)| fault.clone()).collect()
+        self.locked()
+            .iter()
+            .map(|(fault, _)| fault.clone())
+            .collect()
     }
 
     /// Adds a fault for the messages of a pattern, in place of the one that they have; `None` takes that away.
@@ -180,7 +199,9 @@ impl Tap {
             return;
         }
         let shown = &line[..line.len().min(MAX_SHOWN)];
-        let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let at = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         let traced = Traced {
             at: u64::try_from(at.as_millis()).unwrap_or(u64::MAX),
             pid,
@@ -264,7 +285,11 @@ impl Held {
     }
 
     fn take(&mut self) -> Vec<u8> {
-        let line = self.lines.pop_front().map(|(_, line)| line).unwrap_or_default();
+        let line = self
+            .lines
+            .pop_front()
+            .map(|(_, line)| line)
+            .unwrap_or_default();
         self.size -= line.len();
         line
     }
@@ -272,7 +297,8 @@ impl Held {
 
 fn matcher(pattern: &str) -> Result<GlobMatcher, TapError> {
     let glob = Glob::new(pattern);
-    let glob = glob.map_err(|error| TapError::Pattern(pattern.to_owned(), error.kind().to_string()));
+    let glob =
+        glob.map_err(|error| TapError::Pattern(pattern.to_owned(), error.kind().to_string()));
     Ok(glob?.compile_matcher())
 }
 
@@ -282,7 +308,9 @@ fn topic(asked: &str, line: &[u8]) -> String {
         method: Option<String>,
     }
     match serde_json::from_slice::<Head>(line) {
-        Ok(Head { method: Some(method) }) => method,
+        Ok(Head {
+            method: Some(method),
+        }) => method,
         Ok(Head { method: None }) => format!("{asked}.answer"),
         Err(_) => "garbage".to_owned(),
     }
@@ -305,13 +333,16 @@ mod tests {
         let Some(Seen::Message(message)) = trace.next().await else {
             panic!("a message")
         };
-        assert_eq!((message.topic.as_str(), message.size), ("run.answer", ANSWER.len()));
+        assert_eq!(
+            (message.topic.as_str(), message.size),
+            ("run.answer", ANSWER.len())
+        );
         for _ in 0..MAX_WAITING + 10 {
             tap.pass(Direction::FromHost, 7, "run", ANSWER);
         }
         assert_eq!(trace.next().await, Some(Seen::Dropped(10)));
         assert!(matches!(trace.next().await, Some(Seen::Message(_))));
-        drop(tap);
+        tap.close();
         let mut rest = 0;
         while trace.next().await.is_some() {
             rest += 1;
@@ -319,19 +350,21 @@ mod tests {
         assert_eq!(rest, MAX_WAITING - 1);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn messages_are_delayed_deferred_and_dropped() {
         let tap = Arc::new(Tap::default());
         let mut held = Held::new(Arc::clone(&tap));
-        let through = |held: &mut Held, line: &[u8]| held.let_through("run", line.to_vec()).is_some();
+        let through =
+            |held: &mut Held, line: &[u8]| held.let_through("run", line.to_vec()).is_some();
         assert!(through(&mut held, LOG));
         tap.set_fault("log", Some(Fault::Drop)).unwrap();
         assert!(!through(&mut held, LOG) && through(&mut held, ANSWER));
-        tap.set_fault("log", Some(Fault::Delay { seconds: 5.0 })).unwrap();
+        tap.set_fault("log", Some(Fault::Delay { seconds: 0.05 }))
+            .unwrap();
         assert!(!through(&mut held, LOG));
         let begin = Instant::now();
         assert_eq!(held.due("run").await, LOG);
-        assert!(begin.elapsed() >= Duration::from_secs(5));
+        assert!(begin.elapsed() >= Duration::from_millis(50));
         tap.set_fault("*.answer", Some(Fault::Defer)).unwrap();
         assert_eq!(tap.faults().len(), 2);
         assert!(!through(&mut held, ANSWER));

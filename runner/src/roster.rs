@@ -2,19 +2,18 @@
 
 use std::sync::Arc;
 
-use runner_host::Modules;
+use runner_host::{Modules, Provided};
 use runner_store::WorkerRow;
 use tokio::sync::watch;
 
 /// The row with the plugins that there are now.
 pub(crate) fn row(own: &WorkerRow, modules: &Modules) -> WorkerRow {
     let table = modules.table();
-    let plugins = table
-        .plugins()
-        .iter()
-        .map(|provided| provided.plugin.identifier.clone());
+    let identifier = |provided: &Provided| provided.plugin.identifier.clone();
+    let digest = |provided: &Provided| (identifier(provided), provided.module.digest());
     WorkerRow {
-        plugins: plugins.collect(),
+        plugins: table.plugins().iter().map(identifier).collect(),
+        digests: table.plugins().iter().map(digest).collect(),
         ..own.clone()
     }
 }

@@ -1,5 +1,6 @@
 //! What serves: a server, a worker, or both in one process. All wiring of the rooms is here.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -570,6 +571,7 @@ impl Process {
             concurrency: settings.concurrency,
             run_timeout: settings.run_timeout,
             webhook_timeout: WEBHOOK_TIMEOUT,
+            mismatch: settings.module_mismatch,
             keeping: Some(Keeping {
                 base_url: self.own_url(address),
                 retention: settings.retention,
@@ -589,6 +591,7 @@ impl Process {
                 false => 0,
             },
             plugins: Vec::new(),
+            digests: BTreeMap::new(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Runs one task with all that a serving runner has (store, queue, worker), in a scratch folder.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use runner_queue::{Events, Offer, Queue};
 use runner_store::{
     DatabaseUrl, Durability, FileStore, PageWrite, Store, StoreConfig, WorkerKind, WorkerRow,
 };
-use runner_worker::{Tools, UpkeepConfig, Worker, WorkerConfig};
+use runner_worker::{Mismatch, Tools, UpkeepConfig, Worker, WorkerConfig};
 use serde_json::Map;
 use tokio::sync::watch;
 
@@ -84,6 +84,7 @@ impl<'a> Trial<'a> {
             pid: std::process::id(),
             concurrency: 0,
             plugins: Vec::new(),
+            digests: BTreeMap::new(),
         });
         let worker = Worker::start(
             Tools {
@@ -104,6 +105,7 @@ impl<'a> Trial<'a> {
                 },
                 run_timeout: timeout.unwrap_or(settings.run_timeout),
                 webhook_timeout: WEBHOOK_TIMEOUT,
+                mismatch: Mismatch::Run,
                 keeping: None,
             },
         )

@@ -100,6 +100,10 @@ pub(crate) fn table() -> Vec<Route> {
             .delete(Admin, modules::measure::reset),
         Route::new("/modules/{name}/rusage").get(Admin, modules::measure::rusage),
         Route::new("/modules/{name}/ping").post(Admin, modules::measure::ping),
+        Route::new("/modules/{name}/trace").get(Admin, modules::trace::stream),
+        Route::new("/modules/{name}/debug")
+            .get(Admin, modules::debug::show)
+            .post(Admin, modules::debug::set),
         Route::new("/schedules/")
             .get(Admin, schedules::list)
             .post(Admin, schedules::change::make),

@@ -39,6 +39,11 @@ const SQLITE: &[Migration] = &[
         name: "links",
         sql: include_str!("../../migrations/sqlite/0006_links.sql"),
     },
+    Migration {
+        version: 8,
+        name: "digests",
+        sql: include_str!("../../migrations/sqlite/0008_digests.sql"),
+    },
 ];
 
 const POSTGRES: &[Migration] = &[
@@ -57,6 +62,11 @@ const POSTGRES: &[Migration] = &[
         name: "links",
         sql: include_str!("../../migrations/postgres/0006_links.sql"),
     },
+    Migration {
+        version: 8,
+        name: "digests",
+        sql: include_str!("../../migrations/postgres/0008_digests.sql"),
+    },
 ];
 
 const MYSQL: &[Migration] = &[
@@ -74,6 +84,11 @@ const MYSQL: &[Migration] = &[
         version: 6,
         name: "links",
         sql: include_str!("../../migrations/mysql/0006_links.sql"),
+    },
+    Migration {
+        version: 8,
+        name: "digests",
+        sql: include_str!("../../migrations/mysql/0008_digests.sql"),
     },
 ];
 

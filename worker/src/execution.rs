@@ -15,7 +15,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::calls::Caller;
-use crate::run::{Outcome, Written, write};
+use crate::run::{Outcome, Written, is_other, short, write};
 use crate::slots::Slot;
 use crate::state::{Handler, RunState};
 use crate::{Shared, inputs, outputs};
@@ -51,6 +51,13 @@ impl Execution<'_> {
     pub(crate) async fn execute(&self) -> Outcome {
         let mut provided = self.provided.clone();
         let mut ended = 0;
+        if is_other(self.task, &provided) {
+            self.state.log(&format!(
+                "The module of the plugin has changed since this task was made: its digest was {}, and is {} now.",
+                short(&self.task.digest),
+                short(&provided.module.digest())
+            ));
+        }
         while ended < MAX_HOSTS {
             match self.attempt(&provided).await {
                 Attempt::Over(outcome) => return outcome,

@@ -29,6 +29,7 @@ use crate::protocol::{
     RunRequest, UNKNOWN_METHOD, parse,
 };
 use crate::run_folder::{RunFolder, WorkFolder};
+use crate::tap::{Direction, Held, Tap};
 use last_words::LastWords;
 use watch::Watch;
 
@@ -96,6 +97,8 @@ pub(crate) struct Host {
     output: Lines,
     errors: Lines,
     outbox: VecDeque<u8>,
+    /// What it said and is not to be heard yet.
+    held: Held,
     last_id: u64,
     pub(crate) runs: u64,
     /// Whether it said anything about the current request.
@@ -145,6 +148,7 @@ impl Host {
         welcome: &Welcome,
         extra: Vec<OwnedFd>,
         patience: Patience,
+        tap: Arc<Tap>,
     ) -> Result<Self, HostError> {
         let broken =
             |error: std::io::Error| HostError::Start(format!("cannot make a pipe: {error}"));
@@ -170,6 +174,7 @@ impl Host {
             output: Lines::new(pipe::Receiver::from_owned_fd(output.into()).map_err(broken)?),
             errors: Lines::new(pipe::Receiver::from_owned_fd(errors.into()).map_err(broken)?),
             outbox: VecDeque::new(),
+            held: Held::new(tap),
             last_id: 0,
             runs: 0,
             has_spoken: false,
@@ -386,7 +391,7 @@ impl Host {
                 }
             };
             tokio::select! {
-                line = self.output.next(MAX_LINE) => match line {
+                line = next_line(&mut self.output, &mut self.held, self.process.pid(), talk.what) => match line {
                     Ok(Some(line)) => match self.hear(&line, talk.task) {
                         Ok(Incoming::Answer { id: of, result }) if Some(of) == id => {
                             self.drain_errors(talk.handler);
@@ -488,6 +493,10 @@ impl Host {
                 line.len()
             )));
         }
+        let pid = self.process.pid();
+        self.held
+            .tap()
+            .pass(Direction::ToHost, pid, "request", line.as_bytes());
         line.push('\n');
         self.outbox.extend(line.as_bytes());
         if self.outbox.len() > MAX_OUTBOX {
@@ -529,6 +538,8 @@ impl Host {
                 break;
             };
             size += line.len() + 1;
+            let pid = self.process.pid();
+            self.held.tap().pass(Direction::FromHost, pid, "run", &line);
             match self.hear(&line, task) {
                 Ok(Incoming::Event(event)) => handler.event(event),
                 Ok(said @ Incoming::Answer { .. }) => answer = Some(said),
@@ -660,6 +671,27 @@ impl RunHandler for Silent {
 
     fn fetch(&self, _: String) -> BoxFuture<'static, Result<Value, String>> {
         Box::pin(async { Err("URLs are fetched during runs only".to_owned()) })
+    }
+}
+
+/// What the host says next, unless that is held up. `asked` is the request that is open.
+async fn next_line(
+    output: &mut Lines,
+    held: &mut Held,
+    pid: i32,
+    asked: &str,
+) -> Result<Option<Vec<u8>>, String> {
+    loop {
+        tokio::select! {
+            line = held.due(asked) => return Ok(Some(line)),
+            line = output.next(MAX_LINE) => {
+                let Ok(Some(line)) = line else { return line };
+                held.tap().pass(Direction::FromHost, pid, asked, &line);
+                if let Some(line) = held.let_through(asked, line) {
+                    return Ok(Some(line));
+                }
+            }
+        }
     }
 }
 

@@ -167,6 +167,7 @@ impl Modules {
                 _ => modules.end(&module, "removed", limit).await?,
             };
             modules.forget(&module);
+            module.tap.close();
             Ok(ended)
         })
         .await
@@ -202,7 +203,11 @@ impl Modules {
             loader: request.loader,
             origin,
         };
-        let module = self.module(&candidate, source);
+        let tap = self
+            .table()
+            .module(&name)
+            .map(|older| Arc::clone(&older.tap));
+        let module = self.module(&candidate, source, tap.unwrap_or_default());
         let older = match self.table().module(&name) {
             None => {
                 self.replace(|table| table.modules.push(Arc::clone(&module)));
@@ -243,7 +248,7 @@ impl Modules {
         let mut candidate = blocking(looked).await?;
         candidate.name = older.name();
         let was_running = older.state() == ModuleState::Running;
-        let module = self.module(&candidate, source);
+        let module = self.module(&candidate, source, Arc::clone(&older.tap));
         let loaded = self
             .load_in_place_of(&change, &older, &module, candidate, hosting)
             .await;

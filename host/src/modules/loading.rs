@@ -87,6 +87,7 @@ impl Modules {
             found.manifest,
             status.name,
             status.uuid,
+            Arc::clone(&module.tap),
         );
         module.set_pool(Arc::clone(&pool));
         let mut described = match self.remembered(&key).await {

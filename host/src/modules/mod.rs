@@ -44,6 +44,7 @@ use crate::launcher::{Launcher, Limits};
 use crate::loader::{LoaderEnvironment, Loaders};
 use crate::manifest::NetworkRule;
 use crate::pool::PoolConfig;
+use crate::tap::Tap;
 use crate::{HostError, sdk};
 
 pub use self::cache::{Backlog, DescriptionCache, NoCache};
@@ -215,7 +216,11 @@ impl Modules {
                 loader: forced.clone(),
                 origin: runner_core::module::Origin::Folder,
             };
-            (self.module(&candidate, source), candidate, wave)
+            (
+                self.module(&candidate, source, Arc::default()),
+                candidate,
+                wave,
+            )
         });
         let found: Vec<_> = found.collect();
         self.replace(|table| {
@@ -284,7 +289,7 @@ impl Modules {
     }
 
     /// A load that begins.
-    fn module(&self, candidate: &Candidate, source: Source) -> Arc<Module> {
+    fn module(&self, candidate: &Candidate, source: Source, tap: Arc<Tap>) -> Arc<Module> {
         let found = candidate.found.as_ref();
         let own = || found.map(|found| found.manifest.args.clone());
         let args = source.args.clone().or_else(|| own().ok());
@@ -305,7 +310,7 @@ impl Modules {
             idle_seconds: None,
             refused: None,
         };
-        Module::new(status, source)
+        Module::new(status, source, tap)
     }
 
     /// Replaces the table by a changed one.

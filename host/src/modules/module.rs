@@ -13,6 +13,7 @@ use crate::loader::Look;
 use crate::manifest::RunRules;
 use crate::pool::{Hosts, Lease, Ping, Pool};
 use crate::rusage;
+use crate::tap::{Fault, Faulty, Tap, TapError, Trace};
 use crate::web::WebConnection;
 
 /// From what a module is loaded, so that it can be loaded again.
@@ -36,6 +37,8 @@ pub struct Module {
     status: Mutex<ModuleStatus>,
     pool: Mutex<Option<Arc<Pool>>>,
     pub(super) source: Source,
+    /// That of the load before it under this name.
+    pub(super) tap: Arc<Tap>,
 }
 
 /// A plugin and the module that provides it.
@@ -48,11 +51,12 @@ pub struct Provided {
 }
 
 impl Module {
-    pub(super) fn new(status: ModuleStatus, source: Source) -> Arc<Self> {
+    pub(super) fn new(status: ModuleStatus, source: Source, tap: Arc<Tap>) -> Arc<Self> {
         Arc::new(Self {
             status: Mutex::new(status),
             pool: Mutex::new(None),
             source,
+            tap,
         })
     }
 
@@ -146,6 +150,34 @@ impl Module {
             ))
         };
         lease.map_err(busy)??.ping().await
+    }
+
+    /// Shows the messages of its hosts whose topics match a glob; also those of newer loads of this name.
+    ///
+    /// # Errors
+    /// The pattern is no glob.
+    pub fn trace(&self, messages: &str) -> Result<Trace, TapError> {
+        self.tap.trace(messages)
+    }
+
+    /// Which messages of its hosts are held up.
+    pub fn faults(&self) -> Vec<Faulty> {
+        self.tap.faults()
+    }
+
+    /// Holds up the messages of its hosts whose topics match a glob, or no more.
+    ///
+    /// # Errors
+    /// The pattern is no glob, or the delay is none.
+    pub fn set_fault(&self, messages: &str, fault: Option<Fault>) -> Result<(), TapError> {
+        let done = self.tap.set_fault(messages, fault);
+        if done.is_ok() {
+            tracing::warn!(
+                module = self.name(),
+                "messages {messages:?} are held up: {fault:?}"
+            );
+        }
+        done
     }
 
     /// A host for one run; waits while the most hosts are busy.

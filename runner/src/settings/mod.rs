@@ -24,6 +24,7 @@ use runner_host::{Limits as HostLimits, NetworkRule, SandboxConfig, SandboxMode}
 use runner_server::auth::AuthConfig;
 use runner_server::{Hosts, Limits, Origins};
 use runner_store::{Bucket, DatabaseUrl, Durability};
+use runner_worker::Mismatch;
 
 use sources::Sources;
 use surroundings::Surroundings;
@@ -75,6 +76,7 @@ pub(crate) struct Settings {
     pub(crate) describe_timeout: Duration,
     pub(crate) cancel_grace: Duration,
     pub(crate) shutdown_grace: Duration,
+    pub(crate) module_mismatch: Mismatch,
     pub(crate) module_drain: Duration,
     pub(crate) host_idle: Duration,
     pub(crate) max_hosts: usize,
@@ -169,6 +171,11 @@ impl Settings {
             describe_timeout: seconds(sources, "DESCRIBE_TIMEOUT")?,
             cancel_grace: seconds(sources, "CANCEL_GRACE")?,
             shutdown_grace: seconds(sources, "SHUTDOWN_GRACE")?,
+            module_mismatch: match sources.text("MODULE_MISMATCH").as_str() {
+                "run" => Mismatch::Run,
+                "refuse" => Mismatch::Refuse,
+                other => bail!("MODULE_MISMATCH is {other:?}; expected run or refuse"),
+            },
             module_drain: seconds(sources, "MODULE_DRAIN")?,
             host_idle: seconds(sources, "HOST_IDLE")?,
             max_hosts: if max_hosts == 0 {

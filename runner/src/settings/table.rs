@@ -331,6 +331,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "on or off: whether modules that change in the plugin folders are reloaded, new ones loaded, others removed.",
     ),
     setting(
+        "MODULE_MISMATCH",
+        &[],
+        "run",
+        "What a worker does with a task that was made for another digest of its plugin's module: run or refuse.",
+    ),
+    setting(
         "MODULE_DRAIN",
         &[],
         "30",

@@ -8,7 +8,7 @@ use utoipa::openapi::response::ResponseBuilder;
 use utoipa::openapi::schema::{ObjectBuilder, Type};
 
 use super::Parts;
-use super::parts::{answers, content, header, json, operation, optional, segment, string};
+use super::parts::{answers, content, header, json, operation, optional, segment, string, text};
 use super::schemas::{array, closed, object, strings};
 use crate::access::Access::Admin;
 
@@ -17,6 +17,7 @@ pub(super) fn add(parts: &mut Parts) {
     one(parts);
     changes(parts);
     measures(parts);
+    messages(parts);
 }
 
 fn all(parts: &mut Parts) {
@@ -121,6 +122,47 @@ fn measures(parts: &mut Parts) {
     parts.add("/modules/{name}/ping", HttpMethod::Post, Admin, ping);
 }
 
+fn messages(parts: &mut Parts) {
+    let pattern = optional(
+        ParameterIn::Query,
+        "messages",
+        "A glob of topics: the methods of the plugin protocol, with `.answer` behind that of a request for its answer.",
+        string(),
+    );
+    let stream = ResponseBuilder::new()
+        .description(
+            "Events: `message`; `dropped` with a `count`, for who reads too slowly; `end`.",
+        )
+        .content("text/event-stream", text());
+    let trace = named(
+        "traceModule",
+        "See the messages of the processes of a module",
+    )
+    .parameter(pattern)
+    .responses(answers([(200, stream)], &[404, 422]));
+    parts.add("/modules/{name}/trace", HttpMethod::Get, Admin, trace);
+    let show = named("getModuleFaults", "Which messages of a module are held up").responses(
+        answers([(200, json("The faults.", "ModuleFaults"))], &[404]),
+    );
+    parts.add("/modules/{name}/debug", HttpMethod::Get, Admin, show);
+    let body = RequestBodyBuilder::new()
+        .required(Some(Required::True))
+        .content("application/json", content("ModuleFault"));
+    let set = named(
+        "setModuleFault",
+        "Hold up messages of a module, as if it were stuck",
+    )
+    .description(Some(
+        "One fault for each pattern; the action `none` takes it away.",
+    ))
+    .request_body(Some(body.build()))
+    .responses(answers(
+        [(200, json("The faults.", "ModuleFaults"))],
+        &[404, 413, 422],
+    ));
+    parts.add("/modules/{name}/debug", HttpMethod::Post, Admin, set);
+}
+
 fn named(id: &str, summary: &str) -> OperationBuilder {
     operation("modules", id, summary).parameter(name())
 }
@@ -161,6 +203,11 @@ pub(super) fn schemas() -> impl Iterator<Item = (String, Value)> {
         ("ModuleStats", stats()),
         ("ModuleUsage", closed(json!({"hosts": array("HostUsage")}))),
         ("HostUsage", host_usage()),
+        (
+            "ModuleFaults",
+            closed(json!({"faults": array("ModuleFault")})),
+        ),
+        ("ModuleFault", fault()),
         (
             "Pong",
             closed(json!({
@@ -218,6 +265,12 @@ fn module() -> Value {
         "args": args(),
         "idleSeconds": {"type": "integer", "description": "Since it last had something to do; absent if it never had."},
         "queued": {"type": "integer", "description": "Tasks that are queued for its plugins."},
+        "differing": {"type": "array", "items": closed(json!({
+            "process": {"type": "string"},
+            "host": {"type": "string"},
+            "plugin": {"type": "string"},
+            "sha256": {"type": "string"},
+        })), "description": "Other processes that have another digest under the identity of one of its plugins."},
         "processes": {"type": "array", "items": process, "description": "All its hosts, each with the sandbox that is really in force."},
         "hosts": {"type": "array", "items": {"type": "integer"}, "description": "Pids of its hosts that wait for work."},
     });
@@ -235,6 +288,7 @@ fn module() -> Value {
         "origin",
         "args",
         "queued",
+        "differing",
         "processes",
         "hosts",
     ];
@@ -262,6 +316,15 @@ fn stats() -> Value {
         "hostsStarted": count("Processes that were started."),
         "hostsFailed": count("Processes that could not be started."),
     }))
+}
+
+fn fault() -> Value {
+    let properties = json!({
+        "messages": {"type": "string", "description": "A glob of topics."},
+        "action": {"type": "string", "enum": ["delay", "defer", "drop", "none"]},
+        "seconds": {"type": "number", "minimum": 0, "maximum": 3600, "description": "How much later, with `delay`."},
+    });
+    object(properties, &["messages", "action"])
 }
 
 fn host_usage() -> Value {

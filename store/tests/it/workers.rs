@@ -32,6 +32,7 @@ fn row() -> WorkerRow {
         pid: 77,
         concurrency: 4,
         plugins: vec!["hello-world@v0-2-1".to_owned()],
+        digests: [("hello-world@v0-2-1".to_owned(), "abc".to_owned())].into(),
     }
 }
 

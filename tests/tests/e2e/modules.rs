@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod lives;
+mod messages;
 mod replacing;
 mod watch;
 

@@ -73,5 +73,9 @@ impl Debug {
 fn shown(fault: &Value) -> String {
     let seconds = fault.get("seconds").and_then(Value::as_f64);
     let seconds = seconds.map_or_else(String::new, |seconds| format!(" {seconds} s"));
-    format!("{} {}{seconds}", text(fault, "messages"), text(fault, "action"))
+    format!(
+        "{} {}{seconds}",
+        text(fault, "messages"),
+        text(fault, "action")
+    )
 }

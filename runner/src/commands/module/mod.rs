@@ -1,11 +1,13 @@
 //! `runner module`: one file per verb, or for a few that are alike.
 
+mod debug;
 mod end;
 mod list;
 mod load;
 mod measure;
 mod reload;
 mod show;
+mod trace;
 
 use clap::{Args, Subcommand};
 use runner_core::identity::url_segment;
@@ -38,6 +40,10 @@ pub(crate) enum Module {
     Rusage(measure::Rusage),
     /// Asks a process of a module for a sign of life.
     Ping(measure::Ping),
+    /// Shows the messages of a module's processes as they go by.
+    Trace(trace::Trace),
+    /// Holds up messages of a module's processes, as if it were stuck.
+    Debug(debug::Debug),
 }
 
 impl Module {
@@ -53,6 +59,8 @@ impl Module {
             Self::Stats(stats) => stats.run(),
             Self::Rusage(rusage) => rusage.run(),
             Self::Ping(ping) => ping.run(),
+            Self::Trace(trace) => trace.run(),
+            Self::Debug(debug) => debug.run(),
         }
     }
 }

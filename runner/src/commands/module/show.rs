@@ -49,6 +49,17 @@ fn shown(module: &Value) -> String {
         add("plugin", plugin.to_owned());
     }
     add("queued", number(module, "queued").to_string());
+    for other in items(module, "differing") {
+        let digest: String = text(other, "sha256").chars().take(12).collect();
+        add(
+            "differs",
+            format!(
+                "{} at {}: {digest}",
+                text(other, "plugin"),
+                text(other, "host")
+            ),
+        );
+    }
     for process in items(module, "processes") {
         let levels: Vec<&str> = process
             .pointer("/sandbox/levels")

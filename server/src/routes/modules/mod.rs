@@ -1,8 +1,10 @@
 //! Modules: what is loaded, what it is made of, what it does. All of it is the administrator's.
 
 pub(crate) mod change;
+pub(crate) mod debug;
 pub(crate) mod load;
 pub(crate) mod measure;
+pub(crate) mod trace;
 
 use std::sync::Arc;
 
@@ -10,6 +12,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use runner_host::{ChangeError, HostError, Module};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::Segment;
@@ -53,16 +56,57 @@ async fn views(app: &App, modules: &[&Arc<Module>]) -> Vec<Value> {
         .iter()
         .flat_map(|status| status.plugins.clone())
         .collect();
+    let elsewhere = elsewhere(app).await;
     let mut queued = app.0.modules.queued(&plugins).await.into_iter();
     let views = modules.iter().zip(statuses).map(|(module, status)| {
+        let differing: Vec<&Elsewhere> = elsewhere
+            .iter()
+            .filter(|other| status.plugins.contains(&other.plugin) && other.sha256 != status.sha256)
+            .collect();
+        let differing = json!(differing);
         let own: u64 = queued.by_ref().take(status.plugins.len()).sum();
         let mut shown = serde_json::to_value(status).unwrap_or_default();
         shown["queued"] = json!(own);
+        shown["differing"] = differing;
         shown["hosts"] = json!(module.idle_hosts());
         shown["processes"] = json!(module.hosts());
         shown
     });
     views.collect()
+}
+
+/// What another process of the installation has under the identity of a plugin.
+#[derive(Debug, Serialize)]
+struct Elsewhere {
+    process: String,
+    host: String,
+    plugin: String,
+    sha256: String,
+}
+
+/// What others have. SQL that is away must not hide the modules.
+async fn elsewhere(app: &App) -> Vec<Elsewhere> {
+    let store = &app.0.store;
+    let workers = store.workers().await.unwrap_or_default();
+    let lease = app.0.config.lease;
+    let others = workers.into_iter().filter(|worker| {
+        let is_alive = worker.stopped_at.is_none() && worker.silent_for < lease;
+        is_alive && worker.process != store.process()
+    });
+    let all = others.flat_map(|worker| {
+        let (process, host) = (worker.process, worker.row.host);
+        worker
+            .row
+            .digests
+            .into_iter()
+            .map(move |(plugin, sha256)| Elsewhere {
+                process: process.clone(),
+                host: host.clone(),
+                plugin,
+                sha256,
+            })
+    });
+    all.collect()
 }
 
 impl From<ChangeError> for ApiError {

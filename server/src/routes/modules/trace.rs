@@ -31,7 +31,10 @@ pub(crate) async fn stream(
     let pattern = pattern.map_or_else(|| "*".to_owned(), |(_, pattern)| pattern.into_owned());
     let trace = find(&app, &name)?.trace(&pattern);
     let trace = trace.map_err(|error| {
-        ApiError::with(StatusCode::UNPROCESSABLE_ENTITY, super::sentence(&error.to_string()))
+        ApiError::with(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            super::sentence(&error.to_string()),
+        )
     })?;
     let events = stream::unfold(Some(trace), async |trace| {
         let mut trace = trace?;

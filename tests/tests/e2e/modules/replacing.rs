@@ -165,6 +165,10 @@ fn a_task_of_several_steps_goes_on_with_a_version_of_the_same_identity_only() {
     let log = runner.successful(runner.finished(tasks[0]))["log"].clone();
     let log = log.as_str().unwrap_or_default();
     assert!(log.contains("first") && log.contains("second"), "{log}");
+    assert!(
+        log.contains("has changed since this task was made"),
+        "{log}"
+    );
 
     let other = Version {
         version: "2.0.0",
@@ -226,4 +230,29 @@ fn of_two_reloads_at_once_one_is_told_of_the_other() {
     });
     statuses.sort_unstable();
     assert_eq!(statuses, [200, 409]);
+}
+
+#[test]
+fn with_refuse_a_task_is_run_by_what_it_was_made_for_only() {
+    let folder = Scratch::new();
+    Version::default().write(folder.path(), "managed");
+    let runner = Runner::builder()
+        .plugins([folder.path()])
+        .env("MODULE_MISMATCH", "refuse")
+        .start();
+    let task = runner.submit(PLUGIN, &[("ask", "on")]);
+    let waiting = runner.wait_for(task, "waiting", |task| {
+        !task["steps"].as_array().is_none_or(Vec::is_empty)
+    });
+    let newer = Version {
+        mark: "second",
+        ..Version::default()
+    };
+    newer.write(folder.path(), "managed");
+    reload(&runner).expect(200);
+    let step = waiting["steps"][0]["href"].as_str().unwrap_or_default();
+    runner.post_form(step, &[]).expect(303);
+    let log = runner.failed(&runner.finished(task));
+    assert!(log.contains("MODULE_MISMATCH is refuse"), "{log}");
+    runner.run_well(PLUGIN, &[]);
 }
