@@ -61,10 +61,10 @@ pub(super) fn waves(
         let mut is_stuck = true;
         for index in 0..wishes.len() {
             if found[index].is_none() {
-                let waits = before[index]
+                let mut waits = before[index]
                     .iter()
                     .map(|other| found[*other].map(|wave| wave + 1));
-                let wave = waits.fold(Some(0), |most, wave| Some(most?.max(wave?)));
+                let wave = waits.try_fold(0, |most: usize, wave| Some(most.max(wave?)));
                 is_stuck &= wave.is_none();
                 found[index] = wave;
             }
