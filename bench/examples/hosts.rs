@@ -151,8 +151,10 @@ async fn measure(
             max_hosts: STARTS + 1,
             network: runner_host::NetworkRule::default(),
             limits: runner_host::Limits::default(),
+            drain: Duration::from_secs(30),
         },
         launcher.clone(),
+        Arc::new(NoCache),
         Arc::new(NoCache),
     );
     modules.load_only(&kind.module, None).await?;

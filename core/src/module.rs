@@ -2,6 +2,30 @@
 
 use serde::{Deserialize, Serialize};
 
+/// The longest name that a module can be given, in bytes.
+pub const MAX_NAME: usize = 100;
+
+/// Why a module cannot be given a name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the module name {0:?} is not usable: expected 1 to {MAX_NAME} letters, digits, spaces or ._- characters, not \
+     beginning with a dot"
+)]
+pub struct NameError(pub String);
+
+/// Whether a module can be given this name. It stands in URLs, and plugins without a name of their own take it.
+///
+/// # Errors
+/// It is empty, too long, or has a character that it cannot have.
+pub fn check_name(name: &str) -> Result<(), NameError> {
+    let usable = |c: char| c.is_alphanumeric() || matches!(c, ' ' | '.' | '_' | '-');
+    let is_plain = !name.trim().is_empty() && name.chars().all(usable);
+    match is_plain && name.len() <= MAX_NAME && !name.starts_with('.') {
+        true => Ok(()),
+        false => Err(NameError(name.chars().take(MAX_NAME).collect())),
+    }
+}
+
 /// Where a module is in its life. FINALIZING and EXITED keep the reason beside them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
@@ -26,6 +50,24 @@ pub struct Confinement {
     pub layers: Vec<String>,
     /// What does not, and why.
     pub missing: Vec<String>,
+}
+
+impl std::fmt::Display for ModuleState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl ModuleState {
+    /// As it is written everywhere.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Init => "INIT",
+            Self::Running => "RUNNING",
+            Self::Finalizing => "FINALIZING",
+            Self::Exited => "EXITED",
+        }
+    }
 }
 
 impl std::fmt::Display for Confinement {
@@ -53,6 +95,8 @@ pub struct HostStatus {
     /// The task that it runs now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub task: Option<i64>,
+    /// Bytes of it that are in memory; 0 where that is not known.
+    pub resident: u64,
     /// How it is confined.
     pub sandbox: Confinement,
 }
@@ -84,4 +128,93 @@ pub struct ModuleStatus {
     pub sandbox: String,
     /// Whether its hosts failed so often that no more are started for a while; the reason says more.
     pub failed: bool,
+    /// Who put it here.
+    pub origin: Origin,
+    /// What its hosts are handed in `welcome`.
+    pub args: Vec<serde_json::Value>,
+    /// Whole seconds since it last had something to do; `None` if it never had.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle_seconds: Option<u64>,
+    /// Why its newer version was not taken, the last time that one was to be loaded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+}
+
+/// Who put a module into the runner.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// It lies in a plugin folder.
+    #[default]
+    Folder,
+    /// An administrator loaded it.
+    Administrator,
+}
+
+/// What the runs and processes of a module came to, since its load or since the counters were last set to zero.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ModuleStats {
+    /// Runs that the plugin brought to a good end.
+    pub succeeded: u64,
+    /// Runs that the plugin failed.
+    pub failed: u64,
+    /// Runs that were cancelled.
+    pub cancelled: u64,
+    /// Runs that took too long.
+    pub timed_out: u64,
+    /// Runs whose host ended, or spoke nonsense.
+    pub lost: u64,
+    /// Milliseconds that hosts were at work on runs, summed.
+    pub busy_ms: u64,
+    /// Requests to routes of its own.
+    pub visits: u64,
+    /// Hosts that were started.
+    pub hosts_started: u64,
+    /// Hosts that could not be started.
+    pub hosts_failed: u64,
+}
+
+/// What a process and all that it started have used, as getrusage(2) would tell it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HostUsage {
+    /// The host.
+    pub pid: i32,
+    /// Seconds of processor time in user mode.
+    pub user_seconds: f64,
+    /// Seconds of processor time in the kernel.
+    pub system_seconds: f64,
+    /// Bytes that are in memory now.
+    pub resident: u64,
+    /// Processes.
+    pub processes: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_cannot_stand_in_a_url_are_refused() {
+        for name in ["a", "a b.c_d-1", "größe", &"x".repeat(MAX_NAME)] {
+            assert_eq!(check_name(name), Ok(()), "{name:?}");
+        }
+        for name in [
+            "",
+            " ",
+            ".",
+            "..",
+            ".a",
+            "a/b",
+            "a\nb",
+            "a\u{0}",
+            "a\u{1b}[1m",
+            "a?b",
+            &"x".repeat(MAX_NAME + 1),
+        ] {
+            let error = check_name(name).unwrap_err();
+            assert!(error.to_string().contains("is not usable"), "{error}");
+        }
+    }
 }

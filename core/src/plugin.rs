@@ -30,7 +30,8 @@ pub struct Description {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PluginDescription {
-    /// First half of the identity.
+    /// First half of the identity; empty where the plugin has no name of its own and takes that of its module.
+    #[serde(default)]
     pub name: String,
     /// Second half of the identity.
     pub version: String,

@@ -39,6 +39,9 @@ pub enum HostError {
     /// Too much is asked of a module at once.
     #[error("{0}")]
     Busy(String),
+    /// The module takes no more runs and requests: it has ended, or a newer version has taken its place.
+    #[error("the module {0} is closed")]
+    Closed(String),
     /// A module cannot be used as it is.
     #[error("{0}")]
     Module(String),

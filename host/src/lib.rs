@@ -8,7 +8,9 @@
 //! - [`host`]: one living host and the runs on it. [`pool`]: the living hosts of a module.
 //! - `folders`: the folders of this process in the instance folder. [`RunFolder`]: where a run reads and writes.
 //! - [`web`]: the host that answers requests to the own routes of plugins.
-//! - [`modules`]: what is loaded, and the plugins it provides.
+//! - [`modules`]: what is loaded, the plugins it provides, and how that is changed. `usage`,
+//!   `rusage`: what each was used for, and has used.
+//! - [`tap`]: messages of hosts, shown and held up.
 //! - [`hosted`]: the protocol, spoken for modules that do not speak it. [`native`] and [`lua`] are the host
 //!   processes of shared objects and Lua; that of WebAssembly is a crate of its own.
 //! - [`conformance`]: what every plugin must do, checked.
@@ -36,14 +38,21 @@ pub mod native;
 pub mod pool;
 pub mod protocol;
 mod run_folder;
+mod rusage;
 mod sdk;
+pub mod tap;
+mod usage;
 pub mod web;
 
 pub use error::HostError;
 pub use host::{RunEnd, RunHandler};
 pub use launcher::{Launcher, Limits, SandboxConfig, SandboxMode, launcher_main};
 pub use manifest::NetworkRule;
-pub use modules::{DescriptionCache, Module, Modules, ModulesConfig, NoCache, Provided};
+pub use modules::{
+    Backlog, ChangeError, DescriptionCache, FolderWatch, LoadRequest, Module, Modules,
+    ModulesConfig, NoCache, Provided,
+};
+pub use pool::Ping;
 pub use pool::{Hosts, Lease};
 pub use run_folder::RunFolder;
 pub use sdk::unpack as unpack_sdks;

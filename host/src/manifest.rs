@@ -52,6 +52,17 @@ pub struct Manifest {
     /// Work that comes again, by the name of the plugin that does it; beside what the plugin declares itself.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub schedules: BTreeMap<String, Vec<ScheduleDescription>>,
+    /// Names of modules that must be running, or of what they provide; they are loaded before.
+    pub requires: Vec<String>,
+    /// Names of modules that are loaded before, where they are there.
+    pub after: Vec<String>,
+    /// More names under which others require it. Of several modules that provide one, only one is loaded.
+    pub provides: Vec<String>,
+    /// Which one: that with the highest. 100 if absent.
+    pub load_priority: Option<i64>,
+    /// Variables of the environment without which it is not loaded.
+    #[serde(alias = "needs-env")]
+    pub needs_env: Vec<String>,
     /// What its hosts may do that others may not.
     pub permissions: Permissions,
     /// Limits of what is interpreted in its hosts: Lua and WebAssembly.

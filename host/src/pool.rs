@@ -3,13 +3,13 @@
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use serde_json::Value;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -18,11 +18,14 @@ use runner_core::module::HostStatus;
 use crate::HostError;
 use crate::crashes::Crashes;
 use crate::host::{Host, Patience, RunEnd, RunHandler, Welcome};
-use crate::launcher::{HostCommand, Launcher, Limits};
+use crate::launcher::{HostCommand, Killer, Launcher, Limits};
 use crate::loader::{Loader, LoaderEnvironment, Look, Place};
 use crate::manifest::{Isolation, Manifest, NetworkRule, RunRules};
 use crate::protocol::{CallRequest, RunEvent, RunRequest};
 use crate::run_folder::RunFolder;
+use crate::rusage;
+use crate::tap::Tap;
+use crate::usage::Usage;
 use crate::web::Web;
 
 /// Variables of the runner that its hosts inherit.
@@ -56,6 +59,14 @@ pub(crate) struct PoolConfig {
     pub(crate) limits: Limits,
 }
 
+/// A host that lives for as long as somebody has its task.
+#[derive(Debug)]
+struct Living {
+    task: Weak<AtomicI64>,
+    status: HostStatus,
+    killer: Killer,
+}
+
 /// The hosts of one module.
 #[derive(Debug)]
 pub(crate) struct Pool {
@@ -71,11 +82,13 @@ pub(crate) struct Pool {
     welcome: Welcome,
     permits: Arc<Semaphore>,
     idle: Mutex<Vec<(Host, Instant)>>,
-    /// Hosts that work.
-    leased: AtomicUsize,
+    /// Hosts that work, or are started to.
+    leased: watch::Sender<usize>,
     /// All hosts that live.
-    living: Mutex<Vec<(Weak<AtomicI64>, HostStatus)>>,
+    living: Mutex<Vec<Living>>,
     crashes: Crashes,
+    pub(crate) usage: Usage,
+    tap: Arc<Tap>,
     has_janitor: AtomicBool,
     is_closed: AtomicBool,
     /// For requests to the own routes of its plugins.
@@ -96,6 +109,7 @@ impl Pool {
         manifest: Manifest,
         name: String,
         uuid: String,
+        tap: Arc<Tap>,
     ) -> Arc<Self> {
         let max_hosts = manifest.max_hosts.unwrap_or(config.max_hosts).max(1);
         let args: Vec<Value> = manifest.args.clone();
@@ -114,9 +128,11 @@ impl Pool {
             manifest,
             permits: Arc::new(Semaphore::new(max_hosts)),
             idle: Mutex::new(Vec::new()),
-            leased: AtomicUsize::new(0),
+            leased: watch::Sender::new(0),
             living: Mutex::default(),
             crashes: Crashes::default(),
+            usage: Usage::default(),
+            tap,
             has_janitor: AtomicBool::new(false),
             is_closed: AtomicBool::new(false),
             web: Web::default(),
@@ -125,28 +141,30 @@ impl Pool {
 
     /// A host of its own for this caller; waits while the most hosts are busy.
     pub(crate) async fn lease(self: &Arc<Self>) -> Result<Lease, HostError> {
-        let closed = || HostError::Module(format!("the module {} is closed", self.welcome.name));
+        let closed = || HostError::Closed(self.welcome.name.clone());
         let permit = Arc::clone(&self.permits)
             .acquire_owned()
             .await
             .map_err(|_| closed())?;
-        if self.is_closed.load(Ordering::Acquire) {
+        // Before the look whether it is closed, so that who drains it knows of this one.
+        let counted = Counted::new(self);
+        if self.is_closed.load(Ordering::SeqCst) {
             return Err(closed());
         }
         while let Some((host, _)) = self.idle().pop() {
             if !host.has_exited() {
-                return Ok(Lease::new(host, self, permit));
+                return Ok(Lease::new(host, counted, permit));
             }
         }
         let host = self.start().await?;
-        Ok(Lease::new(host, self, permit))
+        Ok(Lease::new(host, counted, permit))
     }
 
     /// How many hosts live, by what they do.
     pub(crate) fn hosts(&self) -> Hosts {
         Hosts {
             idle: self.idle().len(),
-            busy: self.leased.load(Ordering::Relaxed),
+            busy: *self.leased.borrow(),
             web: usize::from(self.web.is_served()),
         }
     }
@@ -163,11 +181,12 @@ impl Pool {
     /// All its hosts.
     pub(crate) fn living(&self) -> Vec<HostStatus> {
         let living = self.living.lock().unwrap_or_else(PoisonError::into_inner);
-        let alive = living.iter().filter_map(|(task, status)| {
-            let task = task.upgrade()?.load(Ordering::Relaxed);
+        let alive = living.iter().filter_map(|one| {
+            let task = one.task.upgrade()?.load(Ordering::Relaxed);
             Some(HostStatus {
                 task: (task != 0).then_some(task),
-                ..status.clone()
+                resident: rusage::resident(one.status.pid),
+                ..one.status.clone()
             })
         });
         alive.collect()
@@ -207,9 +226,37 @@ impl Pool {
         }
     }
 
+    /// What the module says of itself.
+    pub(crate) fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Takes no more runs and requests, and ends the hosts that have none; the others end with what they do.
+    pub(crate) fn finalize(&self) {
+        self.is_closed.store(true, Ordering::SeqCst);
+        self.permits.close();
+        self.idle().clear();
+        self.web.finalize();
+    }
+
+    /// After [`Pool::finalize`]: waits until nothing is in progress.
+    pub(crate) async fn drained(&self) {
+        let mut leased = self.leased.subscribe();
+        // The sender lives as long as self.
+        let _ = leased.wait_for(|leased| *leased == 0).await;
+        self.web.ended().await;
+    }
+
+    /// Kills all hosts, with all that they have started. Answers how many there were.
+    pub(crate) fn kill(&self) -> usize {
+        let living = self.living.lock().unwrap_or_else(PoisonError::into_inner);
+        let alive = living.iter().filter(|one| one.task.strong_count() > 0);
+        alive.map(|one| one.killer.kill()).count()
+    }
+
     /// Ends idle hosts and starts none any more.
     pub(crate) fn close(&self) {
-        self.is_closed.store(true, Ordering::Release);
+        self.is_closed.store(true, Ordering::SeqCst);
         self.permits.close();
         self.idle().clear();
         self.web.close();
@@ -268,15 +315,21 @@ impl Pool {
             &welcome(self.welcome.clone()),
             extra,
             config.patience,
+            Arc::clone(&self.tap),
         )
         .await;
         let outcome = if host.is_ok() { "started" } else { "failed" };
         metrics::counter!("runner_host_starts_total", "outcome" => outcome).increment(1);
+        self.usage.started(host.is_ok());
         match &host {
             Ok(host) => {
                 let mut living = self.living.lock().unwrap_or_else(PoisonError::into_inner);
-                living.retain(|(task, _)| task.strong_count() > 0);
-                living.push((host.task(), host.status()));
+                living.retain(|one| one.task.strong_count() > 0);
+                living.push(Living {
+                    task: host.task(),
+                    status: host.status(),
+                    killer: host.killer(),
+                });
             }
             Err(_) => {
                 let _ = tokio::fs::remove_dir_all(made).await;
@@ -343,11 +396,15 @@ impl Pool {
         if is_spent
             || !host.is_at_rest
             || host.has_exited()
-            || self.is_closed.load(Ordering::Acquire)
+            || self.is_closed.load(Ordering::SeqCst)
         {
             return;
         }
         self.idle().push((host, Instant::now() + self.config.idle));
+        // Whoever closed it meanwhile has not seen this one.
+        if self.is_closed.load(Ordering::SeqCst) {
+            return self.idle().clear();
+        }
         if !self.has_janitor.swap(true, Ordering::AcqRel) {
             tokio::spawn(Arc::clone(self).retire_idle());
         }
@@ -374,6 +431,15 @@ impl Pool {
     }
 }
 
+/// A host's sign of life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ping {
+    /// Which host.
+    pub pid: i32,
+    /// From the question to the answer; without the start of a host.
+    pub round_trip: Duration,
+}
+
 /// How many hosts of a module live.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Hosts {
@@ -385,6 +451,23 @@ pub struct Hosts {
     pub web: usize,
 }
 
+/// Counts as working while it lives.
+#[derive(Debug)]
+struct Counted(Arc<Pool>);
+
+impl Counted {
+    fn new(pool: &Arc<Pool>) -> Self {
+        pool.leased.send_modify(|leased| *leased += 1);
+        Self(Arc::clone(pool))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.leased.send_modify(|leased| *leased -= 1);
+    }
+}
+
 /// A host that works for one caller. When it is dropped the host goes back to its pool, if it is still of
 /// use; until then nothing else runs on it.
 #[derive(Debug)]
@@ -394,11 +477,13 @@ pub struct Lease {
     pool: Arc<Pool>,
     /// The place of the host among those of its module; given to others while its run only waits.
     place: Arc<Mutex<Option<OwnedSemaphorePermit>>>,
+    /// Dropped after all else.
+    _counted: Counted,
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.pool.leased.fetch_sub(1, Ordering::Relaxed);
+        self.pool.usage.touch();
         if let Some(host) = self.host.take() {
             self.pool.take_back(host);
         }
@@ -406,19 +491,36 @@ impl Drop for Lease {
 }
 
 impl Lease {
-    fn new(host: Host, pool: &Arc<Pool>, place: OwnedSemaphorePermit) -> Self {
-        pool.leased.fetch_add(1, Ordering::Relaxed);
+    fn new(host: Host, counted: Counted, place: OwnedSemaphorePermit) -> Self {
         Self {
             host: Some(host),
-            pool: Arc::clone(pool),
+            pool: Arc::clone(&counted.0),
             place: Arc::new(Mutex::new(Some(place))),
+            _counted: counted,
         }
+    }
+
+    /// The name that the module gives itself.
+    pub(crate) fn module_name(&self) -> Option<String> {
+        self.host.as_ref()?.module_name.clone()
     }
 
     /// Asks what the module offers.
     pub(crate) async fn describe(mut self) -> Result<Value, HostError> {
         let patience = self.pool.config.patience;
         self.host()?.describe(patience).await
+    }
+
+    /// Asks the host for a sign of life.
+    pub(crate) async fn ping(&mut self) -> Result<Ping, HostError> {
+        let patience = self.pool.config.patience;
+        let host = self.host()?;
+        let begin = Instant::now();
+        host.ping(patience).await?;
+        Ok(Ping {
+            pid: host.pid(),
+            round_trip: begin.elapsed(),
+        })
     }
 
     fn host(&mut self) -> Result<&mut Host, HostError> {
@@ -456,10 +558,12 @@ impl Lease {
             place: Arc::clone(&self.place),
             pool: Arc::clone(&self.pool),
         };
+        let begin = Instant::now();
         let end = match self.host() {
             Ok(host) => host.run(request, limit, patience, &yielding, cancel).await,
             Err(error) => RunEnd::Lost(error),
         };
+        self.pool.usage.ran(&end, begin.elapsed());
         match &end {
             RunEnd::Lost(HostError::Lost(why)) if !self.ended_idle() => {
                 self.pool.crashes.count(self.pool.name(), why);

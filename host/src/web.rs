@@ -15,6 +15,7 @@ use serde_json::json;
 use tokio::net::UnixStream;
 use tokio::sync::{Notify, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::HostError;
 use crate::host::{Host, Welcome};
@@ -62,6 +63,23 @@ impl Web {
     pub(crate) fn is_served(&self) -> bool {
         let current = lock(&self.current).clone();
         current.is_some_and(|host| !host.visits().is_over)
+    }
+
+    /// Takes no more requests; the web host ends with those that it has.
+    pub(crate) fn finalize(&self) {
+        self.permits.close();
+        if let Some(host) = lock(&self.current).clone() {
+            host.visits().is_spent = true;
+            host.changed.notify_one();
+        }
+    }
+
+    /// Waits for the end of the web host.
+    pub(crate) async fn ended(&self) {
+        let current = lock(&self.current).clone();
+        if let Some(host) = current {
+            host.gone.cancelled().await;
+        }
     }
 
     /// Ends the web host.
@@ -137,6 +155,8 @@ struct WebHost {
     visits: Mutex<Visits>,
     /// Something in `visits` is as its attendant should know.
     changed: Notify,
+    /// Cancelled when it has ended.
+    gone: CancellationToken,
 }
 
 #[derive(Debug)]
@@ -209,7 +229,7 @@ impl WebHost {
 impl Pool {
     /// A connection to the module's web host, which is started if there is none.
     pub(crate) async fn visit(self: &Arc<Self>) -> Result<WebConnection, HostError> {
-        let closed = || HostError::Module(format!("the module {} is closed", self.name()));
+        let closed = || HostError::Closed(self.name().to_owned());
         let mut refused = None;
         // The first one may have died without having been missed yet.
         for _ in 0..2 {
@@ -225,7 +245,10 @@ impl Pool {
             })?;
             let visit = self.enter(permit).await?;
             match connect(&visit.host.folder).await {
-                Ok(stream) => return Ok(WebConnection { stream, visit }),
+                Ok(stream) => {
+                    self.usage.visited();
+                    return Ok(WebConnection { stream, visit });
+                }
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
                     return Err(HostError::Busy(format!(
                         "the web host of {} takes no more connections",
@@ -290,6 +313,7 @@ impl Pool {
                 is_over: false,
             }),
             changed: Notify::new(),
+            gone: CancellationToken::new(),
         });
         *lock(&self.web.current) = Some(Arc::clone(&web));
         if self.web.permits.is_closed() {
@@ -299,7 +323,7 @@ impl Pool {
         state.failed = None;
         state.host = Some(Arc::clone(&web));
         web.enter(permit)
-            .map_err(|_| HostError::Module(format!("the module {} is closed", self.name())))
+            .map_err(|_| HostError::Closed(self.name().to_owned()))
     }
 
     async fn new_web_host(self: &Arc<Self>) -> Result<Host, HostError> {
@@ -329,6 +353,8 @@ async fn attend(mut host: Host, web: Arc<WebHost>, idle: Duration) {
         () = web.is_left(idle) => {}
     }
     web.close();
+    drop(host);
+    web.gone.cancel();
 }
 
 /// A listening socket in the host's folder, for nobody but this account. The host itself cannot replace it.

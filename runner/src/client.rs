@@ -180,7 +180,14 @@ impl Server {
         self.accepted(response).await
     }
 
-    async fn document(&self, method: Method, path: &str) -> anyhow::Result<Value> {
+    /// `GET` of a stream of events.
+    pub(crate) async fn stream(&self, path: &str) -> anyhow::Result<Response> {
+        let response = self.send(Method::GET, path, None).await?;
+        self.accepted(response).await
+    }
+
+    /// A request without a body.
+    pub(crate) async fn document(&self, method: Method, path: &str) -> anyhow::Result<Value> {
         let response = self.send(method, path, None).await?;
         self.read(response).await
     }

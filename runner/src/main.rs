@@ -17,6 +17,7 @@ mod greeting;
 mod instance;
 mod live;
 mod logging;
+mod roster;
 mod scratch;
 mod screen;
 mod service;
@@ -68,6 +69,9 @@ enum Command {
     /// Plugins, without a server: look at them, run them, begin and check your own.
     #[command(subcommand)]
     Plugin(commands::plugin::Plugin),
+    /// Modules of a runner that serves: look at them, load, replace and remove them.
+    #[command(subcommand)]
+    Module(commands::module::Module),
     /// Tasks of a runner that serves: look at them, wait for them, end them.
     #[command(subcommand)]
     Task(commands::task::Task),
@@ -126,6 +130,7 @@ impl Command {
             Self::Health(health) => health.run(),
             Self::Db(db) => db.run(),
             Self::Plugin(plugin) => plugin.run(),
+            Self::Module(module) => module.run(),
             Self::Task(task) => task.run(),
             Self::Token(token) => token.run(),
             Self::Schedule(schedule) => schedule.run(),

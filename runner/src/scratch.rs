@@ -100,8 +100,10 @@ impl Scratch {
                 max_hosts: settings.max_hosts.max(1),
                 network: settings.plugin_network,
                 limits: settings.host_limits.clone(),
+                drain: settings.module_drain,
             },
             launcher.clone(),
+            Arc::new(NoCache),
             Arc::new(NoCache),
         );
         let scratch = Self {

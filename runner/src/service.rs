@@ -1,5 +1,6 @@
 //! What serves: a server, a worker, or both in one process. All wiring of the rooms is here.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use clap::Args;
 use runner_fetch::{FetchConfig, Fetcher, Proxies};
 use runner_host::host::Patience;
 use runner_host::loader::Loaders;
-use runner_host::{Launcher, Modules, ModulesConfig};
+use runner_host::{FolderWatch, Launcher, Modules, ModulesConfig};
 use runner_queue::{Queue, RedisConfig};
 use runner_server::auth::{Auth, KeyConfig};
 use runner_server::{App, Recorded, ServerConfig, Sight, SightParts};
@@ -25,7 +26,7 @@ use crate::greeting;
 use crate::instance::{self, Holder, Lock};
 use crate::settings::sources::Sources;
 use crate::settings::{Flags, Settings, access};
-use crate::{board, logging, surroundings};
+use crate::{board, logging, roster, surroundings};
 
 /// Runs that were lost with their worker before a task is given up.
 pub(crate) const MAX_ATTEMPTS: i64 = 3;
@@ -46,6 +47,9 @@ pub(crate) struct ServiceFlags {
     /// Folders of plugins, separated by colons [PLUGIN_FOLDERS, default plugins and stable_plugins/*]
     #[arg(long)]
     plugin_folders: Option<String>,
+    /// Reloads modules that change in the plugin folders, loads new ones and removes others [WATCH, default off]
+    #[arg(long)]
+    watch: bool,
     /// Where tasks are kept: sqlite:///path, postgresql://… or mysql://… [DATABASE_URL, default in the instance folder]
     #[arg(long)]
     database_url: Option<String>,
@@ -60,13 +64,17 @@ pub(crate) struct ServiceFlags {
 impl ServiceFlags {
     /// The settings they are.
     pub(crate) fn flags(&self) -> Flags {
-        given([
+        let mut flags = given([
             ("RUNNER_INSTANCE_FOLDER", &self.instance_folder),
             ("PLUGIN_FOLDERS", &self.plugin_folders),
             ("DATABASE_URL", &self.database_url),
             ("FILE_ROOTS", &self.file_roots),
             ("LOG_LEVEL", &self.log_level),
-        ])
+        ]);
+        if self.watch {
+            flags.insert("WATCH", "on".to_owned());
+        }
+        flags
     }
 }
 
@@ -304,7 +312,14 @@ impl Process {
             running.server = Some(self.start_server(listener, &store, &queue, &modules, sight));
         }
         let loading = async {
+            let watch = match self.settings.watch {
+                true => Some(FolderWatch::new(&modules).await?),
+                false => None,
+            };
             modules.load().await?;
+            if let Some(watch) = watch {
+                tokio::spawn(watch.follow());
+            }
             // A worker tells others which plugins it has, so it has to know.
             if self.role == Role::Worker {
                 let worker = self.start_worker(&store, &queue, &modules, None).await?;
@@ -312,7 +327,7 @@ impl Process {
             }
             if self.role == Role::Both {
                 // It joined before it knew its plugins.
-                store.join(self.upkeep(&modules).row).await?;
+                store.join(roster::row(&self.row(), &modules)).await?;
             }
             match address {
                 Some(address) => greeting::of_server(
@@ -474,8 +489,10 @@ impl Process {
                 max_hosts: settings.max_hosts,
                 network: settings.plugin_network,
                 limits: settings.host_limits.clone(),
+                drain: settings.module_drain,
             },
             self.launcher.clone(),
+            Arc::new(StoreCache(store.clone())),
             Arc::new(StoreCache(store.clone())),
         )
     }
@@ -554,6 +571,7 @@ impl Process {
             concurrency: settings.concurrency,
             run_timeout: settings.run_timeout,
             webhook_timeout: WEBHOOK_TIMEOUT,
+            mismatch: settings.module_mismatch,
             keeping: Some(Keeping {
                 base_url: self.own_url(address),
                 retention: settings.retention,
@@ -562,23 +580,24 @@ impl Process {
         Ok(Worker::start(tools, config).await?)
     }
 
-    fn upkeep(&self, modules: &Modules) -> UpkeepConfig {
-        let table = modules.table();
-        let plugins = table
-            .plugins()
-            .iter()
-            .map(|provided| provided.plugin.identifier.clone());
-        UpkeepConfig {
-            row: WorkerRow {
-                kind: self.role.kind(),
-                host: host_name(),
-                pid: std::process::id(),
-                concurrency: match self.role.works() {
-                    true => u32::try_from(self.settings.concurrency).unwrap_or(u32::MAX),
-                    false => 0,
-                },
-                plugins: plugins.collect(),
+    /// What others see of this process, without its plugins.
+    fn row(&self) -> WorkerRow {
+        WorkerRow {
+            kind: self.role.kind(),
+            host: host_name(),
+            pid: std::process::id(),
+            concurrency: match self.role.works() {
+                true => u32::try_from(self.settings.concurrency).unwrap_or(u32::MAX),
+                false => 0,
             },
+            plugins: Vec::new(),
+            digests: BTreeMap::new(),
+        }
+    }
+
+    fn upkeep(&self, modules: &Arc<Modules>) -> UpkeepConfig {
+        UpkeepConfig {
+            row: roster::follow(self.row(), modules),
             lease: self.settings.worker_lease,
             max_attempts: MAX_ATTEMPTS,
         }

@@ -1,6 +1,6 @@
 //! Runs one task with all that a serving runner has (store, queue, worker), in a scratch folder.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,8 +15,9 @@ use runner_queue::{Events, Offer, Queue};
 use runner_store::{
     DatabaseUrl, Durability, FileStore, PageWrite, Store, StoreConfig, WorkerKind, WorkerRow,
 };
-use runner_worker::{Tools, UpkeepConfig, Worker, WorkerConfig};
+use runner_worker::{Mismatch, Tools, UpkeepConfig, Worker, WorkerConfig};
 use serde_json::Map;
+use tokio::sync::watch;
 
 use crate::live::Live;
 use crate::scratch::{INTERRUPTED, Scratch, interrupted};
@@ -77,6 +78,14 @@ impl<'a> Trial<'a> {
         })?;
         let queue = Queue::in_process();
         let events = queue.events();
+        let row = watch::Sender::new(WorkerRow {
+            kind: WorkerKind::Both,
+            host: String::new(),
+            pid: std::process::id(),
+            concurrency: 0,
+            plugins: Vec::new(),
+            digests: BTreeMap::new(),
+        });
         let worker = Worker::start(
             Tools {
                 store: store.clone(),
@@ -90,18 +99,13 @@ impl<'a> Trial<'a> {
                 queue: "trial".to_owned(),
                 concurrency: settings.concurrency,
                 upkeep: UpkeepConfig {
-                    row: WorkerRow {
-                        kind: WorkerKind::Both,
-                        host: String::new(),
-                        pid: std::process::id(),
-                        concurrency: 0,
-                        plugins: Vec::new(),
-                    },
+                    row: row.subscribe(),
                     lease: settings.worker_lease,
                     max_attempts: MAX_ATTEMPTS,
                 },
                 run_timeout: timeout.unwrap_or(settings.run_timeout),
                 webhook_timeout: WEBHOOK_TIMEOUT,
+                mismatch: Mismatch::Run,
                 keeping: None,
             },
         )

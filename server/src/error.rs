@@ -141,6 +141,14 @@ impl ApiError {
         }
     }
 
+    /// The module of a plugin is being stopped or replaced.
+    pub(crate) fn leaving(plugin: &str) -> Self {
+        Self::busy(&format!(
+            "The plugin {plugin} takes no more requests: its module is being stopped, or a newer version takes its \
+             place."
+        ))
+    }
+
     /// No token, or one that is wrong: then `problem` says what is.
     pub(crate) fn unauthorized(mode: Mode, problem: Option<&str>) -> Self {
         let wanted = match mode {

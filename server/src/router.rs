@@ -86,7 +86,24 @@ pub(crate) fn table() -> Vec<Route> {
         Route::new("/tasks/{id}/events").get(Viewer, tasks::events::stream),
         // Its tag is the secret.
         Route::new("/files/{id}/").get(Public, files::download),
-        Route::new("/modules/").get(Admin, modules::list),
+        Route::new("/modules/")
+            .get(Admin, modules::list)
+            .post(Admin, modules::load::load),
+        Route::new("/modules/{name}/")
+            .get(Admin, modules::show)
+            .delete(Admin, modules::change::remove),
+        Route::new("/modules/{name}/start").post(Admin, modules::change::start),
+        Route::new("/modules/{name}/stop").post(Admin, modules::change::stop),
+        Route::new("/modules/{name}/reload").post(Admin, modules::change::reload),
+        Route::new("/modules/{name}/stats")
+            .get(Admin, modules::measure::stats)
+            .delete(Admin, modules::measure::reset),
+        Route::new("/modules/{name}/rusage").get(Admin, modules::measure::rusage),
+        Route::new("/modules/{name}/ping").post(Admin, modules::measure::ping),
+        Route::new("/modules/{name}/trace").get(Admin, modules::trace::stream),
+        Route::new("/modules/{name}/debug")
+            .get(Admin, modules::debug::show)
+            .post(Admin, modules::debug::set),
         Route::new("/schedules/")
             .get(Admin, schedules::list)
             .post(Admin, schedules::change::make),

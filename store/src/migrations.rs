@@ -44,6 +44,11 @@ const SQLITE: &[Migration] = &[
         name: "short_texts",
         sql: include_str!("../../migrations/sqlite/0007_short_texts.sql"),
     },
+    Migration {
+        version: 8,
+        name: "digests",
+        sql: include_str!("../../migrations/sqlite/0008_digests.sql"),
+    },
 ];
 
 const POSTGRES: &[Migration] = &[
@@ -67,6 +72,11 @@ const POSTGRES: &[Migration] = &[
         name: "short_texts",
         sql: include_str!("../../migrations/postgres/0007_short_texts.sql"),
     },
+    Migration {
+        version: 8,
+        name: "digests",
+        sql: include_str!("../../migrations/postgres/0008_digests.sql"),
+    },
 ];
 
 const MYSQL: &[Migration] = &[
@@ -89,6 +99,11 @@ const MYSQL: &[Migration] = &[
         version: 7,
         name: "short_texts",
         sql: include_str!("../../migrations/mysql/0007_short_texts.sql"),
+    },
+    Migration {
+        version: 8,
+        name: "digests",
+        sql: include_str!("../../migrations/mysql/0008_digests.sql"),
     },
 ];
 

@@ -1,6 +1,7 @@
 //! What is to be seen of an installation from outside: how much there is to do, what runs where, and whether SQL and
 //! the file store can be used. Nothing here reads more rows than a limit, however many tasks there are.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::deliveries::{NEVER, milliseconds};
@@ -101,6 +102,23 @@ impl Store {
         tasks.map_err(failed)
     }
 
+    /// How many tasks are queued for each plugin that has any. Of those beyond [`MOST_COUNTED`] nothing is known.
+    ///
+    /// # Errors
+    /// Why it could not be read.
+    pub async fn queued_by_plugin(&self) -> Result<BTreeMap<String, u64>, StoreError> {
+        let attempt = "counting tasks by their plugins";
+        let failed = |source| StoreError::sql(attempt, source);
+        let mut reader = self.reader(attempt).await?;
+        let rows = reader.rows(&QUEUED, args![MOST_COUNTED]).await;
+        let count = |row: &Row| {
+            let count: i64 = row.get(1)?;
+            Ok((row.get(0)?, count.unsigned_abs()))
+        };
+        rows.and_then(|rows| rows.iter().map(count).collect())
+            .map_err(failed)
+    }
+
     /// Writes something that changes nothing, as every other write is done: so it waits for those before it, and for
     /// a server that is away.
     ///
@@ -134,6 +152,10 @@ static COUNTS: Statement = Statement::new(
      (SELECT count(*) FROM workers WHERE kind = 'both' AND stopped_at IS NULL AND beat_at > {now} - ?3), \
      (SELECT count(*) FROM workers WHERE stopped_at IS NULL AND beat_at <= {now} - ?3 \
      AND beat_at > {now} - 3600000)",
+);
+
+static QUEUED: Statement = Statement::new(
+    "SELECT plugin, count(*) FROM (SELECT plugin FROM tasks WHERE state = 'queued' LIMIT ?1) a GROUP BY plugin",
 );
 
 static RUNNING: Statement = Statement::new(

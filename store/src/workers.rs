@@ -1,5 +1,6 @@
 //! The processes that take or make tasks, and what they know of the queue. All times are the database's.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::json;
@@ -43,7 +44,7 @@ impl WorkerKind {
 }
 
 /// What a process tells of itself.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkerRow {
     /// What it does.
     pub kind: WorkerKind,
@@ -55,6 +56,8 @@ pub struct WorkerRow {
     pub concurrency: u32,
     /// Identifiers of the plugins that it can run.
     pub plugins: Vec<String>,
+    /// The digest of the module of each of them, by its identifier.
+    pub digests: BTreeMap<String, String>,
 }
 
 /// A process that joined.
@@ -104,6 +107,7 @@ impl Store {
         self.writer()
             .write(Join {
                 plugins: to_json(&row.plugins),
+                digests: to_json(&row.digests),
                 row,
                 process: self.process().to_owned(),
                 queue: self.queue().to_owned(),
@@ -233,6 +237,7 @@ fn worker(row: &Row) -> Result<WorkerInfo, StoreError> {
         let number = row.get::<i64>(at).map_err(failed)?;
         Ok::<_, StoreError>(u32::try_from(number).unwrap_or(u32::MAX))
     };
+    let digests: Option<String> = row.get(11).map_err(failed)?;
     let silent_ms: i64 = row.get(10).map_err(failed)?;
     Ok(WorkerInfo {
         process: row.get(0).map_err(failed)?,
@@ -244,6 +249,8 @@ fn worker(row: &Row) -> Result<WorkerInfo, StoreError> {
             concurrency: unsigned(5)?,
             plugins: serde_json::from_str(&plugins)
                 .map_err(|error| corrupt("plugins", error.to_string()))?,
+            digests: serde_json::from_str(digests.as_deref().unwrap_or("{}"))
+                .map_err(|error| corrupt("digests", error.to_string()))?,
         },
         started_at: row.get(6).map_err(failed)?,
         beat_at: row.get(7).map_err(failed)?,
@@ -253,7 +260,7 @@ fn worker(row: &Row) -> Result<WorkerInfo, StoreError> {
 }
 
 static WORKERS: Statement = Statement::new(
-    "SELECT id, kind, queue, host, pid, concurrency, started_at, beat_at, stopped_at, plugins, {now} - beat_at \
+    "SELECT id, kind, queue, host, pid, concurrency, started_at, beat_at, stopped_at, plugins, {now} - beat_at, digests \
      FROM workers ORDER BY started_at, id",
 );
 
@@ -275,21 +282,22 @@ static HELD: Statement = Statement::new(
 struct Join {
     row: WorkerRow,
     plugins: String,
+    digests: String,
     process: String,
     queue: String,
 }
 
 static JOIN: Statement = Statement::new(
-    "INSERT INTO workers (id, kind, queue, host, pid, concurrency, plugins, started_at, beat_at) \
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, {now}, {now}) \
+    "INSERT INTO workers (id, kind, queue, host, pid, concurrency, plugins, digests, started_at, beat_at) \
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, {now}, {now}) \
      ON CONFLICT (id) DO UPDATE SET kind = excluded.kind, queue = excluded.queue, host = excluded.host, \
      pid = excluded.pid, concurrency = excluded.concurrency, plugins = excluded.plugins, \
-     beat_at = excluded.beat_at, stopped_at = NULL",
+     digests = excluded.digests, beat_at = excluded.beat_at, stopped_at = NULL",
 )
 .mysql(
-    "INSERT INTO workers (id, kind, queue, host, pid, concurrency, plugins, started_at, beat_at) \
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, {now}, {now}) \
-     ON DUPLICATE KEY UPDATE kind = ?2, queue = ?3, host = ?4, pid = ?5, concurrency = ?6, plugins = ?7, \
+    "INSERT INTO workers (id, kind, queue, host, pid, concurrency, plugins, digests, started_at, beat_at) \
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, {now}, {now}) \
+     ON DUPLICATE KEY UPDATE kind = ?2, queue = ?3, host = ?4, pid = ?5, concurrency = ?6, plugins = ?7, digests = ?8, \
      beat_at = {now}, stopped_at = NULL",
 );
 
@@ -311,6 +319,7 @@ impl Write for Join {
             row.pid,
             row.concurrency,
             &self.plugins,
+            &self.digests,
         ];
         connection.execute(&JOIN, args).await.map_err(failed)?;
         let forgotten = connection.execute(&FORGET, args![FORGET_AFTER_MS]).await;

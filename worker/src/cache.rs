@@ -1,6 +1,6 @@
 use futures::future::BoxFuture;
 use runner_core::file::FileStat;
-use runner_host::DescriptionCache;
+use runner_host::{Backlog, DescriptionCache};
 use runner_store::{Store, StoreError};
 
 /// Keeps what is known of modules in SQL. An error is logged and counts as "not known".
@@ -29,5 +29,15 @@ impl DescriptionCache for StoreCache {
 
     fn put_file_digests<'a>(&'a self, digests: &'a [(FileStat, String)]) -> BoxFuture<'a, ()> {
         Box::pin(async move { known(self.0.put_file_digests(digests).await) })
+    }
+}
+
+impl Backlog for StoreCache {
+    fn queued<'a>(&'a self, plugins: &'a [String]) -> BoxFuture<'a, Vec<u64>> {
+        Box::pin(async move {
+            let counts = known(self.0.queued_by_plugin().await);
+            let count = |plugin: &String| counts.get(plugin).copied().unwrap_or_default();
+            plugins.iter().map(count).collect()
+        })
     }
 }

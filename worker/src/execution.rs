@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use runner_core::plugin::FormDescription;
+use runner_core::plugin::{FormDescription, Plugin};
 use runner_core::task::Task;
 use runner_host::manifest::RunRules;
 use runner_host::protocol::{FAILED, OUTPUT_TEXT, RpcError, RunRequest};
@@ -15,7 +15,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::calls::Caller;
-use crate::run::{Outcome, Written, write};
+use crate::run::{Outcome, Written, is_other, short, write};
 use crate::slots::Slot;
 use crate::state::{Handler, RunState};
 use crate::{Shared, inputs, outputs};
@@ -37,57 +37,91 @@ pub(crate) struct Execution<'a> {
     pub(crate) broken: &'a CancellationToken,
 }
 
+/// How one try went.
+enum Attempt {
+    Over(Outcome),
+    /// The host ended before it heard of the run, which is nobody's fault.
+    Unheard,
+    /// The module takes no more runs.
+    Closed,
+}
+
 impl Execution<'_> {
-    /// Does the run.
+    /// Does the run. Where the module was replaced before the run began, it is done by the newer version.
     pub(crate) async fn execute(&self) -> Outcome {
-        let plugin = &self.provided.plugin;
-        let (form, given) = match &self.task.step {
-            None => (&plugin.form, &self.task.parameters),
-            Some(step) => match plugin.step(&step.step) {
-                Some(form) => (form, &step.parameters),
-                None => {
-                    return Outcome::Failed(format!(
-                        "the step {:?} is not part of the plugin any more",
-                        step.step
-                    ));
+        let mut provided = self.provided.clone();
+        let mut ended = 0;
+        if is_other(self.task, &provided) {
+            self.state.log(&format!(
+                "The module of the plugin has changed since this task was made: its digest was {}, and is {} now.",
+                short(&self.task.digest),
+                short(&provided.module.digest())
+            ));
+        }
+        while ended < MAX_HOSTS {
+            match self.attempt(&provided).await {
+                Attempt::Over(outcome) => return outcome,
+                Attempt::Unheard => ended += 1,
+                Attempt::Closed => {
+                    let table = self.shared.tools.modules.table();
+                    let newer = table.plugin_for_task(&self.task.plugin);
+                    match newer.filter(|newer| !Arc::ptr_eq(&newer.module, &provided.module)) {
+                        Some(newer) => provided = newer.clone(),
+                        None => {
+                            return Outcome::Failed(format!(
+                                "the module of the plugin {} was stopped or removed before the run began",
+                                self.task.plugin
+                            ));
+                        }
+                    }
+                    self.state.is_run_by(&provided.plugin);
                 }
-            },
-        };
-        for _ in 0..MAX_HOSTS {
-            if let Some(outcome) = self.attempt(form, given).await {
-                return outcome;
             }
         }
         Outcome::Failed("the plugin's processes end before they hear of the run".to_owned())
     }
 
-    /// Does the run on one host. `None`: that ended before it heard of the run, which is nobody's fault.
-    async fn attempt(&self, form: &FormDescription, given: &Map<String, Value>) -> Option<Outcome> {
+    /// Does the run on one host of this module.
+    async fn attempt(&self, provided: &Provided) -> Attempt {
+        let plugin = &provided.plugin;
+        let (form, given) = match &self.task.step {
+            None => (&plugin.form, &self.task.parameters),
+            Some(step) => match plugin.step(&step.step) {
+                Some(form) => (form, &step.parameters),
+                None => {
+                    return Attempt::Over(Outcome::Failed(format!(
+                        "the step {:?} is not part of the plugin any more",
+                        step.step
+                    )));
+                }
+            },
+        };
         let lease = tokio::select! {
-            lease = self.provided.module.lease() => lease,
-            () = self.broken.cancelled() => return Some(Outcome::Cancelled),
-            () = self.shared.abort.cancelled() => return Some(Outcome::Overtaken),
+            lease = provided.module.lease() => lease,
+            () = self.broken.cancelled() => return Attempt::Over(Outcome::Cancelled),
+            () = self.shared.abort.cancelled() => return Attempt::Over(Outcome::Overtaken),
         };
         let mut lease = match lease {
             Ok(lease) => lease,
-            Err(error) => return Some(Outcome::Failed(error.to_string())),
+            Err(HostError::Closed(_)) => return Attempt::Closed,
+            Err(error) => return Attempt::Over(Outcome::Failed(error.to_string())),
         };
         let folder = match lease.folder() {
             Ok(folder) => Arc::new(folder),
-            Err(error) => return Some(Outcome::Failed(error.to_string())),
+            Err(error) => return Attempt::Over(Outcome::Failed(error.to_string())),
         };
         let work = self.work(&mut lease, &folder, form, given);
         let end = match self.with_writes(work).await {
             Some(Ok(end) | Err(end)) => end,
-            None => return Some(Outcome::Overtaken),
+            None => return Attempt::Over(Outcome::Overtaken),
         };
         if matches!(end, RunEnd::Lost(_)) && lease.ended_idle() {
-            return None;
+            return Attempt::Unheard;
         }
         // The host is given back when its folder for this run is gone.
-        let outcome = self.conclude(folder, end).await;
+        let outcome = self.conclude(plugin, folder, end).await;
         drop(lease);
-        Some(outcome)
+        Attempt::Over(outcome)
     }
 
     async fn work(
@@ -190,21 +224,14 @@ impl Execution<'_> {
     }
 
     /// Takes over what the run made, or says why there is nothing.
-    async fn conclude(&self, folder: Arc<RunFolder>, end: RunEnd) -> Outcome {
+    async fn conclude(&self, plugin: &Plugin, folder: Arc<RunFolder>, end: RunEnd) -> Outcome {
         if let Some(problem) = self.state.problem() {
             return Outcome::Failed(format!("the plugin broke a rule: {problem}"));
         }
         match end {
             RunEnd::Finished(answer) => {
                 let files = self.shared.tools.store.files().clone();
-                match outputs::take(
-                    files,
-                    folder,
-                    &self.provided.plugin,
-                    self.state.take_outputs(),
-                )
-                .await
-                {
+                match outputs::take(files, folder, plugin, self.state.take_outputs()).await {
                     Ok(outputs) => Outcome::Succeeded { answer, outputs },
                     Err(problem) => Outcome::Failed(problem),
                 }

@@ -86,8 +86,20 @@ pub struct WorkerConfig {
     pub run_timeout: Duration,
     /// How long a webhook may take to answer.
     pub webhook_timeout: Duration,
+    /// What it does where a module has changed since a task was made.
+    pub mismatch: Mismatch,
     /// What it does beside running tasks; None for one that is there for a single task.
     pub keeping: Option<Keeping>,
+}
+
+/// What is done with a task that was made for another digest of its plugin's module than the one that is here.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Mismatch {
+    /// It is run, and its log says so.
+    #[default]
+    Run,
+    /// It is left to a worker that has that digest; where none has, it fails.
+    Refuse,
 }
 
 /// What workers do for the installation, once for all of them.

@@ -17,7 +17,7 @@ use crate::execution::Execution;
 use crate::pauses::Pauses;
 use crate::sight::{Ended, RunMeter, leases_lost};
 use crate::state::{Flush, RunState, Standing};
-use crate::{Shared, outputs};
+use crate::{Mismatch, Shared, outputs};
 
 /// How long giving a run back may take while the worker stops; then others find it by its lease.
 const HAND_BACK: Duration = Duration::from_secs(5);
@@ -239,15 +239,21 @@ enum Found {
 
 async fn find(shared: &Shared, task: &Task) -> Found {
     let modules = &shared.tools.modules;
-    if modules.table().plugin(&task.plugin).is_none() && !modules.is_ready() {
+    if modules.table().plugin_for_task(&task.plugin).is_none() && !modules.is_ready() {
         tokio::select! {
             () = modules.ready() => {}
             () = shared.abort.cancelled() => return Found::Nowhere(Outcome::Overtaken),
         }
     }
-    if let Some(provided) = modules.table().plugin(&task.plugin) {
-        return Found::Here(provided.clone());
-    }
+    let here = modules.table().plugin_for_task(&task.plugin).cloned();
+    let is_refused = |provided: &Provided| {
+        shared.config.mismatch == Mismatch::Refuse && is_other(task, provided)
+    };
+    let refused = match here {
+        Some(provided) if is_refused(&provided) => Some(provided),
+        Some(provided) => return Found::Here(provided),
+        None => None,
+    };
     let others = match shared.tools.store.workers().await {
         Ok(workers) => workers,
         // Then it cannot be written either that nobody has it.
@@ -260,14 +266,33 @@ async fn find(shared: &Shared, task: &Task) -> Found {
             && worker.queue == shared.config.queue
             && worker.row.kind != WorkerKind::Server
             && worker.row.plugins.contains(&task.plugin)
+            && (refused.is_none() || worker.row.digests.get(&task.plugin) == Some(&task.digest))
     };
-    match others.iter().any(has_it) {
-        true => Found::Elsewhere,
-        false => Found::Nowhere(Outcome::Failed(format!(
+    match (others.iter().any(has_it), &refused) {
+        (true, _) => Found::Elsewhere,
+        (false, Some(provided)) => Found::Nowhere(Outcome::Failed(format!(
+            "the module of the plugin {} has changed since this task was made: its digest was {}, and is {} now. No \
+             worker of the queue {} has the one that it was (MODULE_MISMATCH is refuse)",
+            task.plugin,
+            short(&task.digest),
+            short(&provided.module.digest()),
+            shared.config.queue
+        ))),
+        (false, None) => Found::Nowhere(Outcome::Failed(format!(
             "no worker of the queue {} has the plugin {}",
             shared.config.queue, task.plugin
         ))),
     }
+}
+
+/// Whether a task was made for another digest of the module.
+pub(crate) fn is_other(task: &Task, provided: &Provided) -> bool {
+    !task.digest.is_empty() && task.digest != provided.module.digest()
+}
+
+/// The beginning of a digest, for people.
+pub(crate) fn short(digest: &str) -> &str {
+    digest.get(..12).unwrap_or(digest)
 }
 
 /// What a run that ended like this does to its task.

@@ -49,7 +49,7 @@ fn size(event: &RunEvent) -> usize {
 pub(crate) struct RunState {
     inner: Mutex<Inner>,
     /// `None` where it is not loaded: then there is no run.
-    plugin: Option<Arc<Plugin>>,
+    plugin: Mutex<Option<Arc<Plugin>>>,
     began: Instant,
     /// Cancelled when the plugin breaks a rule and need not go on.
     broken: CancellationToken,
@@ -97,10 +97,15 @@ impl RunState {
         };
         Self {
             inner: Mutex::new(inner),
-            plugin,
+            plugin: Mutex::new(plugin),
             began: Instant::now(),
             broken,
         }
+    }
+
+    /// Another version of the plugin does the run.
+    pub(crate) fn is_run_by(&self, plugin: &Arc<Plugin>) {
+        *self.plugin.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(plugin));
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -236,8 +241,8 @@ impl RunState {
     }
 
     fn add_step(&self, inner: &mut Inner, note: StepNote) -> Result<(), String> {
-        if self
-            .plugin
+        let plugin = self.plugin.lock().unwrap_or_else(PoisonError::into_inner);
+        if plugin
             .as_ref()
             .is_none_or(|plugin| plugin.step(&note.step).is_none())
         {

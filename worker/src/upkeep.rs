@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use runner_queue::{Offer, Queue, QueueError};
 use runner_store::{LostRun, Other, Store, StoreError, WorkerRow};
+use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -24,8 +25,8 @@ const FORGOTTEN: u32 = 4;
 /// What upkeep needs to know.
 #[derive(Debug, Clone)]
 pub struct UpkeepConfig {
-    /// This process, as others see it.
-    pub row: WorkerRow,
+    /// This process, as others see it. Whenever it changes, others are told.
+    pub row: watch::Receiver<WorkerRow>,
     /// How long a process may be silent before others take over its work.
     pub lease: Duration,
     /// Runs that may be lost before a task is given up.
@@ -69,7 +70,9 @@ impl Upkeep {
         config: UpkeepConfig,
         runs: Option<Arc<dyn Runs>>,
     ) -> Result<Self, StoreError> {
-        store.join(config.row.clone()).await?;
+        let mut config = config;
+        let row = config.row.borrow_and_update().clone();
+        store.join(row).await?;
         let stop = CancellationToken::new();
         let keeper = Keeper {
             store: store.clone(),
@@ -77,6 +80,7 @@ impl Upkeep {
             config,
             runs,
             strays: HashSet::new(),
+            is_joined: true,
             incarnation: None,
             missed: Vec::new(),
             met: HashSet::new(),
@@ -117,6 +121,8 @@ struct Keeper {
     runs: Option<Arc<dyn Runs>>,
     /// Runs that stood as runs of this process in the last round, and were not in progress.
     strays: HashSet<(i64, i64)>,
+    /// Whether others know the row as it is.
+    is_joined: bool,
     /// What the queue was in the last round.
     incarnation: Option<String>,
     /// Processes that live and were not at this Redis in the last round.
@@ -137,6 +143,7 @@ impl Keeper {
                 _ = ticks.tick() => {}
                 // Hints may have been missed, and jobs may be gone.
                 () = self.queue.gaps() => {}
+                Ok(()) = self.config.row.changed() => self.is_joined = false,
                 () = stop.cancelled() => return,
             }
             let outcome = tokio::select! {
@@ -153,8 +160,10 @@ impl Keeper {
     }
 
     async fn round(&mut self) -> Result<(), HeldUp> {
-        if !self.store.beat().await?.known {
-            self.store.join(self.config.row.clone()).await?;
+        if !self.store.beat().await?.known || !self.is_joined {
+            let row = self.config.row.borrow_and_update().clone();
+            self.store.join(row).await?;
+            self.is_joined = true;
         }
         self.end_overtaken().await?;
         self.take_back().await?;

@@ -22,13 +22,14 @@ use tokio_util::sync::CancellationToken;
 use runner_core::module::HostStatus;
 
 use crate::HostError;
-use crate::launcher::{Exit, HostCommand, Launcher, Process};
+use crate::launcher::{Exit, HostCommand, Killer, Launcher, Process};
 use crate::lines::Lines;
 use crate::protocol::{
     CANCELLED, CallRequest, Incoming, MAX_LINE, PROTOCOL, RpcError, RunAnswer, RunEvent,
     RunRequest, UNKNOWN_METHOD, parse,
 };
 use crate::run_folder::{RunFolder, WorkFolder};
+use crate::tap::{Direction, Held, Tap};
 use last_words::LastWords;
 use watch::Watch;
 
@@ -96,6 +97,8 @@ pub(crate) struct Host {
     output: Lines,
     errors: Lines,
     outbox: VecDeque<u8>,
+    /// What it said and is not to be heard yet.
+    held: Held,
     last_id: u64,
     pub(crate) runs: u64,
     /// Whether it said anything about the current request.
@@ -103,6 +106,8 @@ pub(crate) struct Host {
     /// Whether it answered the last request, unforced.
     pub(crate) is_at_rest: bool,
     name: String,
+    /// The name that the module gives itself.
+    pub(crate) module_name: Option<String>,
     /// The task that it runs, 0 for none. As long as somebody has it, the host lives.
     task: Arc<AtomicI64>,
 }
@@ -143,6 +148,7 @@ impl Host {
         welcome: &Welcome,
         extra: Vec<OwnedFd>,
         patience: Patience,
+        tap: Arc<Tap>,
     ) -> Result<Self, HostError> {
         let broken =
             |error: std::io::Error| HostError::Start(format!("cannot make a pipe: {error}"));
@@ -168,11 +174,13 @@ impl Host {
             output: Lines::new(pipe::Receiver::from_owned_fd(output.into()).map_err(broken)?),
             errors: Lines::new(pipe::Receiver::from_owned_fd(errors.into()).map_err(broken)?),
             outbox: VecDeque::new(),
+            held: Held::new(tap),
             last_id: 0,
             runs: 0,
             has_spoken: false,
             is_at_rest: false,
             name: welcome.name.clone(),
+            module_name: None,
             task: Arc::default(),
         };
         let params = json!({
@@ -184,6 +192,10 @@ impl Host {
             "directory": host.folder.join("work"),
         });
         let answer = host.ask("welcome", params, patience.describe).await?;
+        host.module_name = answer
+            .get("name")
+            .and_then(Value::as_str)
+            .map(str::to_owned);
         match answer.get("protocol").and_then(Value::as_u64) {
             Some(PROTOCOL) => Ok(host),
             other => Err(HostError::Lost(format!(
@@ -211,10 +223,16 @@ impl Host {
         Arc::downgrade(&self.task)
     }
 
+    /// What ends it, whoever has it.
+    pub(crate) fn killer(&self) -> Killer {
+        self.process.killer()
+    }
+
     pub(crate) fn status(&self) -> HostStatus {
         HostStatus {
             task: None,
             pid: self.process.pid(),
+            resident: 0,
             sandbox: self.process.confinement().clone(),
         }
     }
@@ -226,6 +244,12 @@ impl Host {
     /// Asks what the module offers.
     pub(crate) async fn describe(&mut self, patience: Patience) -> Result<Value, HostError> {
         self.ask("describe", json!({}), patience.describe).await
+    }
+
+    /// Asks it for a sign of life.
+    pub(crate) async fn ping(&mut self, patience: Patience) -> Result<(), HostError> {
+        let answer = self.ask("ping", json!({}), patience.describe).await;
+        answer.map(drop)
     }
 
     /// Hears a host that does something else than runs, until it ends. Says how it ended.
@@ -367,7 +391,7 @@ impl Host {
                 }
             };
             tokio::select! {
-                line = self.output.next(MAX_LINE) => match line {
+                line = next_line(&mut self.output, &mut self.held, self.process.pid(), talk.what) => match line {
                     Ok(Some(line)) => match self.hear(&line, talk.task) {
                         Ok(Incoming::Answer { id: of, result }) if Some(of) == id => {
                             self.drain_errors(talk.handler);
@@ -469,6 +493,10 @@ impl Host {
                 line.len()
             )));
         }
+        let pid = self.process.pid();
+        self.held
+            .tap()
+            .pass(Direction::ToHost, pid, "request", line.as_bytes());
         line.push('\n');
         self.outbox.extend(line.as_bytes());
         if self.outbox.len() > MAX_OUTBOX {
@@ -510,6 +538,8 @@ impl Host {
                 break;
             };
             size += line.len() + 1;
+            let pid = self.process.pid();
+            self.held.tap().pass(Direction::FromHost, pid, "run", &line);
             match self.hear(&line, task) {
                 Ok(Incoming::Event(event)) => handler.event(event),
                 Ok(said @ Incoming::Answer { .. }) => answer = Some(said),
@@ -641,6 +671,27 @@ impl RunHandler for Silent {
 
     fn fetch(&self, _: String) -> BoxFuture<'static, Result<Value, String>> {
         Box::pin(async { Err("URLs are fetched during runs only".to_owned()) })
+    }
+}
+
+/// What the host says next, unless that is held up. `asked` is the request that is open.
+async fn next_line(
+    output: &mut Lines,
+    held: &mut Held,
+    pid: i32,
+    asked: &str,
+) -> Result<Option<Vec<u8>>, String> {
+    loop {
+        tokio::select! {
+            line = held.due(asked) => return Ok(Some(line)),
+            line = output.next(MAX_LINE) => {
+                let Ok(Some(line)) = line else { return line };
+                held.tap().pass(Direction::FromHost, pid, asked, &line);
+                if let Some(line) = held.let_through(asked, line) {
+                    return Ok(Some(line));
+                }
+            }
+        }
     }
 }
 

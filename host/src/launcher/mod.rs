@@ -256,7 +256,30 @@ impl Waiting {
     }
 }
 
+/// Ends a host's process, whoever has it.
+#[derive(Debug, Clone)]
+pub(crate) struct Killer {
+    id: String,
+    launcher: Launcher,
+}
+
+impl Killer {
+    /// Kills it and all that it has started.
+    pub(crate) fn kill(&self) {
+        let id = self.id.clone();
+        let _ = self.launcher.send(&Command::Kill { id }, &[]);
+    }
+}
+
 impl Process {
+    /// What ends it, whoever has it.
+    pub(crate) fn killer(&self) -> Killer {
+        Killer {
+            id: self.id.clone(),
+            launcher: self.launcher.clone(),
+        }
+    }
+
     pub(crate) fn pid(&self) -> i32 {
         self.begun.pid
     }

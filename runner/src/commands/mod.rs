@@ -11,6 +11,7 @@ pub(crate) mod health;
 pub(crate) mod hosts;
 pub(crate) mod housekeeping;
 pub(crate) mod licenses;
+pub(crate) mod module;
 pub(crate) mod openapi;
 pub(crate) mod plugin;
 pub(crate) mod schedule;

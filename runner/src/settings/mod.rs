@@ -24,6 +24,7 @@ use runner_host::{Limits as HostLimits, NetworkRule, SandboxConfig, SandboxMode}
 use runner_server::auth::AuthConfig;
 use runner_server::{Hosts, Limits, Origins};
 use runner_store::{Bucket, DatabaseUrl, Durability};
+use runner_worker::Mismatch;
 
 use sources::Sources;
 use surroundings::Surroundings;
@@ -60,6 +61,8 @@ pub(crate) struct Settings {
     pub(crate) limits: Limits,
     pub(crate) proxies: usize,
     pub(crate) development: bool,
+    /// Whether the plugin folders are followed.
+    pub(crate) watch: bool,
     pub(crate) url_map: UrlMap,
     pub(crate) file_roots: Vec<PathBuf>,
     pub(crate) max_input: u64,
@@ -73,6 +76,8 @@ pub(crate) struct Settings {
     pub(crate) describe_timeout: Duration,
     pub(crate) cancel_grace: Duration,
     pub(crate) shutdown_grace: Duration,
+    pub(crate) module_mismatch: Mismatch,
+    pub(crate) module_drain: Duration,
     pub(crate) host_idle: Duration,
     pub(crate) max_hosts: usize,
     pub(crate) sandbox: SandboxConfig,
@@ -148,6 +153,7 @@ impl Settings {
             server_name: sources.get("SERVER_NAME").filter(|name| !name.is_empty()),
             proxies: parsed(sources, "REVERSE_PROXY_COUNT")?,
             development: switch(sources, "DEVELOPMENT")?,
+            watch: switch(sources, "WATCH")?,
             url_map: match url_map.as_str() {
                 "" => UrlMap::default(),
                 text => UrlMap::parse(text)
@@ -165,6 +171,12 @@ impl Settings {
             describe_timeout: seconds(sources, "DESCRIBE_TIMEOUT")?,
             cancel_grace: seconds(sources, "CANCEL_GRACE")?,
             shutdown_grace: seconds(sources, "SHUTDOWN_GRACE")?,
+            module_mismatch: match sources.text("MODULE_MISMATCH").as_str() {
+                "run" => Mismatch::Run,
+                "refuse" => Mismatch::Refuse,
+                other => bail!("MODULE_MISMATCH is {other:?}; expected run or refuse"),
+            },
+            module_drain: seconds(sources, "MODULE_DRAIN")?,
             host_idle: seconds(sources, "HOST_IDLE")?,
             max_hosts: if max_hosts == 0 {
                 concurrency

@@ -325,6 +325,24 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "Seconds that runs may go on after SIGTERM or Ctrl-C.",
     ),
     setting(
+        "WATCH",
+        &[],
+        "off",
+        "on or off: whether modules that change in the plugin folders are reloaded, new ones loaded, others removed.",
+    ),
+    setting(
+        "MODULE_MISMATCH",
+        &[],
+        "run",
+        "What a worker does with a task that was made for another digest of its plugin's module: run or refuse.",
+    ),
+    setting(
+        "MODULE_DRAIN",
+        &[],
+        "30",
+        "Seconds that runs may go on when their module is stopped, removed or replaced; then they are ended.",
+    ),
+    setting(
         "HOST_IDLE",
         &[],
         "60",

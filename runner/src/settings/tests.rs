@@ -167,6 +167,7 @@ fn wrong_settings_are_named_with_their_origin() {
         ("DATABASE_URL", "sqlite:///:memory:", "in memory"),
         ("DURABILITY", "x", "expected process or power"),
         ("DEVELOPMENT", "true", "expected on or off"),
+        ("MODULE_MISMATCH", "x", "expected run or refuse"),
         ("AUTH", "yes", "expected off, optional or required"),
         ("ALLOWED_NETWORKS", "10.0.0.0/99", "\"10.0.0.0/99\""),
         ("ALLOWED_HOSTS", "http://a", "\"http://a\" is no host"),

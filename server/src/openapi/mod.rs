@@ -1,7 +1,8 @@
 //! The OpenAPI document of the runner and of every loaded plugin.
 //!
 //! # Layout
-//! - `routes`: the operations of the runner itself; `keeping`: those of schedules and retention. `plugins`: those of one plugin.
+//! - `routes`: the operations of the runner itself; `keeping`: those of schedules and retention;
+//!   `modules`: those of modules. `plugins`: those of one plugin.
 //! - `forms`: what a plugin's parameters look like in JSON and in a form.
 //! - `schemas`: the JSON that is answered. `parts`: parameters, answers, errors that many operations share.
 //!
@@ -10,6 +11,7 @@
 
 mod forms;
 mod keeping;
+mod modules;
 mod parts;
 mod plugins;
 mod routes;
@@ -139,6 +141,7 @@ fn document<'a>(plugins: impl Iterator<Item = &'a Plugin>) -> Map<String, Value>
     };
     routes::add(&mut parts);
     keeping::add(&mut parts);
+    modules::add(&mut parts);
     for plugin in plugins {
         plugins::add(&mut parts, plugin);
     }

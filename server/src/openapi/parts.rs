@@ -14,7 +14,7 @@ use utoipa::openapi::{Ref, RefOr, Required, Schema};
 use crate::access::Access;
 
 /// Errors by status: the name of the answer, and when it is given.
-const ERRORS: [(u16, &str, &str); 13] = [
+const ERRORS: [(u16, &str, &str); 14] = [
     (
         400,
         "BadRequest",
@@ -53,6 +53,11 @@ const ERRORS: [(u16, &str, &str); 13] = [
         500,
         "InternalError",
         "An error of the runner; its log says more.",
+    ),
+    (
+        502,
+        "NoAnswer",
+        "A process of a module does not answer, or cannot be started.",
     ),
     (
         503,

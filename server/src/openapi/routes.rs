@@ -24,7 +24,10 @@ const TAGS: [(&str, &str); 8] = [
     ),
     ("tasks", "What became of a submission."),
     ("files", "What tasks put out."),
-    ("modules", "What was found in the plugin folders."),
+    (
+        "modules",
+        "What is loaded, how it is doing, and what is done with it.",
+    ),
     ("schedules", "Work that comes again."),
     ("retention", "How much is kept, and for how long."),
     (
@@ -363,13 +366,6 @@ fn files(parts: &mut Parts) {
             &[404, 416, 422],
         ));
     parts.add("/files/{id}/", HttpMethod::Get, Public, download);
-    let modules = operation(
-        "modules",
-        "listModules",
-        "All modules, and why one was not loaded",
-    )
-    .responses(answers([(200, json("The modules.", "ModuleList"))], &[]));
-    parts.add("/modules/", HttpMethod::Get, Admin, modules);
 }
 
 fn installation(parts: &mut Parts) {

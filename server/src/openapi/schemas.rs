@@ -39,8 +39,6 @@ pub(super) fn all() -> BTreeMap<String, Value> {
         ("TaskSummary", task_summary()),
         ("Subscription", subscription()),
         ("DeliveryList", delivery_list()),
-        ("ModuleList", module_list()),
-        ("Module", module()),
         (
             "WorkerList",
             object(json!({"workers": array("Worker")}), &["workers"]),
@@ -56,6 +54,7 @@ pub(super) fn all() -> BTreeMap<String, Value> {
         .map(|(name, schema)| (name.to_owned(), schema))
         .into();
     all.extend(of_keeping);
+    all.extend(super::modules::schemas());
     all
 }
 
@@ -333,54 +332,6 @@ fn readiness() -> Value {
         "message": {"type": "string", "description": "What is wrong."},
     });
     object(properties, &["ready", "checks"])
-}
-
-fn module_list() -> Value {
-    let properties = json!({"modules": array("Module"), "sandbox": {"type": "string", "description": "How hosts are confined on this machine."}});
-    object(properties, &["modules", "sandbox"])
-}
-
-fn module() -> Value {
-    let properties = json!({
-        "name": {"type": "string"},
-        "path": {"type": "string"},
-        "loader": {"type": "string"},
-        "sha256": {"type": "string", "description": "Empty until it was read."},
-        "size": {"type": "integer"},
-        "uuid": {"type": "string", "format": "uuid"},
-        "state": {"type": "string", "enum": ["INIT", "RUNNING", "FINALIZING", "EXITED"]},
-        "reason": {"type": "string"},
-        "plugins": strings(),
-        "sandbox": {"type": "string", "description": "How hosts are confined on this machine."},
-        "failed": {"type": "boolean", "description": "Its processes ended too often, and none is started for a while; the reason says more."},
-        "processes": {"type": "array", "items": object(json!({"pid": {"type": "integer"}, "task": {"type": "integer", "description": "What it runs now."}, "sandbox": sandbox()}), &["pid", "sandbox"]), "description": "All its hosts, each with the sandbox that is really in force."},
-        "hosts": {"type": "array", "items": {"type": "integer"}, "description": "Pids of its hosts that wait for work."},
-    });
-    object(
-        properties,
-        &[
-            "name",
-            "path",
-            "loader",
-            "sha256",
-            "size",
-            "uuid",
-            "state",
-            "plugins",
-            "sandbox",
-            "failed",
-            "processes",
-            "hosts",
-        ],
-    )
-}
-
-fn sandbox() -> Value {
-    closed(json!({
-        "levels": {"type": "array", "items": {"type": "string", "enum": ["L1", "L2", "L3", "L4"]}},
-        "layers": strings(),
-        "missing": strings(),
-    }))
 }
 
 fn licenses() -> Value {

@@ -69,7 +69,7 @@ mod tests {
         for row in [
             ("/tasks/{id}/", "GET", "viewer"),
             ("/tasks/{id}/", "POST, DELETE", "user"),
-            ("/modules/", "GET", "admin"),
+            ("/modules/", "GET, POST", "admin"),
             ("/files/{id}/", "GET", "public"),
             ("/debug/routes", "GET", "viewer"),
         ] {

@@ -152,7 +152,7 @@ fn modules(parts: &SightParts, text: &mut Text) {
         ModuleState::Finalizing,
         ModuleState::Exited,
     ] {
-        states.insert(word(state), 0);
+        states.insert(state.as_str(), 0);
     }
     text.family(
         "runner_hosts",
@@ -162,7 +162,7 @@ fn modules(parts: &SightParts, text: &mut Text) {
     );
     for module in &table.modules {
         let (name, state) = module.name_and_state();
-        *states.entry(word(state)).or_default() += 1;
+        *states.entry(state.as_str()).or_default() += 1;
         let hosts = module.count_hosts();
         for (what, count) in [
             ("idle", hosts.idle),
@@ -189,15 +189,6 @@ fn modules(parts: &SightParts, text: &mut Text) {
         "Plugins that can be run here.",
         plugins,
     );
-}
-
-fn word(state: ModuleState) -> &'static str {
-    match state {
-        ModuleState::Init => "INIT",
-        ModuleState::Running => "RUNNING",
-        ModuleState::Finalizing => "FINALIZING",
-        ModuleState::Exited => "EXITED",
-    }
 }
 
 fn files(free: Option<u64>, floor: u64, text: &mut Text) {

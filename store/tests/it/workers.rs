@@ -21,6 +21,7 @@ on_each_database!(
     a_worker_hears_which_runs_are_not_current,
     queues_do_not_see_each_other,
     counts_are_those_of_the_tasks,
+    queued_tasks_are_counted_by_their_plugins,
     a_run_is_told_how_long_it_has_waited,
 );
 
@@ -31,6 +32,7 @@ fn row() -> WorkerRow {
         pid: 77,
         concurrency: 4,
         plugins: vec!["hello-world@v0-2-1".to_owned()],
+        digests: [("hello-world@v0-2-1".to_owned(), "abc".to_owned())].into(),
     }
 }
 
@@ -386,6 +388,23 @@ async fn queues_do_not_see_each_other(on: On) {
     assert!(fixture.store.adopt_incarnation("a").await.unwrap());
     let recovered = fixture.store.recover(3).await.unwrap();
     assert_eq!(numbers(&recovered.jobs), [(task.id, 2)]);
+}
+
+async fn queued_tasks_are_counted_by_their_plugins(on: On) {
+    let fixture = Fixture::new(on).await;
+    let store = &fixture.store;
+    assert!(store.queued_by_plugin().await.unwrap().is_empty());
+    for plugin in ["a@1", "b@1", "a@1"] {
+        let mut task = new_task();
+        task.plugin = plugin.to_owned();
+        store.insert_task(task).await.unwrap();
+    }
+    let counts = store.queued_by_plugin().await.unwrap();
+    let counts: Vec<_> = counts
+        .iter()
+        .map(|(plugin, count)| (plugin.as_str(), *count))
+        .collect();
+    assert_eq!(counts, [("a@1", 2), ("b@1", 1)]);
 }
 
 async fn counts_are_those_of_the_tasks(on: On) {

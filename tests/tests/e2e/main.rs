@@ -10,6 +10,7 @@
 //! - `calls`: plugins that call plugins.
 //! - `links`: outputs that stand elsewhere.
 //! - `live`: tasks as they are followed, listed, cancelled and deleted.
+//! - `modules`: modules that are loaded, replaced and removed while the runner runs.
 //! - `crash`: kill -9, second starts, what is left behind.
 //! - `keeping`: schedules and retention.
 //! - `routes`: own routes of plugins, and the webhook that wakes one.
@@ -28,6 +29,7 @@ mod incoming;
 mod keeping;
 mod links;
 mod live;
+mod modules;
 mod readme;
 mod routes;
 mod sandbox;

@@ -32,10 +32,11 @@ pub(crate) async fn find(app: &App, identifier: &str) -> Result<Provided, ApiErr
     }
     loaded(app).await?;
     let table = app.0.modules.table();
-    table
-        .plugin(identifier)
-        .cloned()
-        .ok_or_else(ApiError::plugin_not_found)
+    match table.plugin(identifier) {
+        Some(provided) => Ok(provided.clone()),
+        None if table.is_leaving(identifier) => Err(ApiError::leaving(identifier)),
+        None => Err(ApiError::plugin_not_found()),
+    }
 }
 
 /// Waits a little for modules that are still being loaded.

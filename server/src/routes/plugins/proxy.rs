@@ -8,6 +8,7 @@ mod headers;
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use axum::body::{Body, HttpBody};
 use axum::extract::{ConnectInfo, Request, State};
@@ -42,7 +43,13 @@ pub(crate) async fn dispatch(
 ) -> Result<Response, ApiError> {
     let path = request.uri().path().to_owned();
     let (identifier, rest) = split(&path).ok_or_else(ApiError::not_found)?;
-    let provided = find(&app, &identifier).await?;
+    let provided = match (find(&app, &identifier).await, steps::parse(rest)) {
+        (Ok(provided), _) => provided,
+        (Err(error), Some((task, _))) => {
+            return Err(steps::without_plugin(&app, &identifier, task, error).await);
+        }
+        (Err(error), None) => return Err(error),
+    };
     if let Some((task, action)) = steps::parse(rest) {
         return match rest.ends_with('/') {
             true => steps::answer(&app, &base, provided, task, action, request).await,
@@ -172,9 +179,25 @@ struct Exchange<'a> {
 }
 
 impl Exchange<'_> {
+    /// A connection to the plugin; to its newer version, if that has just taken its place.
+    async fn connect(&self) -> Result<WebConnection, HostError> {
+        let mut module = Arc::clone(&self.provided.module);
+        loop {
+            let closed = match module.visit().await {
+                Err(error @ HostError::Closed(_)) => error,
+                connected => return connected,
+            };
+            let table = self.app.0.modules.table();
+            let newer = table.plugin_for_task(&self.provided.plugin.identifier);
+            match newer.filter(|newer| !Arc::ptr_eq(&newer.module, &module)) {
+                Some(newer) => module = Arc::clone(&newer.module),
+                None => return Err(closed),
+            }
+        }
+    }
+
     async fn attempt(&self, parts: &Parts, body: Body) -> Result<Response, Failure> {
-        let WebConnection { stream, visit } =
-            self.provided.module.visit().await.map_err(Failure::Host)?;
+        let WebConnection { stream, visit } = self.connect().await.map_err(Failure::Host)?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
             .map_err(Failure::Cut)?;
@@ -245,6 +268,7 @@ impl Failure {
                     "The plugin has too many requests in progress; try again in a moment.",
                 )
             }
+            Self::Host(HostError::Closed(_)) => ApiError::leaving(plugin),
             Self::Host(error) => failed(error.to_string()),
             Self::Cut(error) => failed(format!(
                 "its process ended, or closed the connection ({})",

@@ -29,6 +29,43 @@ pub(super) fn parse(rest: &str) -> Option<(&str, &str)> {
     (is_number && is_action && !action.contains('/')).then_some((task, action))
 }
 
+/// What is answered of a step whose plugin is not there: its task may have begun when it was.
+pub(super) async fn without_plugin(
+    app: &App,
+    identifier: &str,
+    task: &str,
+    error: ApiError,
+) -> ApiError {
+    let Ok(Id(Some(id))) = Id::parse(task) else {
+        return error;
+    };
+    match app.0.store.task(id).await {
+        Ok(Some(task)) if task.plugin == identifier && !task.state.is_finished() => {}
+        _ => return error,
+    }
+    let table = app.0.modules.table();
+    if table.is_leaving(identifier) {
+        return error;
+    }
+    let name = identifier.split('@').next().unwrap_or(identifier);
+    let others = table.plugins().iter().map(|other| &other.plugin.identifier);
+    let others: Vec<&str> = others
+        .filter(|other| other.split('@').next() == Some(name))
+        .map(String::as_str)
+        .collect();
+    let others = match others.is_empty() {
+        true => String::new(),
+        false => format!(" Loaded now: {}.", others.join(", ")),
+    };
+    ApiError::with(
+        StatusCode::CONFLICT,
+        format!(
+            "Task {id} began with the plugin {identifier}, which is not loaded any more; it can go on when it is \
+             again.{others}"
+        ),
+    )
+}
+
 pub(super) async fn answer(
     app: &App,
     base: &BaseUrl,

@@ -1,0 +1,118 @@
+//! What goes by between the runner and a module: seen, and held up.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
+
+use runner_tests::Runner;
+use runner_tests::scratch::Scratch;
+use serde_json::{Value, json};
+
+use super::{LONG, Version, ask, message, runner};
+
+const PLUGIN: &str = "managed@1-0-0";
+
+/// A connection to the messages of the module.
+fn open(runner: &Runner, pattern: &str) -> BufReader<TcpStream> {
+    let mut stream = TcpStream::connect(runner.address()).expect("a connection");
+    stream.set_read_timeout(Some(LONG)).expect("a timeout");
+    write!(
+        stream,
+        "GET /modules/managed/trace?messages={pattern} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {}\r\n\r\n",
+        runner.address(),
+        runner.token()
+    )
+    .expect("a request");
+    let mut reader = BufReader::new(stream);
+    let mut line = String::new();
+    reader.read_line(&mut line).expect("an answer");
+    assert!(line.contains(" 200 "), "{line}");
+    while line.trim() != "" {
+        line.clear();
+        reader.read_line(&mut line).expect("a header");
+    }
+    reader
+}
+
+/// Name and data of the next event.
+fn event(reader: &mut BufReader<TcpStream>) -> (String, Value) {
+    let mut name = String::new();
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).expect("an event");
+        if let Some(text) = line.strip_prefix("event: ") {
+            text.trim().clone_into(&mut name);
+        }
+        if let Some(data) = line.strip_prefix("data: ") {
+            return (name, serde_json::from_str(data).expect("JSON"));
+        }
+    }
+}
+
+#[test]
+fn messages_are_seen_by_their_topics_also_over_a_reload() {
+    let folder = Scratch::new();
+    Version::default().write(folder.path(), "managed");
+    let runner = runner(&folder);
+    let mut runs = open(&runner, "run*");
+    for _ in 0..2 {
+        let task = runner.run_well(PLUGIN, &[]);
+        let (name, asked) = event(&mut runs);
+        assert_eq!(
+            (name.as_str(), &asked["topic"], &asked["direction"]),
+            ("message", &json!("run"), &json!("toHost"))
+        );
+        let (_, answer) = event(&mut runs);
+        assert_eq!(
+            (&answer["topic"], &answer["direction"]),
+            (&json!("run.answer"), &json!("fromHost"))
+        );
+        assert_eq!(answer["pid"], asked["pid"]);
+        assert!(
+            answer["message"]
+                .as_str()
+                .is_some_and(|text| text.contains("first")),
+            "{task:#}"
+        );
+        ask(&runner, "POST", "/modules/managed/reload", None).expect(200);
+    }
+    ask(&runner, "DELETE", "/modules/managed/", None).expect(200);
+    assert_eq!(event(&mut runs).0, "end");
+    ask(&runner, "GET", "/modules/managed/trace", None).expect(404);
+}
+
+#[test]
+fn a_module_that_seems_stuck_meets_the_limits_of_its_runs() {
+    let folder = Scratch::new();
+    Version::default().write(folder.path(), "managed");
+    let runner = Runner::builder()
+        .plugins([folder.path()])
+        .env("RUN_TIMEOUT", 1)
+        .start();
+    let fault = |body: &Value| ask(&runner, "POST", "/modules/managed/debug", Some(body));
+    let drop = json!({"messages": "run.answer", "action": "drop"});
+    let faults = fault(&drop).expect(200).json();
+    assert_eq!(faults, json!({"faults": [drop]}));
+    let log = runner.run_badly(PLUGIN, &[]);
+    assert!(log.contains("longer than 1 s"), "{log}");
+    let delay = json!({"messages": "run.answer", "action": "delay", "seconds": 0.4});
+    fault(&delay).expect(200);
+    let begin = std::time::Instant::now();
+    runner.run_well(PLUGIN, &[]);
+    assert!(begin.elapsed().as_secs_f64() > 0.4);
+    let none = fault(&json!({"messages": "run.answer", "action": "none"}));
+    assert_eq!(none.expect(200).json(), json!({"faults": []}));
+    runner.run_well(PLUGIN, &[]);
+    for (body, part) in [
+        (json!({"messages": "[", "action": "drop"}), "is no glob"),
+        (json!({"messages": "*", "action": "explode"}), "explode"),
+        (json!({"messages": "*", "action": "delay"}), "seconds"),
+        (
+            json!({"messages": "*", "action": "delay", "seconds": -1}),
+            "expected seconds",
+        ),
+        (json!({"action": "drop"}), "messages is not said"),
+    ] {
+        let wrong = message(fault(&body), 422);
+        assert!(wrong.contains(part), "{body}: {wrong}");
+    }
+}
