@@ -5,6 +5,7 @@
 //! - [`launcher`]: the small process that starts, confines and ends hosts.
 //! - [`loader`]: which kinds of module there are, and how each is hosted.
 //! - [`manifest`], [`discovery`], [`digest`]: what lies in the plugin folders, and its frozen copy.
+//! - `reading`: modules from their files to their copies, and what is remembered of them.
 //! - [`host`]: one living host and the runs on it. [`pool`]: the living hosts of a module.
 //! - `folders`: the folders of this process in the instance folder. [`RunFolder`]: where a run reads and writes.
 //! - [`web`]: the host that answers requests to the own routes of plugins.
@@ -35,6 +36,7 @@ pub mod modules;
 pub mod native;
 pub mod pool;
 pub mod protocol;
+mod reading;
 mod run_folder;
 mod sdk;
 pub mod web;

@@ -1,13 +1,12 @@
 //! What is loaded, and the plugins it provides.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::stream::StreamExt;
-use serde_json::json;
 use tokio::sync::watch;
 
 use runner_core::file::FileStat;
@@ -15,14 +14,15 @@ use runner_core::identity::Identity;
 use runner_core::module::{Confinement, HostStatus, ModuleState, ModuleStatus};
 use runner_core::plugin::{Description, MAX_PLUGINS, Plugin};
 
-use crate::digest::{self, ModuleFile};
-use crate::discovery::{Candidate, Discovery, Found};
+use crate::digest::ModuleFile;
+use crate::discovery::{Candidate, Discovery};
 use crate::folders::Folders;
 use crate::host::Patience;
 use crate::launcher::{Launcher, Limits};
 use crate::loader::{LoaderEnvironment, Loaders, Look};
-use crate::manifest::{NetworkRule, RunRules};
+use crate::manifest::{Manifest, NetworkRule, RunRules};
 use crate::pool::{Hosts, Lease, Pool, PoolConfig};
+use crate::reading::{self, Depends, ReadModule, Reading};
 use crate::web::WebConnection;
 use crate::{HostError, sdk};
 
@@ -33,12 +33,15 @@ const DESCRIBED_AT_ONCE: usize = 4;
 
 /// Remembers descriptions and digests over restarts. A miss is never an error.
 pub trait DescriptionCache: Send + Sync {
-    /// The description of this key.
-    fn description<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Option<String>>;
+    /// The descriptions of those keys that are known.
+    fn descriptions<'a>(&'a self, keys: &'a [String]) -> BoxFuture<'a, HashMap<String, String>>;
     /// Remembers a description.
     fn put_description<'a>(&'a self, key: &'a str, description: &'a str) -> BoxFuture<'a, ()>;
-    /// The digest of a file that has not changed.
-    fn file_digest<'a>(&'a self, stat: &'a FileStat) -> BoxFuture<'a, Option<String>>;
+    /// The digests of those files that have not changed.
+    fn file_digests<'a>(
+        &'a self,
+        stats: &'a [FileStat],
+    ) -> BoxFuture<'a, HashMap<FileStat, String>>;
     /// Remembers digests.
     fn put_file_digests<'a>(&'a self, digests: &'a [(FileStat, String)]) -> BoxFuture<'a, ()>;
 }
@@ -48,16 +51,16 @@ pub trait DescriptionCache: Send + Sync {
 pub struct NoCache;
 
 impl DescriptionCache for NoCache {
-    fn description<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Option<String>> {
-        Box::pin(async { None })
+    fn descriptions<'a>(&'a self, _: &'a [String]) -> BoxFuture<'a, HashMap<String, String>> {
+        Box::pin(async { HashMap::new() })
     }
 
     fn put_description<'a>(&'a self, _: &'a str, _: &'a str) -> BoxFuture<'a, ()> {
         Box::pin(async {})
     }
 
-    fn file_digest<'a>(&'a self, _: &'a FileStat) -> BoxFuture<'a, Option<String>> {
-        Box::pin(async { None })
+    fn file_digests<'a>(&'a self, _: &'a [FileStat]) -> BoxFuture<'a, HashMap<FileStat, String>> {
+        Box::pin(async { HashMap::new() })
     }
 
     fn put_file_digests<'a>(&'a self, _: &'a [(FileStat, String)]) -> BoxFuture<'a, ()> {
@@ -95,6 +98,14 @@ pub struct ModulesConfig {
 pub struct Module {
     status: Mutex<ModuleStatus>,
     pool: Mutex<Option<Arc<Pool>>>,
+}
+
+/// A module whose hosts can be started, on its way to what it offers.
+struct Opened {
+    pool: Arc<Pool>,
+    manifest: Manifest,
+    /// Of its description.
+    key: String,
 }
 
 /// A plugin and the module that provides it.
@@ -146,18 +157,18 @@ impl Table {
             .rfind(|provided| provided.plugin.identity.name() == name)
     }
 
-    fn with(&self, plugins: Vec<Provided>) -> Self {
-        let mut table = self.clone();
+    /// To be followed by [`Table::sort`].
+    fn add(&mut self, plugins: Vec<Provided>) {
         for provided in plugins {
-            table
-                .plugins
+            self.plugins
                 .insert(provided.plugin.identifier.clone(), provided);
         }
-        table.sorted = table.plugins.values().cloned().collect();
-        table
-            .sorted
+    }
+
+    fn sort(&mut self) {
+        self.sorted = self.plugins.values().cloned().collect();
+        self.sorted
             .sort_by(|a, b| a.plugin.identity.cmp(&b.plugin.identity));
-        table
     }
 }
 
@@ -235,6 +246,29 @@ impl Module {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    /// Makes the pool of its hosts. Answers its description too, if that is remembered.
+    fn open(&self, read: ReadModule, config: PoolConfig) -> (Opened, Option<Description>) {
+        let status = self.status();
+        let manifest = read.found.manifest.clone();
+        let pool = Pool::new(
+            config,
+            read.found.loader,
+            read.entry,
+            read.snapshot,
+            read.origin,
+            read.found.manifest,
+            status.name,
+            status.uuid,
+        );
+        *self.pool.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&pool));
+        let opened = Opened {
+            pool,
+            manifest,
+            key: read.key,
+        };
+        (opened, read.remembered)
     }
 
     fn change(&self, change: impl FnOnce(&mut ModuleStatus)) {
@@ -371,23 +405,44 @@ impl Modules {
             network: self.config.network,
             limits: self.config.limits.clone(),
         };
-        let found: Vec<(Arc<Module>, Candidate)> = candidates
-            .into_iter()
-            .map(|candidate| (Arc::new(self.module(&candidate)), candidate))
+        let modules: Vec<Arc<Module>> = candidates
+            .iter()
+            .map(|candidate| Arc::new(self.module(candidate)))
             .collect();
         self.replace(|table| Table {
-            modules: found.iter().map(|(module, _)| Arc::clone(module)).collect(),
+            modules: modules.clone(),
             ..table.clone()
         });
-        let loading = futures::stream::iter(found).map(|(module, candidate)| {
-            let (modules, config) = (Arc::clone(self), config.clone());
+        let reading = Reading {
+            cache: &*self.cache,
+            snapshots: &folders.modules,
+            environment: &config.environment,
+        };
+        let (mut known, mut unknown) = (Vec::new(), Vec::new());
+        for (module, outcome) in modules.into_iter().zip(reading.read(candidates).await?) {
+            module.change(|status| {
+                status.sha256 = outcome.digest;
+                status.size = outcome.size;
+            });
+            match outcome.read {
+                Ok(read) => match module.open(read, config.clone()) {
+                    (opened, Some(description)) => known.push((module, opened, description)),
+                    (opened, None) => unknown.push((module, opened)),
+                },
+                Err(error) => module.exit(&error.to_string()),
+            }
+        }
+        self.provide(known);
+        let describing = futures::stream::iter(unknown).map(|(module, opened)| {
+            let modules = Arc::clone(self);
             async move {
-                if let Err(error) = modules.load_one(&module, candidate, config).await {
-                    module.exit(&error.to_string());
+                match modules.describe(&opened).await {
+                    Ok(description) => modules.provide(vec![(module, opened, description)]),
+                    Err(error) => module.exit(&error.to_string()),
                 }
             }
         });
-        loading
+        describing
             .buffer_unordered(DESCRIBED_AT_ONCE)
             .collect::<Vec<()>>()
             .await;
@@ -429,207 +484,56 @@ impl Modules {
         }
     }
 
-    async fn load_one(
-        &self,
-        module: &Arc<Module>,
-        candidate: Candidate,
-        config: PoolConfig,
-    ) -> Result<(), HostError> {
-        let found = candidate.found?;
-        let (files, root, entry) = files(&candidate.path, &found)?;
-        let contents = self.content_digests(&files).await?;
-        let digest = {
-            let pairs: Vec<_> = files
-                .iter()
-                .zip(contents.iter().map(String::as_str))
-                .collect();
-            digest::digest(&pairs)
-        };
-        module.change(|status| {
-            status.sha256.clone_from(&digest);
-            status.size = files.iter().map(|file| file.size).sum();
-        });
-        let snapshots = self.config.instance.join("modules");
-        let snapshot_digest = digest.clone();
-        let snapshot = tokio::task::spawn_blocking(move || {
-            let pairs: Vec<_> = files
-                .iter()
-                .zip(contents.iter().map(String::as_str))
-                .collect();
-            digest::snapshot(&snapshots, &root, &pairs, &snapshot_digest)
-        })
-        .await
-        .map_err(|error| HostError::Module(format!("copying the module failed: {error}")))??;
-        let entry = match entry.as_os_str().is_empty() {
-            true => snapshot.clone(),
-            false => snapshot.join(entry),
-        };
-        let origin = candidate.path.parent().unwrap_or(Path::new("/")).to_owned();
-        let origin = std::path::absolute(&origin).unwrap_or(origin);
-        let key = digest::text_digest(
-            &json!([
-                digest,
-                found.manifest,
-                candidate.name,
-                found.loader.name(),
-                crate::protocol::PROTOCOL,
-                config.environment.sdk,
-                config.environment.python
-            ])
-            .to_string(),
-        );
-        let status = module.status();
-        let manifest = found.manifest.clone();
-        let pool = Pool::new(
-            config,
-            found.loader,
-            entry,
-            snapshot,
-            origin,
-            found.manifest,
-            status.name,
-            status.uuid,
-        );
-        *module.pool.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&pool));
-        let mut description = match self.remembered(&key).await {
-            Some(description) => description,
-            None => {
-                refuse_what_is_broken(&pool).await?;
-                self.describe(&pool, &key).await?
-            }
-        };
-        manifest.declare(&mut description)?;
-        self.provide(module, description)
-    }
-
-    async fn content_digests(&self, files: &[ModuleFile]) -> Result<Vec<String>, HostError> {
-        let mut digests = Vec::with_capacity(files.len());
-        let mut new = Vec::new();
-        for file in files {
-            if let Some(digest) = self.cache.file_digest(&file.stat).await {
-                digests.push(digest);
-                continue;
-            }
-            let source = file.source.clone();
-            let digest = tokio::task::spawn_blocking(move || digest::content_digest(&source))
-                .await
-                .map_err(|error| {
-                    HostError::Module(format!("reading the module failed: {error}"))
-                })??;
-            new.push((file.stat, digest.clone()));
-            digests.push(digest);
-        }
-        if !new.is_empty() {
-            self.cache.put_file_digests(&new).await;
-        }
-        Ok(digests)
-    }
-
-    /// The remembered description, if all that it depends on is as it was.
-    async fn remembered(&self, key: &str) -> Option<Description> {
-        let text = self.cache.description(key).await?;
-        let (description, depends): (Description, Vec<(PathBuf, String)>) =
-            serde_json::from_str(&text).ok()?;
-        for (path, digest) in depends {
-            let file = ModuleFile::new(path, String::new()).ok()?;
-            let now = self
-                .content_digests(std::slice::from_ref(&file))
-                .await
-                .ok()?;
-            if now.first() != Some(&digest) {
-                return None;
-            }
-        }
-        Some(description)
-    }
-
-    async fn describe(&self, pool: &Arc<Pool>, key: &str) -> Result<Description, HostError> {
+    /// Asks a module what it offers, and remembers the answer.
+    async fn describe(&self, opened: &Opened) -> Result<Description, HostError> {
+        let pool = &opened.pool;
+        refuse_what_is_broken(pool).await?;
         let answer = pool.lease().await?.describe().await?;
         let description: Description = serde_json::from_value(answer).map_err(|error| {
             HostError::Module(format!("its description is not usable: {error}"))
         })?;
-        let mut depends = Vec::new();
         if description.depends.len() > MAX_DEPENDS {
             return Err(HostError::Module(format!(
                 "it depends on more than {MAX_DEPENDS} files"
             )));
         }
+        let mut files = Vec::new();
         for path in &description.depends {
             if !pool.is_in_origin(Path::new(path)) {
                 return Err(HostError::Module(format!(
                     "it says that it depends on {path}, which is not in its plugin folder"
                 )));
             }
-            let file = ModuleFile::new(PathBuf::from(path), String::new())?;
-            let digest = self.content_digests(std::slice::from_ref(&file)).await?;
-            depends.push((file.source, digest.concat()));
+            files.push(ModuleFile::new(PathBuf::from(path), String::new())?);
         }
-        if let Ok(text) = serde_json::to_string(&(&description, depends)) {
-            self.cache.put_description(key, &text).await;
+        let digests = reading::content_digests(&*self.cache, files.clone()).await?;
+        let depends: Option<Vec<Depends>> = files
+            .into_iter()
+            .map(|file| Some((file.source, digests.get(&file.stat)?.clone())))
+            .collect();
+        // What depends on a file that cannot be read is asked again at the next start.
+        if let Some(depends) = depends
+            && let Ok(text) = serde_json::to_string(&(&description, depends))
+        {
+            self.cache.put_description(&opened.key, &text).await;
         }
         Ok(description)
     }
 
-    /// Checks the plugins and puts them into the table. Of two modules that offer one identity, the one
-    /// that was found first keeps it, whichever was described first.
-    fn provide(&self, module: &Arc<Module>, description: Description) -> Result<(), HostError> {
-        if description.plugins.is_empty() {
-            return Err(HostError::Module("it offers no plugin".to_owned()));
-        }
-        if description.plugins.len() > MAX_PLUGINS {
-            return Err(HostError::Module(format!(
-                "it offers more than {MAX_PLUGINS} plugins"
-            )));
-        }
-        let mut provided: Vec<Provided> = Vec::new();
-        for plugin in description.plugins {
-            let plugin =
-                Plugin::new(plugin).map_err(|error| HostError::Module(error.to_string()))?;
-            if provided
-                .iter()
-                .any(|other| other.plugin.identifier == plugin.identifier)
-            {
-                return Err(HostError::Module(format!(
-                    "it offers {} twice",
-                    plugin.identifier
-                )));
-            }
-            provided.push(Provided {
-                plugin: Arc::new(plugin),
-                module: Arc::clone(module),
-            });
-        }
-        let position = |table: &Table, module: &Arc<Module>| {
-            table
-                .modules
-                .iter()
-                .position(|other| Arc::ptr_eq(other, module))
-        };
+    /// Checks the plugins of modules and puts them into the table, all in one step.
+    fn provide(&self, described: Vec<(Arc<Module>, Opened, Description)>) {
         let mut write = self.table.write().unwrap_or_else(PoisonError::into_inner);
         let mut table = (**write).clone();
-        for one in &provided {
-            let Some(other) = table.plugin(&one.plugin.identifier).cloned() else {
-                continue;
-            };
-            if position(&table, &other.module) < position(&table, module) {
-                return Err(twice(&one.plugin.identity, &other.module));
+        for (module, opened, mut description) in described {
+            let declared = opened.manifest.declare(&mut description);
+            if let Err(error) =
+                declared.and_then(|()| provide_one(&mut table, &module, description))
+            {
+                module.exit(&error.to_string());
             }
-            table
-                .plugins
-                .retain(|_, provided| !Arc::ptr_eq(&provided.module, &other.module));
-            other
-                .module
-                .exit(&twice(&one.plugin.identity, module).to_string());
         }
-        module.change(|status| {
-            status.state = ModuleState::Running;
-            status.plugins = provided
-                .iter()
-                .map(|one| one.plugin.identifier.clone())
-                .collect();
-        });
-        *write = Arc::new(table.with(provided));
-        Ok(())
+        table.sort();
+        *write = Arc::new(table);
     }
 
     fn replace(&self, change: impl FnOnce(&Table) -> Table) {
@@ -639,7 +543,7 @@ impl Modules {
 
     /// Removes snapshots of modules that are loaded no more.
     async fn sweep_snapshots(&self, folders: Folders) {
-        let kept: Vec<String> = self
+        let kept: HashSet<String> = self
             .table()
             .modules
             .iter()
@@ -657,6 +561,66 @@ impl Modules {
         }
         *self.folders.lock().unwrap_or_else(PoisonError::into_inner) = Some(folders);
     }
+}
+
+/// Of two modules that offer one identity, the one that was found first keeps it, whichever was described first.
+fn provide_one(
+    table: &mut Table,
+    module: &Arc<Module>,
+    description: Description,
+) -> Result<(), HostError> {
+    if description.plugins.is_empty() {
+        return Err(HostError::Module("it offers no plugin".to_owned()));
+    }
+    if description.plugins.len() > MAX_PLUGINS {
+        return Err(HostError::Module(format!(
+            "it offers more than {MAX_PLUGINS} plugins"
+        )));
+    }
+    let mut provided: Vec<Provided> = Vec::new();
+    let mut identifiers = HashSet::new();
+    for plugin in description.plugins {
+        let plugin = Plugin::new(plugin).map_err(|error| HostError::Module(error.to_string()))?;
+        if !identifiers.insert(plugin.identifier.clone()) {
+            return Err(HostError::Module(format!(
+                "it offers {} twice",
+                plugin.identifier
+            )));
+        }
+        provided.push(Provided {
+            plugin: Arc::new(plugin),
+            module: Arc::clone(module),
+        });
+    }
+    let position = |table: &Table, module: &Arc<Module>| {
+        table
+            .modules
+            .iter()
+            .position(|other| Arc::ptr_eq(other, module))
+    };
+    for one in &provided {
+        let Some(other) = table.plugin(&one.plugin.identifier).cloned() else {
+            continue;
+        };
+        if position(table, &other.module) < position(table, module) {
+            return Err(twice(&one.plugin.identity, &other.module));
+        }
+        table
+            .plugins
+            .retain(|_, provided| !Arc::ptr_eq(&provided.module, &other.module));
+        other
+            .module
+            .exit(&twice(&one.plugin.identity, module).to_string());
+    }
+    module.change(|status| {
+        status.state = ModuleState::Running;
+        status.plugins = provided
+            .iter()
+            .map(|one| one.plugin.identifier.clone())
+            .collect();
+    });
+    table.add(provided);
+    Ok(())
 }
 
 fn twice(identity: &Identity, other: &Module) -> HostError {
@@ -679,37 +643,4 @@ async fn refuse_what_is_broken(pool: &Arc<Pool>) -> Result<(), HostError> {
         }) => Err(HostError::Module(problem)),
         _ => Ok(()),
     }
-}
-
-/// The files of a module, the name of its copy, and the entry in it.
-fn files(path: &Path, found: &Found) -> Result<(Vec<ModuleFile>, String, PathBuf), HostError> {
-    let root = path
-        .file_name()
-        .and_then(|name| name.to_str())
-        .unwrap_or("module")
-        .to_owned();
-    let Some(folder) = &found.folder else {
-        let entry = PathBuf::from(&root);
-        return Ok((
-            vec![ModuleFile::new(found.entry.clone(), root)?],
-            "module".to_owned(),
-            entry,
-        ));
-    };
-    let mut files = digest::files_of(folder)?;
-    let entry = match found.entry.strip_prefix(folder) {
-        Ok(inside) => inside.to_owned(),
-        Err(_) => {
-            let name = found
-                .entry
-                .file_name()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned();
-            files.push(ModuleFile::new(found.entry.clone(), name.clone())?);
-            files.sort_by(|a, b| a.path.cmp(&b.path));
-            PathBuf::from(name)
-        }
-    };
-    Ok((files, root, entry))
 }
