@@ -9,6 +9,7 @@
 //! - [`host`]: one living host and the runs on it. [`pool`]: the living hosts of a module.
 //! - `folders`: the folders of this process in the instance folder. [`RunFolder`]: where a run reads and writes.
 //! - [`web`]: the host that answers requests to the own routes of plugins.
+//! - `trust`: which modules may be loaded at all.
 //! - [`modules`]: what is loaded, and the plugins it provides.
 //! - [`hosted`]: the protocol, spoken for modules that do not speak it. [`native`] and [`lua`] are the host
 //!   processes of shared objects and Lua; that of WebAssembly is a crate of its own.
@@ -39,8 +40,10 @@ pub mod protocol;
 mod reading;
 mod run_folder;
 mod sdk;
+mod trust;
 pub mod web;
 
+pub use discovery::Fetched;
 pub use error::HostError;
 pub use host::{RunEnd, RunHandler};
 pub use launcher::{Launcher, Limits, SandboxConfig, SandboxMode, launcher_main};
@@ -49,4 +52,5 @@ pub use modules::{DescriptionCache, Module, Modules, ModulesConfig, NoCache, Pro
 pub use pool::{Hosts, Lease};
 pub use run_folder::RunFolder;
 pub use sdk::unpack as unpack_sdks;
+pub use trust::Trust;
 pub use web::{Visit, WebConnection};

@@ -1,6 +1,6 @@
 //! What is loaded, and the plugins it provides.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -15,7 +15,7 @@ use runner_core::module::{Confinement, HostStatus, ModuleState, ModuleStatus};
 use runner_core::plugin::{Description, MAX_PLUGINS, Plugin};
 
 use crate::digest::ModuleFile;
-use crate::discovery::{Candidate, Discovery};
+use crate::discovery::{Candidate, Discovery, Fetched};
 use crate::folders::Folders;
 use crate::host::Patience;
 use crate::launcher::{Launcher, Limits};
@@ -23,6 +23,7 @@ use crate::loader::{LoaderEnvironment, Loaders, Look};
 use crate::manifest::{Manifest, NetworkRule, RunRules};
 use crate::pool::{Hosts, Lease, Pool, PoolConfig};
 use crate::reading::{self, Depends, ReadModule, Reading};
+use crate::trust::Trust;
 use crate::web::WebConnection;
 use crate::{HostError, sdk};
 
@@ -75,6 +76,8 @@ pub struct ModulesConfig {
     pub folders: Vec<PathBuf>,
     /// The instance folder: snapshots, SDKs and the folders of hosts lie below it.
     pub instance: PathBuf,
+    /// Which modules may be loaded.
+    pub trust: Trust,
     /// The `runner` program.
     pub runner: PathBuf,
     /// The Python interpreter.
@@ -98,6 +101,12 @@ pub struct ModulesConfig {
 pub struct Module {
     status: Mutex<ModuleStatus>,
     pool: Mutex<Option<Arc<Pool>>>,
+}
+
+/// What modules are loaded with.
+struct Prepared {
+    folders: Folders,
+    pools: PoolConfig,
 }
 
 /// A module whose hosts can be started, on its way to what it offers.
@@ -340,14 +349,31 @@ impl Modules {
         self.launcher.sandbox()
     }
 
-    /// Finds and loads all modules of the plugin folders. A module that fails takes no other down.
+    /// Finds and loads all modules of the plugin folders, and those that were fetched. The former are loaded while
+    /// the latter are fetched. A module that fails takes no other down.
     ///
     /// # Errors
     /// The instance folder cannot be used.
-    pub async fn load(self: &Arc<Self>) -> Result<(), HostError> {
+    pub async fn load(
+        self: &Arc<Self>,
+        fetched: impl Future<Output = Vec<Fetched>>,
+    ) -> Result<(), HostError> {
+        let prepared = self.prepare().await?;
         let folders = self.config.folders.clone();
-        self.load_found(move |discovery| discovery.discover(&folders), None)
-            .await
+        let mut names = BTreeSet::new();
+        let find = move |discovery: &Discovery<'_>| {
+            let found = discovery.discover(&folders, &mut names);
+            (names, found)
+        };
+        let (mut names, found) = self.find(find, None).await?;
+        let (taken, fetched) = tokio::join!(self.take(found, &prepared), fetched);
+        taken?;
+        let find = move |discovery: &Discovery<'_>| discovery.look_at_fetched(fetched, &mut names);
+        let found = self.find(find, None).await?;
+        self.take(found, &prepared).await?;
+        self.is_ready.send_replace(true);
+        self.sweep_snapshots(prepared.folders).await;
+        Ok(())
     }
 
     /// Loads one file or folder, and nothing else; with this loader if one is named.
@@ -359,38 +385,27 @@ impl Modules {
         path: &Path,
         loader: Option<&str>,
     ) -> Result<(), HostError> {
+        let prepared = self.prepare().await?;
         let path = path.to_owned();
         let find = move |discovery: &Discovery<'_>| vec![discovery.look_at_one(&path)];
-        self.load_found(find, loader.map(str::to_owned)).await
+        let found = self.find(find, loader.map(str::to_owned)).await?;
+        self.take(found, &prepared).await?;
+        self.is_ready.send_replace(true);
+        self.sweep_snapshots(prepared.folders).await;
+        Ok(())
     }
 
-    async fn load_found(
-        self: &Arc<Self>,
-        find: impl FnOnce(&Discovery<'_>) -> Vec<Candidate> + Send + 'static,
-        forced: Option<String>,
-    ) -> Result<(), HostError> {
+    async fn prepare(&self) -> Result<Prepared, HostError> {
         let instance = self.config.instance.clone();
-        let loaders = self.config.loaders.clone();
-        let beside = self
-            .config
-            .runner
-            .parent()
-            .unwrap_or(Path::new("/"))
-            .to_owned();
-        let prepared = tokio::task::spawn_blocking(move || {
+        let made = tokio::task::spawn_blocking(move || {
             let folders = Folders::make(&instance)?;
             let sdk = sdk::unpack(&folders.sdk)?;
-            let discovery = Discovery {
-                loaders: &loaders,
-                beside: &beside,
-                forced: forced.as_deref(),
-            };
-            Ok::<_, HostError>((folders, sdk, find(&discovery)))
+            Ok::<_, HostError>((folders, sdk))
         });
-        let (folders, sdk, candidates) = prepared
+        let (folders, sdk) = made
             .await
-            .map_err(|error| HostError::Module(format!("looking for modules failed: {error}")))??;
-        let config = PoolConfig {
+            .map_err(|error| HostError::Module(format!("making folders failed: {error}")))??;
+        let pools = PoolConfig {
             launcher: self.launcher.clone(),
             environment: LoaderEnvironment {
                 runner: self.config.runner.clone(),
@@ -405,18 +420,48 @@ impl Modules {
             network: self.config.network,
             limits: self.config.limits.clone(),
         };
+        Ok(Prepared { folders, pools })
+    }
+
+    /// Looks for modules.
+    async fn find<T: Send + 'static>(
+        &self,
+        find: impl FnOnce(&Discovery<'_>) -> T + Send + 'static,
+        forced: Option<String>,
+    ) -> Result<T, HostError> {
+        let loaders = self.config.loaders.clone();
+        let runner = self.config.runner.clone();
+        let looked = tokio::task::spawn_blocking(move || {
+            find(&Discovery {
+                loaders: &loaders,
+                beside: runner.parent().unwrap_or(Path::new("/")),
+                forced: forced.as_deref(),
+            })
+        });
+        looked
+            .await
+            .map_err(|error| HostError::Module(format!("looking for modules failed: {error}")))
+    }
+
+    /// Reads modules, describes those that are not known, and puts all into the table.
+    async fn take(
+        self: &Arc<Self>,
+        candidates: Vec<Candidate>,
+        prepared: &Prepared,
+    ) -> Result<(), HostError> {
         let modules: Vec<Arc<Module>> = candidates
             .iter()
             .map(|candidate| Arc::new(self.module(candidate)))
             .collect();
         self.replace(|table| Table {
-            modules: modules.clone(),
+            modules: [&table.modules[..], &modules[..]].concat(),
             ..table.clone()
         });
         let reading = Reading {
             cache: &*self.cache,
-            snapshots: &folders.modules,
-            environment: &config.environment,
+            snapshots: &prepared.folders.modules,
+            environment: &prepared.pools.environment,
+            trust: &self.config.trust,
         };
         let (mut known, mut unknown) = (Vec::new(), Vec::new());
         for (module, outcome) in modules.into_iter().zip(reading.read(candidates).await?) {
@@ -425,7 +470,7 @@ impl Modules {
                 status.size = outcome.size;
             });
             match outcome.read {
-                Ok(read) => match module.open(read, config.clone()) {
+                Ok(read) => match module.open(read, prepared.pools.clone()) {
                     (opened, Some(description)) => known.push((module, opened, description)),
                     (opened, None) => unknown.push((module, opened)),
                 },
@@ -446,8 +491,6 @@ impl Modules {
             .buffer_unordered(DESCRIBED_AT_ONCE)
             .collect::<Vec<()>>()
             .await;
-        self.is_ready.send_replace(true);
-        self.sweep_snapshots(folders).await;
         Ok(())
     }
 

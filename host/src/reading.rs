@@ -17,6 +17,7 @@ use crate::digest::{self, ModuleFile};
 use crate::discovery::{Candidate, Found};
 use crate::loader::LoaderEnvironment;
 use crate::modules::DescriptionCache;
+use crate::trust::Trust;
 
 /// Work that may wait for a disk, for each item; in the order of the items, on all processors.
 async fn on_all_processors<T: Send + 'static, R: Send + 'static>(
@@ -76,6 +77,8 @@ pub(crate) struct Reading<'a> {
     pub(crate) snapshots: &'a Path,
     /// What descriptions depend on beside the module.
     pub(crate) environment: &'a LoaderEnvironment,
+    /// Which modules may be loaded.
+    pub(crate) trust: &'a Trust,
 }
 
 /// What became of a candidate.
@@ -96,12 +99,20 @@ pub(crate) struct ReadModule {
     pub(crate) entry: PathBuf,
     /// Its copy.
     pub(crate) snapshot: PathBuf,
-    /// The folder in which it was found.
+    /// The folder in which it was found, with its neighbours; that of its copy where only some are trusted.
     pub(crate) origin: PathBuf,
     /// The key of its description.
     pub(crate) key: String,
     /// Its description, if all that it depends on is as it was.
     pub(crate) remembered: Option<Description>,
+}
+
+/// What copying needs, on whichever processor.
+#[derive(Clone)]
+struct Means {
+    snapshots: PathBuf,
+    environment: LoaderEnvironment,
+    trust: Trust,
 }
 
 /// A candidate whose files were listed.
@@ -133,9 +144,13 @@ impl Reading<'_> {
             .flat_map(|listed| listed.files.all.iter().map(|file| file.stat))
             .collect();
         let known = Arc::new(self.cache.file_digests(&stats).await);
-        let (snapshots, environment) = (self.snapshots.to_owned(), self.environment.clone());
+        let means = Means {
+            snapshots: self.snapshots.to_owned(),
+            environment: self.environment.clone(),
+            trust: self.trust.clone(),
+        };
         let copied = on_all_processors(listed, move |listed| match listed {
-            Ok(listed) => copy(listed, &known, &snapshots, &environment),
+            Ok(listed) => copy(listed, &known, &means),
             Err(error) => (Outcome::failed(error), Vec::new()),
         });
         let (mut outcomes, new): (Vec<_>, Vec<_>) = copied.await?.into_iter().unzip();
@@ -209,8 +224,7 @@ fn list(mut candidate: Candidate) -> Result<Listed, HostError> {
 fn copy(
     listed: Listed,
     known: &HashMap<FileStat, String>,
-    snapshots: &Path,
-    environment: &LoaderEnvironment,
+    means: &Means,
 ) -> (Outcome, Vec<(FileStat, String)>) {
     let Listed {
         candidate,
@@ -236,21 +250,28 @@ fn copy(
         .collect();
     let digest = digest::digest(&pairs);
     let read = || {
-        let snapshot = digest::snapshot(snapshots, &files.root, &pairs, &digest)?;
+        means.trust.check(&digest)?;
+        let snapshot = digest::snapshot(&means.snapshots, &files.root, &pairs, &digest)?;
         let entry = match files.entry.as_os_str().is_empty() {
             true => snapshot.clone(),
             false => snapshot.join(&files.entry),
         };
-        let origin = candidate.path.parent().unwrap_or(Path::new("/"));
+        // The digest says nothing of neighbours.
+        let neighbours = match means.trust.is_limited() {
+            true => &snapshot,
+            false => &candidate.path,
+        };
+        let origin = neighbours.parent().unwrap_or(Path::new("/"));
         let origin = std::path::absolute(origin).unwrap_or_else(|_| origin.to_owned());
         let key = json!([
             digest,
             found.manifest,
             candidate.name,
+            origin,
             found.loader.name(),
             crate::protocol::PROTOCOL,
-            environment.sdk,
-            environment.python
+            means.environment.sdk,
+            means.environment.python
         ]);
         Ok(ReadModule {
             found,

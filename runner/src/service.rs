@@ -21,11 +21,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::greeting;
 use crate::instance::{self, Holder, Lock};
 use crate::settings::sources::Sources;
 use crate::settings::{Flags, Settings, access};
 use crate::{board, logging, surroundings};
+use crate::{git, greeting};
 
 /// Runs that were lost with their worker before a task is given up.
 pub(crate) const MAX_ATTEMPTS: i64 = 3;
@@ -304,7 +304,9 @@ impl Process {
             running.server = Some(self.start_server(listener, &store, &queue, &modules, sight));
         }
         let loading = async {
-            modules.load().await?;
+            modules
+                .load(git::newest(&self.settings.git_plugins))
+                .await?;
             // A worker tells others which plugins it has, so it has to know.
             if self.role == Role::Worker {
                 let worker = self.start_worker(&store, &queue, &modules, None).await?;
@@ -463,6 +465,7 @@ impl Process {
             ModulesConfig {
                 folders: settings.plugin_folders.clone(),
                 instance: self.instance.clone(),
+                trust: settings.trust.clone(),
                 runner: self.runner.clone(),
                 python: settings.python.clone(),
                 loaders: Loaders::with(settings.loaders.clone()),
