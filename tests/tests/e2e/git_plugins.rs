@@ -227,12 +227,14 @@ fn nothing_of_the_account_is_heard_and_what_leaves_is_refused() {
     assert!(!marker.exists());
 }
 
-/// A plugin whose process leaves a trace wherever it is started.
-fn traced(folder: &Scratch, trace: &Path, name: &str) {
+/// What [`traced`] says wherever it is started.
+const TRACE: &str = "the unlisted one was started";
+
+/// A plugin whose process says so when it is started.
+fn traced(folder: &Scratch, name: &str) {
     let text = format!(
-        "import pathlib\nfrom runner import plugin\npathlib.Path({trace:?}).touch()\n\n\n\
-         @plugin(version=\"1.0.0\")\ndef {name}(task):\n    return \"ran\"\n",
-        trace = trace.display().to_string()
+        "import sys\nfrom runner import plugin\nprint({TRACE:?}, file=sys.stderr, flush=True)\n\n\n\
+         @plugin(version=\"1.0.0\")\ndef {name}(task):\n    return \"ran\"\n"
     );
     folder.file(&format!("{name}.py"), text);
 }
@@ -240,7 +242,7 @@ fn traced(folder: &Scratch, trace: &Path, name: &str) {
 #[test]
 fn with_a_list_nothing_else_is_ever_started() {
     let folder = Scratch::new();
-    traced(&folder, &folder.path().join("trace"), "unlisted");
+    traced(&folder, "unlisted");
     folder.file(
         "listed.lua",
         "return { name = \"listed\", version = \"1.0.0\", run = function() return \"ran\" end }\n",
@@ -251,6 +253,7 @@ fn with_a_list_nothing_else_is_ever_started() {
             .arg(folder.path())
             .output()
             .expect("it can be started");
+        assert!(!String::from_utf8_lossy(&printed.stderr).contains(TRACE));
         String::from_utf8(printed.stdout).expect("text")
     };
     let printed = digests();
@@ -299,6 +302,7 @@ fn with_a_list_nothing_else_is_ever_started() {
     runner.restart();
     assert_eq!(log_of(&runner, "listed@1-0-0"), "ran");
     assert_eq!(log_of(&runner, "unlisted@1-0-0"), "ran");
+    assert!(runner.stderr().contains(TRACE), "{}", runner.stderr());
 }
 
 #[test]
