@@ -54,7 +54,7 @@ fn flags_come_before_the_environment_before_env_file_before_toml() {
 #[test]
 fn no_variable_of_the_reference_is_silently_ignored() {
     type IsRight = fn(&Settings) -> bool;
-    let read: [(&str, &str, IsRight); 19] = [
+    let read: [(&str, &str, IsRight); 22] = [
         ("PLUGIN_FOLDERS", "/a:/b", |s| s.plugin_folders.len() == 2),
         ("CELERY_QUEUE", "q", |s| s.notices.is_empty()),
         ("SQLALCHEMY_DATABASE_URI", "sqlite:////x/y.db", |s| {
