@@ -25,6 +25,7 @@ ENV CONTAINER_MODE=server \
     RUNNER_PORT=8080 \
     RUNNER_INSTANCE_FOLDER=/app/instance \
     PLUGIN_FOLDERS=/app/plugins:/app/extra-plugins:/app/git-plugins \
+    GIT_PLUGINS_FOLDER=/app/git-plugins \
     METRICS_ADDRESS=127.0.0.1:9464 \
     HOME=/tmp \
     UV_CACHE_DIR=/app/instance/cache/uv

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use futures::future::BoxFuture;
 use runner_host::host::Patience;
 use runner_host::protocol::{OUTPUT_TEXT, RunEvent, RunRequest};
-use runner_host::{Launcher, Lease, Modules, ModulesConfig, NoCache, RunEnd, RunHandler};
+use runner_host::{Launcher, Lease, Modules, ModulesConfig, NoCache, RunEnd, RunHandler, Trust};
 use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -139,6 +139,7 @@ async fn measure(
     let modules = Modules::new(
         ModulesConfig {
             folders: Vec::new(),
+            trust: Trust::default(),
             instance: scratch.join("instance"),
             runner: runner.to_owned(),
             python: "python3".to_owned(),

@@ -19,6 +19,7 @@
 //! - `data_url`, `file_url`: the other two schemes.
 //! - `url_map`, `policy`: what is rewritten, and what is refused.
 //! - `target`: the file that is written. `name`: what it is called.
+//! - `git`: plugins from repositories.
 //! - `error`, `redact`: what the user is told.
 
 mod client;
@@ -27,6 +28,7 @@ mod data_url;
 mod error;
 mod fetcher;
 mod file_url;
+mod git;
 mod name;
 mod policy;
 mod redact;
@@ -39,6 +41,7 @@ pub use config::FetchConfig;
 pub use data_url::DataUrl;
 pub use error::{FetchError, Problem};
 pub use fetcher::{Download, Fetcher};
+pub use git::{GitClone, GitConfig, GitError, GitPlugin, GitPlugins};
 pub use ipnet::IpNet;
 pub use policy::AddressPolicy;
 pub use redact::redact;

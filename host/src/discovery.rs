@@ -23,6 +23,17 @@ pub struct Candidate {
     pub found: Result<Found, HostError>,
 }
 
+/// Modules that were fetched from elsewhere.
+#[derive(Debug, Clone)]
+pub struct Fetched {
+    /// Where they come from, for people; without credentials.
+    pub source: String,
+    /// What they are called where they are not there.
+    pub name: String,
+    /// A module or a folder of modules, or why there is none.
+    pub path: Result<PathBuf, String>,
+}
+
 /// A candidate that can be loaded.
 #[derive(Debug)]
 pub struct Found {
@@ -50,8 +61,8 @@ pub struct Discovery<'a> {
 impl Discovery<'_> {
     /// Looks at the top level of the folders, in their order and then by name. A folder that does not exist
     /// is logged and left out. Files that are no modules (texts, data) are not listed.
-    pub fn discover(&self, folders: &[PathBuf]) -> Vec<Candidate> {
-        let mut names = BTreeSet::new();
+    /// `names` are the instance names that are taken.
+    pub fn discover(&self, folders: &[PathBuf], names: &mut BTreeSet<String>) -> Vec<Candidate> {
         let mut candidates = Vec::new();
         for folder in folders {
             let entries = match fs::read_dir(folder) {
@@ -76,9 +87,38 @@ impl Discovery<'_> {
                     Ok(Some(found)) => Ok(found),
                     Err(error) => Err(error),
                 };
-                let name = unique(&name_of(&path, &found), &mut names);
+                let name = unique(&name_of(&path, &found), names);
                 candidates.push(Candidate { name, path, found });
             }
+        }
+        candidates
+    }
+
+    /// Looks at what was fetched: each is a module, or a folder of modules. What could not be fetched is listed with
+    /// the reason.
+    pub fn look_at_fetched(
+        &self,
+        fetched: Vec<Fetched>,
+        names: &mut BTreeSet<String>,
+    ) -> Vec<Candidate> {
+        let mut candidates = Vec::new();
+        for Fetched { source, name, path } in fetched {
+            let candidate = match path {
+                Ok(path) if path.is_dir() && matches!(self.look_at(&path), Ok(None)) => {
+                    candidates.extend(self.discover(&[path], names));
+                    continue;
+                }
+                Ok(path) => self.look_at_one(&path),
+                Err(reason) => Candidate {
+                    name,
+                    path: PathBuf::from(source),
+                    found: Err(HostError::Module(reason)),
+                },
+            };
+            candidates.push(Candidate {
+                name: unique(&candidate.name, names),
+                ..candidate
+            });
         }
         candidates
     }

@@ -3,6 +3,7 @@
 //! Locks say what is in use, since they end with the process that holds them: an exclusive one on the folder
 //! of a process's hosts, a shared one on the copies of modules.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
@@ -52,7 +53,7 @@ impl Folders {
     }
 
     /// Removes the copies of modules that are not kept, unless other processes use some.
-    pub(crate) fn sweep_modules(&self, kept: &[String]) -> std::io::Result<()> {
+    pub(crate) fn sweep_modules(&self, kept: &HashSet<String>) -> std::io::Result<()> {
         // A lock that cannot be had at once may be lost in the attempt.
         if self.all_modules.try_lock().is_ok() {
             let swept = sweep(&self.modules, kept);
@@ -63,10 +64,10 @@ impl Folders {
     }
 }
 
-fn sweep(modules: &Path, kept: &[String]) -> std::io::Result<()> {
+fn sweep(modules: &Path, kept: &HashSet<String>) -> std::io::Result<()> {
     for entry in fs::read_dir(modules)?.flatten() {
         let name = entry.file_name();
-        if !kept.iter().any(|digest| name.to_str() == Some(digest)) {
+        if !name.to_str().is_some_and(|digest| kept.contains(digest)) {
             fs::remove_dir_all(entry.path())?;
         }
     }
@@ -114,11 +115,13 @@ mod tests {
         let second = Folders::make(instance.path()).unwrap();
         assert_ne!(first.hosts, second.hosts);
         assert!(first.hosts.join("1/work").exists());
-        second.sweep_modules(&[]).unwrap();
+        second.sweep_modules(&HashSet::new()).unwrap();
         assert!(first.modules.join("old").exists(), "the first may use it");
         let left = first.hosts.clone();
         drop(first);
-        second.sweep_modules(&["kept".to_owned()]).unwrap();
+        second
+            .sweep_modules(&HashSet::from(["kept".to_owned()]))
+            .unwrap();
         assert!(!second.modules.join("old").exists());
         let third = Folders::make(instance.path()).unwrap();
         assert!(!left.exists() && second.hosts.exists() && third.hosts.exists());

@@ -5,12 +5,14 @@
 //! - [`launcher`]: the small process that starts, confines and ends hosts.
 //! - [`loader`]: which kinds of module there are, and how each is hosted.
 //! - [`manifest`], [`discovery`], [`digest`]: what lies in the plugin folders, and its frozen copy.
+//! - `reading`: modules from their files to their copies, and what is remembered of them.
 //! - [`host`]: one living host and the runs on it. [`pool`]: the living hosts of a module.
 //! - `folders`: the folders of this process in the instance folder. [`RunFolder`]: where a run reads and writes.
 //! - [`web`]: the host that answers requests to the own routes of plugins.
 //! - [`modules`]: what is loaded, the plugins it provides, and how that is changed. `usage`,
 //!   `rusage`: what each was used for, and has used.
 //! - [`tap`]: messages of hosts, shown and held up.
+//! - `trust`: which modules may be loaded at all.
 //! - [`hosted`]: the protocol, spoken for modules that do not speak it. [`native`] and [`lua`] are the host
 //!   processes of shared objects and Lua; that of WebAssembly is a crate of its own.
 //! - [`conformance`]: what every plugin must do, checked.
@@ -37,13 +39,16 @@ pub mod modules;
 pub mod native;
 pub mod pool;
 pub mod protocol;
+mod reading;
 mod run_folder;
 mod rusage;
 mod sdk;
 pub mod tap;
 mod usage;
+mod trust;
 pub mod web;
 
+pub use discovery::Fetched;
 pub use error::HostError;
 pub use host::{RunEnd, RunHandler};
 pub use launcher::{Launcher, Limits, SandboxConfig, SandboxMode, launcher_main};
@@ -56,4 +61,5 @@ pub use pool::Ping;
 pub use pool::{Hosts, Lease};
 pub use run_folder::RunFolder;
 pub use sdk::unpack as unpack_sdks;
+pub use trust::Trust;
 pub use web::{Visit, WebConnection};

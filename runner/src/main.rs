@@ -13,6 +13,7 @@ mod board;
 mod client;
 mod commands;
 mod events;
+mod git;
 mod greeting;
 mod instance;
 mod live;

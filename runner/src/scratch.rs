@@ -11,6 +11,7 @@ use runner_host::modules::Table;
 use runner_host::{Launcher, Modules, ModulesConfig, NoCache, Provided};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::git;
 use crate::screen::{Exit, note};
 use crate::settings::Settings;
 
@@ -89,6 +90,7 @@ impl Scratch {
             ModulesConfig {
                 folders: settings.plugin_folders.clone(),
                 instance: path.clone(),
+                trust: settings.trust.clone(),
                 runner,
                 python: settings.python.clone(),
                 loaders: Loaders::with(settings.loaders.clone()),
@@ -124,7 +126,10 @@ impl Scratch {
     /// Loads modules. What is wrong with one stands in its status.
     pub(crate) async fn load(&self, what: &What) -> anyhow::Result<Arc<Table>> {
         match what {
-            What::Folders => self.modules.load().await?,
+            What::Folders => {
+                let fetched = git::known(&self.settings.git_plugins);
+                self.modules.load(fetched).await?;
+            }
             What::Path(path, loader) => {
                 std::fs::metadata(path)
                     .with_context(|| format!("cannot read {}", path.display()))?;

@@ -22,11 +22,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::greeting;
 use crate::instance::{self, Holder, Lock};
 use crate::settings::sources::Sources;
 use crate::settings::{Flags, Settings, access};
-use crate::{board, logging, roster, surroundings};
+use crate::{board, git, greeting, logging, roster, surroundings};
 
 /// Runs that were lost with their worker before a task is given up.
 pub(crate) const MAX_ATTEMPTS: i64 = 3;
@@ -316,7 +315,9 @@ impl Process {
                 true => Some(FolderWatch::new(&modules).await?),
                 false => None,
             };
-            modules.load().await?;
+            modules
+                .load(git::newest(&self.settings.git_plugins))
+                .await?;
             if let Some(watch) = watch {
                 tokio::spawn(watch.follow());
             }
@@ -478,6 +479,7 @@ impl Process {
             ModulesConfig {
                 folders: settings.plugin_folders.clone(),
                 instance: self.instance.clone(),
+                trust: settings.trust.clone(),
                 runner: self.runner.clone(),
                 python: settings.python.clone(),
                 loaders: Loaders::with(settings.loaders.clone()),

@@ -1,3 +1,5 @@
+use std::collections::HashMap;
+
 use futures::future::BoxFuture;
 use runner_core::file::FileStat;
 use runner_host::{Backlog, DescriptionCache};
@@ -15,16 +17,19 @@ fn known<T: Default>(result: Result<T, StoreError>) -> T {
 }
 
 impl DescriptionCache for StoreCache {
-    fn description<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Option<String>> {
-        Box::pin(async move { known(self.0.description(key).await) })
+    fn descriptions<'a>(&'a self, keys: &'a [String]) -> BoxFuture<'a, HashMap<String, String>> {
+        Box::pin(async move { known(self.0.descriptions(keys).await) })
     }
 
     fn put_description<'a>(&'a self, key: &'a str, description: &'a str) -> BoxFuture<'a, ()> {
         Box::pin(async move { known(self.0.put_description(key, description).await) })
     }
 
-    fn file_digest<'a>(&'a self, file: &'a FileStat) -> BoxFuture<'a, Option<String>> {
-        Box::pin(async move { known(self.0.file_digest(file).await) })
+    fn file_digests<'a>(
+        &'a self,
+        stats: &'a [FileStat],
+    ) -> BoxFuture<'a, HashMap<FileStat, String>> {
+        Box::pin(async move { known(self.0.file_digests(stats).await) })
     }
 
     fn put_file_digests<'a>(&'a self, digests: &'a [(FileStat, String)]) -> BoxFuture<'a, ()> {

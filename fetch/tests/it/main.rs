@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests may panic")]
 
 mod files;
+mod git;
 mod limits;
 mod posts;
 mod redirects;

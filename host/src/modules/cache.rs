@@ -1,16 +1,21 @@
 //! What is known of modules from before.
 
+use std::collections::HashMap;
+
 use futures::future::BoxFuture;
 use runner_core::file::FileStat;
 
 /// Remembers descriptions and digests over restarts. A miss is never an error.
 pub trait DescriptionCache: Send + Sync {
-    /// The description of this key.
-    fn description<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Option<String>>;
+    /// The descriptions of those keys that are known.
+    fn descriptions<'a>(&'a self, keys: &'a [String]) -> BoxFuture<'a, HashMap<String, String>>;
     /// Remembers a description.
     fn put_description<'a>(&'a self, key: &'a str, description: &'a str) -> BoxFuture<'a, ()>;
-    /// The digest of a file that has not changed.
-    fn file_digest<'a>(&'a self, stat: &'a FileStat) -> BoxFuture<'a, Option<String>>;
+    /// The digests of those files that have not changed.
+    fn file_digests<'a>(
+        &'a self,
+        stats: &'a [FileStat],
+    ) -> BoxFuture<'a, HashMap<FileStat, String>>;
     /// Remembers digests.
     fn put_file_digests<'a>(&'a self, digests: &'a [(FileStat, String)]) -> BoxFuture<'a, ()>;
 }
@@ -20,16 +25,16 @@ pub trait DescriptionCache: Send + Sync {
 pub struct NoCache;
 
 impl DescriptionCache for NoCache {
-    fn description<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Option<String>> {
-        Box::pin(async { None })
+    fn descriptions<'a>(&'a self, _: &'a [String]) -> BoxFuture<'a, HashMap<String, String>> {
+        Box::pin(async { HashMap::new() })
     }
 
     fn put_description<'a>(&'a self, _: &'a str, _: &'a str) -> BoxFuture<'a, ()> {
         Box::pin(async {})
     }
 
-    fn file_digest<'a>(&'a self, _: &'a FileStat) -> BoxFuture<'a, Option<String>> {
-        Box::pin(async { None })
+    fn file_digests<'a>(&'a self, _: &'a [FileStat]) -> BoxFuture<'a, HashMap<FileStat, String>> {
+        Box::pin(async { HashMap::new() })
     }
 
     fn put_file_digests<'a>(&'a self, _: &'a [(FileStat, String)]) -> BoxFuture<'a, ()> {

@@ -420,7 +420,9 @@ fn find(
         let file = candidate.path.file_name().unwrap_or_default();
         candidate.name == target || file == target
     };
-    let mut candidates = discovery.discover(&config.folders).into_iter();
+    let mut candidates = discovery
+        .discover(&config.folders, &mut BTreeSet::new())
+        .into_iter();
     candidates.find(is_named).ok_or_else(|| {
         let folders: Vec<_> = config
             .folders

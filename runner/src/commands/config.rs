@@ -1,6 +1,7 @@
 //! `runner config`: every setting with its value, its meaning, and where it was set.
 
 use clap::Args;
+use runner_fetch::GitPlugins;
 use serde_json::json;
 use url::Url;
 
@@ -65,6 +66,9 @@ fn shown(name: &str, value: &str) -> String {
     if SECRETS.contains(&name) && !value.is_empty() {
         return "***".to_owned();
     }
+    if name == "GIT_PLUGINS" {
+        return GitPlugins::shown(value);
+    }
     match Url::parse(value) {
         Ok(mut url) if url.password().is_some() => {
             // Only URLs without a host refuse it, and those have no password.
@@ -89,6 +93,13 @@ mod tests {
         assert_eq!(
             shown("BROKER_URL", "redis://:secret@cache/0"),
             "redis://:***@cache/0"
+        );
+        assert_eq!(
+            shown(
+                "GIT_PLUGINS",
+                "git+https://me:secret@h/a@1\n git+https://secret@h/b nonsense"
+            ),
+            "git+https://h/a@1\ngit+https://h/b\nnonsense"
         );
         for plain in ["sqlite:////a/b.db", "127.0.0.1", "5005", "", "a:b@c"] {
             assert_eq!(shown("RUNNER_HOST", plain), plain);

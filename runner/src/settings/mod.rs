@@ -18,9 +18,9 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use runner_core::age;
 use runner_core::retention::{Ages, Retention};
-use runner_fetch::{AddressPolicy, UrlMap};
+use runner_fetch::{AddressPolicy, GitConfig, GitPlugins, UrlMap};
 use runner_host::loader::Registered;
-use runner_host::{Limits as HostLimits, NetworkRule, SandboxConfig, SandboxMode};
+use runner_host::{Limits as HostLimits, NetworkRule, SandboxConfig, SandboxMode, Trust};
 use runner_server::auth::AuthConfig;
 use runner_server::{Hosts, Limits, Origins};
 use runner_store::{Bucket, DatabaseUrl, Durability};
@@ -41,6 +41,8 @@ pub(crate) struct Settings {
     pub(crate) port: u16,
     pub(crate) instance: PathBuf,
     pub(crate) plugin_folders: Vec<PathBuf>,
+    pub(crate) git_plugins: GitPlugins,
+    pub(crate) trust: Trust,
     pub(crate) database: DatabaseUrl,
     pub(crate) broker: Option<String>,
     pub(crate) queue: String,
@@ -124,6 +126,11 @@ impl Settings {
             other => bail!("DURABILITY is {other:?}; expected process or power"),
         };
         let url_map = sources.text("URL_MAP");
+        let url_map = match url_map.as_str() {
+            "" => UrlMap::default(),
+            text => UrlMap::parse(text)
+                .with_context(|| format!("URL_MAP ({})", sources.origin("URL_MAP")))?,
+        };
         let max_hosts = parsed(sources, "MAX_HOSTS")?;
         let host: IpAddr = parsed(sources, "RUNNER_HOST")?;
         let auth = access::auth(sources)?;
@@ -154,11 +161,9 @@ impl Settings {
             proxies: parsed(sources, "REVERSE_PROXY_COUNT")?,
             development: switch(sources, "DEVELOPMENT")?,
             watch: switch(sources, "WATCH")?,
-            url_map: match url_map.as_str() {
-                "" => UrlMap::default(),
-                text => UrlMap::parse(text)
-                    .with_context(|| format!("URL_MAP ({})", sources.origin("URL_MAP")))?,
-            },
+            trust: trust(sources)?,
+            git_plugins: git_plugins(sources, &instance, &url_map)?,
+            url_map,
             file_roots: paths(&sources.text("FILE_ROOTS")),
             max_input: parsed(sources, "MAX_INPUT_SIZE")?,
             max_upload: parsed(sources, "MAX_UPLOAD_SIZE")?,
@@ -230,6 +235,36 @@ impl Settings {
             instance,
         })
     }
+}
+
+/// Plugins from git, and where they are kept.
+fn git_plugins(sources: &Sources, instance: &Path, url_map: &UrlMap) -> anyhow::Result<GitPlugins> {
+    let folder = match sources.text("GIT_PLUGINS_FOLDER").as_str() {
+        "" => instance.join("git-plugins"),
+        folder => PathBuf::from(folder),
+    };
+    let folder = std::path::absolute(&folder)
+        .with_context(|| format!("cannot find {}", folder.display()))?;
+    let config = GitConfig {
+        folder,
+        url_map: url_map.clone(),
+        timeout: seconds(sources, "GIT_TIMEOUT")?,
+    };
+    Ok(GitPlugins::new(&sources.text("GIT_PLUGINS"), config))
+}
+
+/// Which modules may be loaded: digests, or a file of them.
+fn trust(sources: &Sources) -> anyhow::Result<Trust> {
+    const NAME: &str = "ALLOWED_MODULES";
+    let text = sources.text(NAME);
+    let read = match text.trim() {
+        "" => return Ok(Trust::default()),
+        path if path.contains('/') => std::fs::read_to_string(path)
+            .with_context(|| format!("{NAME} ({}): cannot read {path}", sources.origin(NAME)))?,
+        digests => digests.to_owned(),
+    };
+    Trust::parse(&read)
+        .map_err(|problem| anyhow::anyhow!("{NAME} ({}): {problem}", sources.origin(NAME)))
 }
 
 /// Where files are kept: the folder, and the bucket if they are in one, which leaves the folder for drafts.

@@ -14,6 +14,9 @@ pub(crate) const TOML_FILE: &str = "runner.toml";
 /// The file of variables in the working directory.
 pub(crate) const ENV_FILE: &str = ".env";
 
+/// Keys whose lists are lines, not paths.
+const OF_LINES: &[&str] = &["allowed_modules", "git_plugins"];
+
 /// Where a setting was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Origin {
@@ -163,14 +166,15 @@ fn setting(name: &str) -> &'static Setting {
 
 fn read_toml(path: &Path) -> anyhow::Result<BTreeMap<String, String>> {
     let table: toml::Table = std::fs::read_to_string(path)?.parse()?;
-    let text = |value: toml::Value| match value {
+    let text = |key: &str, value: toml::Value| match value {
         toml::Value::String(text) => text,
         toml::Value::Array(items) => {
             let items = items.iter().map(|item| match item {
                 toml::Value::String(text) => text.clone(),
                 other => other.to_string(),
             });
-            items.collect::<Vec<_>>().join(":")
+            let separator = if OF_LINES.contains(&key) { "\n" } else { ":" };
+            items.collect::<Vec<_>>().join(separator)
         }
         // Settings that are objects are JSON elsewhere.
         toml::Value::Table(table) => serde_json::to_string(&table).unwrap_or_default(),
@@ -178,6 +182,9 @@ fn read_toml(path: &Path) -> anyhow::Result<BTreeMap<String, String>> {
     };
     Ok(table
         .into_iter()
-        .map(|(key, value)| (key, text(value)))
+        .map(|(key, value)| {
+            let value = text(&key, value);
+            (key, value)
+        })
         .collect())
 }

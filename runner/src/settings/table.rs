@@ -59,6 +59,32 @@ pub(crate) const SETTINGS: &[Setting] = &[
          each folder in stable_plugins.",
     ),
     setting(
+        "GIT_PLUGINS",
+        &[],
+        "",
+        "Plugins from git, separated by newlines or blanks, git+<url>[@ref][#subdirectory=dir] each; fetched at the \
+         start. See docs/git-plugins.md.",
+    ),
+    setting(
+        "GIT_PLUGINS_FOLDER",
+        &[],
+        "",
+        "Where they are kept. Default: git-plugins in the instance folder.",
+    ),
+    setting(
+        "GIT_TIMEOUT",
+        &[],
+        "60",
+        "Seconds that the fetch of one of them may take; then its last good clone is used.",
+    ),
+    setting(
+        "ALLOWED_MODULES",
+        &[],
+        "",
+        "Digests of the modules that may be loaded, separated by commas or blanks, or the path of a file of them (with a \
+         slash): nothing else is ever started. `runner plugin list --digests` prints such a file. Default: all.",
+    ),
+    setting(
         "DATABASE_URL",
         &["SQLALCHEMY_DATABASE_URI"],
         "",
@@ -517,10 +543,6 @@ pub(crate) const NOTICES: &[(&str, &str)] = &[
     (
         "PLUGIN_REGISTRY_URL",
         "this runner has no virtual plugins to tell a registry of; a registry finds it by its URL",
-    ),
-    (
-        "GIT_PLUGINS",
-        "clone the repositories and name their folders in PLUGIN_FOLDERS",
     ),
     (
         "PERIODIC_SCHEDULER",

@@ -1,3 +1,5 @@
+use std::collections::HashMap;
+
 use runner_core::file::FileStat;
 
 use crate::Fixture;
@@ -6,18 +8,22 @@ use crate::databases::On;
 on_each_database!(
     descriptions_are_kept_by_their_key,
     digests_are_kept_while_the_file_is_as_it_was,
+    digests_of_any_number_of_files_are_kept,
 );
 
 async fn descriptions_are_kept_by_their_key(on: On) {
     let fixture = Fixture::new(on).await;
     let store = &fixture.store;
-    assert_eq!(store.description("k").await.unwrap(), None);
+    let keys = ["k", "other", "K"].map(str::to_owned);
+    assert!(store.descriptions(&[]).await.unwrap().is_empty());
+    assert!(store.descriptions(&keys).await.unwrap().is_empty());
     for text in ["{}", "{\"a\":1}"] {
         store.put_description("k", text).await.unwrap();
-        let read = store.description("k").await.unwrap();
-        assert_eq!(read.as_deref(), Some(text));
+        let read = store.descriptions(&keys).await.unwrap();
+        assert_eq!(read, HashMap::from([("k".to_owned(), text.to_owned())]));
     }
-    assert_eq!(store.description("other").await.unwrap(), None);
+    store.put_description("other", "[]").await.unwrap();
+    assert_eq!(store.descriptions(&keys).await.unwrap().len(), 2);
 }
 
 async fn digests_are_kept_while_the_file_is_as_it_was(on: On) {
@@ -30,21 +36,38 @@ async fn digests_are_kept_while_the_file_is_as_it_was(on: On) {
         modified_ns: 1_700_000_000_123_456_789,
         changed_ns: i64::MIN,
     };
-    store.put_file_digests(&[]).await.unwrap();
-    assert_eq!(store.file_digest(&stat).await.unwrap(), None);
     let other = FileStat { inode: 3, ..stat };
-    let digests = [(stat, "one".to_owned()), (other, "two".to_owned())];
-    store.put_file_digests(&digests).await.unwrap();
-    let read = |stat| async move { store.file_digest(&stat).await.unwrap() };
-    assert_eq!(read(stat).await.as_deref(), Some("one"));
-    assert_eq!(read(other).await.as_deref(), Some("two"));
     let edited = FileStat {
         changed_ns: 1,
         ..stat
     };
-    assert_eq!(read(edited).await, None);
+    let read = || async {
+        let read = store.file_digests(&[stat, other, edited]).await.unwrap();
+        [stat, other, edited].map(|stat| read.get(&stat).cloned())
+    };
+    let known = |digest: &str| Some(digest.to_owned());
+    store.put_file_digests(&[]).await.unwrap();
+    assert_eq!(read().await, [None, None, None]);
+    let digests = [(stat, "one".to_owned()), (other, "two".to_owned())];
+    store.put_file_digests(&digests).await.unwrap();
+    assert_eq!(read().await, [known("one"), known("two"), None]);
     let digests = [(edited, "three".to_owned())];
     store.put_file_digests(&digests).await.unwrap();
-    assert_eq!(read(edited).await.as_deref(), Some("three"));
-    assert_eq!(read(stat).await, None);
+    assert_eq!(read().await, [None, known("two"), known("three")]);
+}
+
+async fn digests_of_any_number_of_files_are_kept(on: On) {
+    let fixture = Fixture::new(on).await;
+    let stat = |inode| FileStat {
+        device: 1,
+        inode,
+        size: 0,
+        modified_ns: 0,
+        changed_ns: 0,
+    };
+    let digests: Vec<_> = (0..12_000).map(|n| (stat(n), format!("{n}"))).collect();
+    fixture.store.put_file_digests(&digests).await.unwrap();
+    let stats: Vec<_> = (0..12_001).map(stat).collect();
+    let read = fixture.store.file_digests(&stats).await.unwrap();
+    assert_eq!(read, digests.into_iter().collect());
 }

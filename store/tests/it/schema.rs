@@ -291,7 +291,8 @@ async fn a_database_of_the_version_before_is_upgraded_with_all_that_is_in_it() {
         (ended.finished_at, ended.data["k"].as_i64()),
         (Some(7), Some(2))
     );
-    assert_eq!(store.description("m").await.unwrap().as_deref(), Some("{}"));
+    let known = store.descriptions(&["m".to_owned()]).await.unwrap();
+    assert_eq!(known["m"], "{}");
     let due = store.due_deliveries(5, LEASE).await.unwrap();
     assert_eq!((due.len(), due[0].task, due[0].attempts), (1, 2, 2));
     assert!(store.subscribe(1, "http://h/", None).await.unwrap());

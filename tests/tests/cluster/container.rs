@@ -19,6 +19,9 @@ use crate::site::Site;
 /// How long a container may take to be healthy, and a task to end.
 const SOON: Duration = Duration::from_secs(60);
 
+/// A repository in the volume of clones.
+const FROM_GIT: &str = "git+file:///app/git-plugins/.source@main#subdirectory=plugins";
+
 /// What the last stage of the Dockerfile says.
 #[derive(Debug, Default)]
 struct Image {
@@ -117,6 +120,21 @@ impl Machine {
             .join(volume.trim_matches('/').replace('/', "-"))
     }
 
+    /// Makes the repository, for the user.
+    fn commit(&self) {
+        let source = Self::place(self.folder.path(), "/app/git-plugins").join(".source");
+        fs::create_dir_all(source.join("plugins")).expect("it can be made");
+        let plugin = "return { name = \"from-git\", version = \"1.0.0\", run = function() return \"cloned\" end }";
+        fs::write(source.join("plugins/from_git.lua"), plugin).expect("it can be written");
+        let script = "git init -q -b main . && git add -A && git -c user.name=a -c user.email=a@b commit -q -m x && \
+                      chown -R \"$0\" .";
+        let made = Command::new("sh")
+            .args(["-c", script, &self.image.user])
+            .current_dir(&source)
+            .status();
+        assert!(made.is_ok_and(|status| status.success()));
+    }
+
     /// A command in a container, with more variables.
     fn command(&self, words: &[String], variables: &[(&str, String)]) -> Command {
         static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(1);
@@ -173,6 +191,7 @@ impl Machine {
             ("AUTH", "off".to_owned()),
             ("RUNNER_PORT", port.to_string()),
             ("METRICS_ADDRESS", format!("127.0.0.1:{}", free_port())),
+            ("GIT_PLUGINS", FROM_GIT.to_owned()),
             (
                 "WAIT_HOSTS",
                 format!("127.0.0.1:{redis}, localhost:{redis}"),
@@ -232,6 +251,7 @@ fn the_dockerfile_says_what_the_documents_do() {
         fs::read_to_string(runner_tests::repository("docs/containers.md")).expect("the page");
     for value in [
         text("PLUGIN_FOLDERS"),
+        text("GIT_PLUGINS_FOLDER"),
         text("METRICS_ADDRESS"),
         text("RUNNER_INSTANCE_FOLDER"),
     ] {
@@ -244,6 +264,7 @@ fn server_and_worker_of_one_image_do_their_work_and_write_to_volumes_only() {
     let Some(machine) = Machine::new() else {
         return;
     };
+    machine.commit();
     let port = free_port();
     let (mut server, variables) = machine.start("server", port);
     let (mut worker, _) = machine.start("worker", port);
@@ -260,6 +281,17 @@ fn server_and_worker_of_one_image_do_their_work_and_write_to_volumes_only() {
     let href = task["outputs"][0]["href"].as_str().expect("an output");
     let path = &href[href.find("/files/").expect("a file")..];
     assert!(send(&Request::get(path)).text().contains("contained"));
+    let cloned = Request::post("/plugins/from-git@1-0-0/process/").form(&[]);
+    let location = send(&cloned)
+        .expect(303)
+        .header("location")
+        .expect("a location")
+        .to_owned();
+    let task = eventually("the task of a plugin from git to end", SOON, || {
+        let task: Value = send(&Request::get(&location)).json();
+        (task["status"] != "PENDING").then_some(task)
+    });
+    assert_eq!(task["log"], "cloned", "{task:#}");
     let shell = |script: &str| machine.output(&["sh", "-c", script], &variables);
     let who = shell("id -u; id -g; cat /proc/self/status | grep -e CapEff -e CapBnd -e NoNewPrivs");
     let who = String::from_utf8_lossy(&who.stdout).into_owned();

@@ -6,6 +6,7 @@
 //! - `data`: where inputs come from, and what is refused.
 //! - `bad_input`: clients, plugins and disks that misbehave.
 //! - `auth`: who may ask for what, and what is refused to whom.
+//! - `git_plugins`: plugins from repositories, and the list of those that may be loaded.
 //! - `incoming`: limits of requests, slow clients, proxies, hosts, origins.
 //! - `calls`: plugins that call plugins.
 //! - `links`: outputs that stand elsewhere.
@@ -25,6 +26,7 @@ mod calls;
 mod contract;
 mod crash;
 mod data;
+mod git_plugins;
 mod incoming;
 mod keeping;
 mod links;

@@ -4,6 +4,9 @@
 use std::net::{TcpListener, UdpSocket};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
+use std::path::Path;
+use std::process::Command;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -13,7 +16,13 @@ use runner_tests::{Runner, wait};
 use crate::shared::HELLO;
 
 /// Plugins that run the attempts: one row for each language.
-const LANGUAGES: &[&str] = &["escape@1-0-0", "escape-exec@1-0-0"];
+const LANGUAGES: &[&str] = &[
+    "escape@1-0-0",
+    "escape-exec@1-0-0",
+    "escape-native@1-0-0",
+    "escape-lua@1-0-0",
+    "escape-wasm@1-0-0",
+];
 /// A variable of the runner that no plugin must see.
 const SECRET: &str = "A_SECRET_OF_THE_RUNNER";
 /// An account that nobody has.
@@ -30,10 +39,30 @@ fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
+/// The folder of the attempts as a shared object.
+fn native() -> &'static Path {
+    static BUILT: OnceLock<Scratch> = OnceLock::new();
+    let built = BUILT.get_or_init(|| {
+        let folder = Scratch::new();
+        let done = Command::new("cc")
+            .args(["-shared", "-fPIC", "-O1", "-I"])
+            .arg(runner_tests::repository("sdk/c"))
+            .arg("-o")
+            .arg(folder.path().join("escape_native.so"))
+            .arg(runner_tests::repository("tests/fixtures/escapes/escape.c"))
+            .output()
+            .expect("a C compiler");
+        assert!(done.status.success(), "{done:?}");
+        folder
+    });
+    built.path()
+}
+
 /// A runner as this account. `None`: only root can become another one.
 fn runner(account: As, sandbox: &str) -> Option<Runner> {
     let builder = Runner::builder()
         .plugins(["stable_plugins/demo", "tests/fixtures/escapes"])
+        .plugins([native()])
         .env("SANDBOX", sandbox)
         .env("HOST_MEMORY", 512 << 20)
         .env("HOST_PROCESSES", 100)
@@ -139,8 +168,56 @@ fn every_way_out_is_closed_for_plugins_of_a_user() {
     try_everything(As::User, "basic");
 }
 
+/// Something to use up.
+struct Exhaustion {
+    way: &'static str,
+    target: &'static str,
+    /// What each language says when there is no more: one of these.
+    refused: &'static [&'static str],
+}
+
+const MEMORY: Exhaustion = Exhaustion {
+    way: "allocate",
+    target: "2000",
+    refused: &["MemoryError", "emory"],
+};
+/// What there is an end of where a file system of its own limits the folder, and processes are counted apart.
+const CONTAINED: &[Exhaustion] = &[
+    MEMORY,
+    Exhaustion {
+        way: "forks",
+        target: "3000",
+        refused: &[
+            "BlockingIOError",
+            "Resource temporarily unavailable",
+            "refused: WASI has no word for it",
+            "refused: module 'posix'",
+            "there is no module \\\"posix\\\"",
+        ],
+    },
+    Exhaustion {
+        way: "fill",
+        target: "200",
+        refused: &["No space left"],
+    },
+    Exhaustion {
+        way: "nodes",
+        target: "5000",
+        refused: &["No space left"],
+    },
+];
+/// Where the folder is watched.
+const WATCHED: &[Exhaustion] = &[
+    MEMORY,
+    Exhaustion {
+        way: "fill",
+        target: "3000",
+        refused: &["the limit is 33554432"],
+    },
+];
+
 /// Uses up what there is; the neighbour and the runner go on.
-fn exhaust(account: As, sandbox: &str, ways: &[(&str, &str, &str)]) {
+fn exhaust(account: As, sandbox: &str, all: &[Exhaustion]) {
     let Some(runner) = runner(account, sandbox) else {
         return;
     };
@@ -149,12 +226,13 @@ fn exhaust(account: As, sandbox: &str, ways: &[(&str, &str, &str)]) {
         return;
     }
     for plugin in LANGUAGES {
-        for (way, target, expected) in ways {
+        for one in all {
+            let (way, target) = (one.way, one.target);
             let neighbour = runner.submit("stay@1-0-0", &[("seconds", "0.5")]);
-            let task = runner.run_to_end(plugin, &[("way", *way), ("target", *target)]);
+            let task = runner.run_to_end(plugin, &[("way", way), ("target", target)]);
             let log = task["log"].to_string();
             assert!(
-                log.contains(expected),
+                one.refused.iter().any(|refused| log.contains(refused)),
                 "{account:?}, {sandbox}, {plugin}: {way} {target}: {log}"
             );
             runner.successful(runner.finished(neighbour));
@@ -162,19 +240,6 @@ fn exhaust(account: As, sandbox: &str, ways: &[(&str, &str, &str)]) {
     }
     runner.run_well(HELLO, &[("inputStr", "x")]);
 }
-
-/// What each answers where a file system of its own limits the folder, and processes are counted apart.
-const CONTAINED: &[(&str, &str, &str)] = &[
-    ("allocate", "2000", "MemoryError"),
-    ("forks", "3000", "BlockingIOError"),
-    ("fill", "200", "No space left"),
-    ("nodes", "5000", "No space left"),
-];
-/// Where the folder is watched.
-const WATCHED: &[(&str, &str, &str)] = &[
-    ("allocate", "2000", "MemoryError"),
-    ("fill", "3000", "the limit is 33554432"),
-];
 
 #[test]
 fn what_a_plugin_of_root_uses_up_is_its_own() {
@@ -253,4 +318,17 @@ fn hosts_of_a_killed_runner_end_also_in_name_spaces() {
     let left = runner_tests::proc::wait_until_gone(&[host], Duration::from_secs(5));
     assert!(left.is_empty(), "{left:?} still runs");
     runner.kill9();
+}
+
+#[test]
+fn a_module_in_web_assembly_gets_no_function_that_wasi_does_not_have() {
+    // (module (import "env" "socket" (func)))
+    let module = b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x02\x0e\x01\x03env\x06socket\0\0";
+    let folder = Scratch::new();
+    folder.file("wants_more.wasm", module);
+    let runner = Runner::builder().plugins([folder.path()]).start();
+    let module = runner.module("wants_more");
+    assert_eq!(module["state"], "EXITED", "{module:#}");
+    let reason = module["reason"].as_str().unwrap_or_default();
+    assert!(reason.contains("socket"), "{reason}");
 }

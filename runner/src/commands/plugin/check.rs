@@ -75,6 +75,8 @@ struct Report {
     findings: Vec<(Level, String, String)>,
     /// What the file is, without starting it.
     look: Option<Look>,
+    /// The digest of the module.
+    sha256: String,
     /// The checks of the protocol.
     protocol: Vec<Finding>,
     is_quiet: bool,
@@ -143,6 +145,7 @@ impl Check {
             screen::print_json(&json!({
                 "path": self.path,
                 "ok": is_ok,
+                "sha256": report.sha256,
                 "look": report.look,
                 "findings": findings,
                 "protocol": report.protocol,
@@ -160,6 +163,7 @@ impl Check {
         if status.loader.is_empty() {
             return report.add(Level::Problem, "module", status.reason.unwrap_or_default());
         }
+        report.sha256.clone_from(&status.sha256);
         report.look = module.look();
         let what = report.look.as_ref().map(|look| look.what.as_str());
         report.add(
@@ -170,6 +174,7 @@ impl Check {
                 None => format!("{} ({})", status.name, status.loader),
             },
         )?;
+        report.add(Level::Ok, "sha256", status.sha256.clone())?;
         if status.state != ModuleState::Running {
             return report.add(Level::Problem, "loading", status.reason.unwrap_or_default());
         }

@@ -2,13 +2,14 @@
 
 use anstyle::Style;
 use clap::Args;
+use runner_host::Trust;
 use runner_host::modules::Table as Modules;
 use serde_json::{Value, json};
 
 use crate::client::At;
 use crate::commands::Folders;
 use crate::scratch::{Scratch, What};
-use crate::screen::{self, BAD, BOLD, Table, WEAK, note};
+use crate::screen::{self, BAD, BOLD, Table, WEAK, line, note};
 use crate::settings::Flags;
 
 /// Arguments of `runner plugin list`.
@@ -26,6 +27,9 @@ pub(crate) struct List {
     folders: Folders,
     #[command(flatten)]
     at: At,
+    /// Prints the digests of all modules instead, as ALLOWED_MODULES takes them. Nothing is started for it.
+    #[arg(long, conflicts_with_all = ["json", "url"])]
+    digests: bool,
     /// Prints a JSON document instead of a table.
     #[arg(long)]
     json: bool,
@@ -33,6 +37,9 @@ pub(crate) struct List {
 
 impl List {
     pub(crate) fn run(&self) -> anyhow::Result<()> {
+        if self.digests {
+            return self.print_digests();
+        }
         let document = match self.at.given()? {
             Some(_) => {
                 let server = self.at.server()?;
@@ -54,6 +61,25 @@ impl List {
             return screen::print_json(&document);
         }
         screen::print(&shown(&document))
+    }
+}
+
+impl List {
+    fn print_digests(&self) -> anyhow::Result<()> {
+        let mut settings = self.folders.settings(Flags::new())?;
+        // Only what is trusted is started.
+        settings.trust = Trust::none();
+        let table = Scratch::with(settings, async |scratch| scratch.load(&What::Folders).await)?;
+        let mut text = String::new();
+        for module in &table.modules {
+            let status = module.status();
+            let (name, path) = (line(&status.name), line(&status.path));
+            text.push_str(&match status.sha256.as_str() {
+                "" => format!("# {name} ({path}) cannot be read\n"),
+                digest => format!("{digest}  # {name} ({path})\n"),
+            });
+        }
+        screen::print(&text)
     }
 }
 

@@ -127,6 +127,7 @@ fn shown(provided: &Provided) -> String {
         ("module", WEAK),
         (&format!("{} ({})", module.path, module.loader), plain),
     ]);
+    facts.row([("sha256", WEAK), (&module.sha256, plain)]);
     text.push_str(&format!("\n{}", facts.text()));
     if !plugin.form.help.is_empty() {
         text.push_str(&format!(
