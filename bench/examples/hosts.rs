@@ -151,6 +151,13 @@ async fn measure(
             max_hosts: STARTS + 1,
             network: runner_host::NetworkRule::default(),
             limits: runner_host::Limits::default(),
+            environments: runner_host::EnvironmentsConfig {
+                folder: scratch.join("instance/environments"),
+                shared: None,
+                makes: true,
+                builds: false,
+                limit: Duration::from_secs(600),
+            },
         },
         launcher.clone(),
         Arc::new(NoCache),

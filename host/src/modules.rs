@@ -6,9 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use futures::stream::StreamExt;
 use serde_json::json;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use runner_core::file::FileStat;
 use runner_core::identity::Identity;
@@ -17,6 +16,7 @@ use runner_core::plugin::{Description, MAX_PLUGINS, Plugin};
 
 use crate::digest::{self, ModuleFile};
 use crate::discovery::{Candidate, Discovery, Found};
+use crate::environments::{Environment, Environments, EnvironmentsConfig, Requirements, UNUSED};
 use crate::folders::Folders;
 use crate::host::Patience;
 use crate::launcher::{Launcher, Limits};
@@ -88,6 +88,8 @@ pub struct ModulesConfig {
     pub network: NetworkRule,
     /// What hosts may use where their manifest does not say it.
     pub limits: Limits,
+    /// The virtual environments of Python modules.
+    pub environments: EnvironmentsConfig,
 }
 
 /// A module that was found.
@@ -111,6 +113,7 @@ pub struct Modules {
     config: ModulesConfig,
     launcher: Launcher,
     cache: Arc<dyn DescriptionCache>,
+    environments: Environments,
     table: RwLock<Arc<Table>>,
     /// Held while hosts may live.
     folders: Mutex<Option<Folders>>,
@@ -249,6 +252,7 @@ impl Module {
                 "the module was not loaded: {reason}"
             );
             status.state = ModuleState::Exited;
+            status.doing = None;
             status.reason = Some(reason.to_owned());
             status.plugins.clear();
         });
@@ -275,6 +279,7 @@ impl Modules {
             "Processes of modules that were started, or failed to."
         );
         Arc::new(Self {
+            environments: Environments::new(config.environments.clone(), config.python.clone()),
             config,
             launcher,
             cache,
@@ -313,7 +318,9 @@ impl Modules {
     pub async fn load(self: &Arc<Self>) -> Result<(), HostError> {
         let folders = self.config.folders.clone();
         self.load_found(move |discovery| discovery.discover(&folders), None)
-            .await
+            .await?;
+        self.prune_environments().await;
+        Ok(())
     }
 
     /// Loads one file or folder, and nothing else; with this loader if one is named.
@@ -379,18 +386,18 @@ impl Modules {
             modules: found.iter().map(|(module, _)| Arc::clone(module)).collect(),
             ..table.clone()
         });
-        let loading = futures::stream::iter(found).map(|(module, candidate)| {
+        let places = Arc::new(Semaphore::new(DESCRIBED_AT_ONCE));
+        let loading = found.into_iter().map(|(module, candidate)| {
             let (modules, config) = (Arc::clone(self), config.clone());
+            let places = Arc::clone(&places);
             async move {
-                if let Err(error) = modules.load_one(&module, candidate, config).await {
+                let loaded = modules.load_one(&module, candidate, config, &places).await;
+                if let Err(error) = loaded {
                     module.exit(&error.to_string());
                 }
             }
         });
-        loading
-            .buffer_unordered(DESCRIBED_AT_ONCE)
-            .collect::<Vec<()>>()
-            .await;
+        futures::future::join_all(loading).await;
         self.is_ready.send_replace(true);
         self.sweep_snapshots(folders).await;
         Ok(())
@@ -421,6 +428,8 @@ impl Modules {
                 uuid: uuid::Uuid::new_v4().to_string(),
                 state: ModuleState::Init,
                 reason: None,
+                doing: None,
+                environment: None,
                 plugins: Vec::new(),
                 sandbox: self.launcher.sandbox().to_string(),
                 failed: false,
@@ -434,8 +443,12 @@ impl Modules {
         module: &Arc<Module>,
         candidate: Candidate,
         config: PoolConfig,
+        places: &Semaphore,
     ) -> Result<(), HostError> {
         let found = candidate.found?;
+        // Others are loaded in the meantime.
+        let environment = self.environment(module, &candidate.path, &found).await?;
+        let _place = places.acquire().await;
         let (files, root, entry) = files(&candidate.path, &found)?;
         let contents = self.content_digests(&files).await?;
         let digest = {
@@ -474,7 +487,8 @@ impl Modules {
                 found.loader.name(),
                 crate::protocol::PROTOCOL,
                 config.environment.sdk,
-                config.environment.python
+                config.environment.python,
+                environment.as_ref().map(|one| &one.digest),
             ])
             .to_string(),
         );
@@ -487,6 +501,7 @@ impl Modules {
             snapshot,
             origin,
             found.manifest,
+            environment,
             status.name,
             status.uuid,
         );
@@ -500,6 +515,45 @@ impl Modules {
         };
         manifest.declare(&mut description)?;
         self.provide(module, description)
+    }
+
+    /// The environment of a module, if it needs one; made if it is not there, which may take minutes.
+    async fn environment(
+        &self,
+        module: &Arc<Module>,
+        path: &Path,
+        found: &Found,
+    ) -> Result<Option<Arc<Environment>>, HostError> {
+        let wanted = Requirements::of(path, found)?;
+        let Some(digest) = self.environments.digest(&wanted).await? else {
+            return Ok(None);
+        };
+        let told = |what: &str| module.change(|status| status.doing = Some(what.to_owned()));
+        module.change(|status| {
+            status.environment = Some(digest.clone());
+            status.doing = Some("waits for its environment".to_owned());
+        });
+        let environment = self.environments.get(&digest, &wanted, &told).await;
+        module.change(|status| status.doing = None);
+        environment.map(Some)
+    }
+
+    /// Removes environments that were needed long ago.
+    async fn prune_environments(&self) {
+        if !self.config.environments.makes {
+            return;
+        }
+        let table = self.table();
+        let kept = table.modules.iter();
+        let kept = kept.filter_map(|module| module.status().environment);
+        match self.environments.prune(kept.collect(), UNUSED).await {
+            Ok(removed) if removed.is_empty() => {}
+            Ok(removed) => tracing::info!(
+                "removed environments that were not used for 30 days: {}",
+                removed.join(", ")
+            ),
+            Err(error) => tracing::warn!("old environments cannot be removed: {error}"),
+        }
     }
 
     async fn content_digests(&self, files: &[ModuleFile]) -> Result<Vec<String>, HostError> {

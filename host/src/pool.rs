@@ -17,6 +17,7 @@ use runner_core::module::HostStatus;
 
 use crate::HostError;
 use crate::crashes::Crashes;
+use crate::environments::Environment;
 use crate::host::{Host, Patience, RunEnd, RunHandler, Welcome};
 use crate::launcher::{HostCommand, Launcher, Limits};
 use crate::loader::{Loader, LoaderEnvironment, Look, Place};
@@ -68,6 +69,8 @@ pub(crate) struct Pool {
     /// The plugin folder in which the module was found.
     origin: PathBuf,
     manifest: Manifest,
+    /// The packages that it needs; kept from being removed.
+    environment: Option<Arc<Environment>>,
     welcome: Welcome,
     permits: Arc<Semaphore>,
     idle: Mutex<Vec<(Host, Instant)>>,
@@ -94,6 +97,7 @@ impl Pool {
         snapshot: PathBuf,
         origin: PathBuf,
         manifest: Manifest,
+        environment: Option<Arc<Environment>>,
         name: String,
         uuid: String,
     ) -> Arc<Self> {
@@ -112,6 +116,7 @@ impl Pool {
                 config: Value::Object(serde_json::Map::new()),
             },
             manifest,
+            environment,
             permits: Arc::new(Semaphore::new(max_hosts)),
             idle: Mutex::new(Vec::new()),
             leased: AtomicUsize::new(0),
@@ -290,6 +295,7 @@ impl Pool {
             entry: &self.entry,
             snapshot: &self.snapshot,
             guest: &self.manifest.guest,
+            environment: self.environment.as_ref().map(|one| one.path.as_path()),
         };
         let program = self.loader.program(&place, &self.config.environment)?;
         let id = uuid::Uuid::new_v4().simple().to_string();

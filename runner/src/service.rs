@@ -474,6 +474,7 @@ impl Process {
                 max_hosts: settings.max_hosts,
                 network: settings.plugin_network,
                 limits: settings.host_limits.clone(),
+                environments: settings.environments(&self.instance, true),
             },
             self.launcher.clone(),
             Arc::new(StoreCache(store.clone())),

@@ -7,6 +7,7 @@ mod building;
 mod conformance;
 mod doctor;
 mod documentation;
+mod environments;
 mod general;
 mod guide;
 mod interrupt;

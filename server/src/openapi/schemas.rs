@@ -350,6 +350,8 @@ fn module() -> Value {
         "uuid": {"type": "string", "format": "uuid"},
         "state": {"type": "string", "enum": ["INIT", "RUNNING", "FINALIZING", "EXITED"]},
         "reason": {"type": "string"},
+        "doing": {"type": "string", "description": "What is done while it is INIT, if that takes a while: its environment is made."},
+        "environment": {"type": "string", "description": "The virtual environment with its packages: its folder in environments/ of the instance folder."},
         "plugins": strings(),
         "sandbox": {"type": "string", "description": "How hosts are confined on this machine."},
         "failed": {"type": "boolean", "description": "Its processes ended too often, and none is started for a while; the reason says more."},

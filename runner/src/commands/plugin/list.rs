@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::client::At;
 use crate::commands::Folders;
-use crate::scratch::{Scratch, What};
+use crate::scratch::{Missing, Scratch, What};
 use crate::screen::{self, BAD, BOLD, Table, WEAK, note};
 use crate::settings::Flags;
 
@@ -45,7 +45,7 @@ impl List {
                         "there is no plugin folder here: make a folder `plugins`, or name others with --plugin-folders",
                     );
                 }
-                Scratch::with(settings, async |scratch| {
+                Scratch::with(settings, Missing::Told, async |scratch| {
                     Ok(document(&*scratch.load(&What::Folders).await?))
                 })?
             }

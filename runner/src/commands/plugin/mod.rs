@@ -1,6 +1,7 @@
 //! `runner plugin`: one file per verb.
 
 mod check;
+mod install;
 mod list;
 mod new;
 mod run;
@@ -22,6 +23,8 @@ pub(crate) enum Plugin {
     New(new::New),
     /// Loads a plugin, says what is wrong with it and why, and runs its example.
     Check(check::Check),
+    /// Installs the packages that plugins in Python need.
+    Install(install::Install),
     /// Prints the folder of the Python SDK, for editors and tests.
     Sdk(sdk::Sdk),
 }
@@ -34,6 +37,7 @@ impl Plugin {
             Self::Run(run) => run.run(),
             Self::New(new) => new.run(),
             Self::Check(check) => check.run(),
+            Self::Install(install) => install.run(),
             Self::Sdk(sdk) => sdk.run(),
         }
     }
