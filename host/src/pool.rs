@@ -240,13 +240,28 @@ impl Pool {
         self.crashes.rest(self.name()).await?;
         let (command, folder) = self.prepared().await?;
         let started = self
-            .start_with(command, folder, |welcome| welcome, Vec::new())
+            .start_with(
+                command,
+                folder,
+                |welcome| self.isolated(welcome),
+                Vec::new(),
+            )
             .await;
         started.inspect_err(|error| {
             if matches!(error, HostError::Lost(_) | HostError::TimedOut { .. }) {
                 self.crashes.count(self.name(), &error.to_string());
             }
         })
+    }
+
+    /// Asks a host to give each run a process of its own, if the manifest says so.
+    fn isolated(&self, welcome: Welcome) -> Welcome {
+        if self.manifest.isolation == Isolation::Host {
+            return welcome;
+        }
+        let temporary = self.config.launcher.temporary();
+        let config = serde_json::json!({"isolation": "process", "temporary": temporary});
+        Welcome { config, ..welcome }
     }
 
     /// The command of a new host, and the folder that was made for it.
@@ -344,8 +359,8 @@ impl Pool {
 
     /// Keeps a host for the next run, unless it is in the middle of something, or was made to end.
     fn take_back(self: &Arc<Self>, host: Host) {
-        let is_spent = self.manifest.isolation == Isolation::Process
-            || self.manifest.max_runs.is_some_and(|most| host.runs >= most);
+        let is_used_up = self.manifest.isolation == Isolation::Process && !host.forks;
+        let is_spent = is_used_up || self.manifest.max_runs.is_some_and(|most| host.runs >= most);
         if is_spent
             || !host.is_at_rest
             || host.has_exited()

@@ -56,8 +56,8 @@ pub(super) fn normal(text: &str) -> Result<String, String> {
 
 /// Where the requirement is a URL, that URL.
 pub(super) fn url(normal: &str) -> Option<&str> {
-    let (_, url) = normal.split_once(" @ ")?;
-    url.split(" ;").next().map(str::trim)
+    let (requirement, _) = cut(normal, " ;");
+    requirement.split_once(" @ ").map(|(_, url)| url.trim())
 }
 
 fn normal_name(name: &str) -> String {

@@ -102,6 +102,8 @@ pub(crate) struct Host {
     pub(crate) has_spoken: bool,
     /// Whether it answered the last request, unforced.
     pub(crate) is_at_rest: bool,
+    /// Whether it gives each run a process of its own.
+    pub(crate) forks: bool,
     name: String,
     /// The task that it runs, 0 for none. As long as somebody has it, the host lives.
     task: Arc<AtomicI64>,
@@ -172,6 +174,7 @@ impl Host {
             runs: 0,
             has_spoken: false,
             is_at_rest: false,
+            forks: false,
             name: welcome.name.clone(),
             task: Arc::default(),
         };
@@ -185,7 +188,10 @@ impl Host {
         });
         let answer = host.ask("welcome", params, patience.describe).await?;
         match answer.get("protocol").and_then(Value::as_u64) {
-            Some(PROTOCOL) => Ok(host),
+            Some(PROTOCOL) => {
+                host.forks = answer.get("forks").and_then(Value::as_bool) == Some(true);
+                Ok(host)
+            }
             other => Err(HostError::Lost(format!(
                 "the host speaks version {} of the plugin protocol; this runner speaks {PROTOCOL}",
                 other.map_or_else(|| "no".to_owned(), |version| version.to_string())

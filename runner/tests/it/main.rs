@@ -11,6 +11,7 @@ mod environments;
 mod general;
 mod guide;
 mod interrupt;
+mod isolation;
 mod loaders;
 mod plugin;
 mod plugin_new;
