@@ -17,13 +17,14 @@ COPY --from=build /source/target/dist/runner /usr/local/bin/runner
 RUN groupadd --gid 10001 runner \
     && useradd --uid 10001 --gid runner --no-create-home --home-dir /app/instance --shell /usr/sbin/nologin runner \
     && install --directory --owner=runner --group=runner \
-        /app /app/instance /app/plugins /app/extra-plugins /app/git-plugins
+        /app /app/instance /app/environments /app/plugins /app/extra-plugins /app/git-plugins
 
 WORKDIR /app
 ENV CONTAINER_MODE=server \
     RUNNER_HOST=0.0.0.0 \
     RUNNER_PORT=8080 \
     RUNNER_INSTANCE_FOLDER=/app/instance \
+    ENVIRONMENTS_FOLDER=/app/environments \
     PLUGIN_FOLDERS=/app/plugins:/app/extra-plugins:/app/git-plugins \
     GIT_PLUGINS_FOLDER=/app/git-plugins \
     METRICS_ADDRESS=127.0.0.1:9464 \

@@ -153,6 +153,13 @@ async fn measure(
             network: runner_host::NetworkRule::default(),
             limits: runner_host::Limits::default(),
             drain: Duration::from_secs(30),
+            environments: runner_host::EnvironmentsConfig {
+                folder: scratch.join("instance/environments"),
+                shared: None,
+                makes: true,
+                builds: false,
+                limit: Duration::from_secs(600),
+            },
         },
         launcher.clone(),
         Arc::new(NoCache),

@@ -122,6 +122,12 @@ pub struct ModuleStatus {
     /// Why it is EXITED or FINALIZING, or has failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// What is done while it is INIT, if that takes a while.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub doing: Option<String>,
+    /// The virtual environment with its packages, if it needs any: its folder in `environments/`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub environment: Option<String>,
     /// Identifiers of the plugins it provides.
     pub plugins: Vec<String>,
     /// How hosts are confined on this machine.
@@ -144,7 +150,7 @@ pub struct ModuleStatus {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Origin {
-    /// It lies in a plugin folder.
+    /// It lies in a plugin folder, or was fetched.
     #[default]
     Folder,
     /// An administrator loaded it.

@@ -135,6 +135,12 @@ impl Discovery<'_> {
         Candidate { name, path, found }
     }
 
+    /// Whether a folder is no module itself, so that modules are looked for in it.
+    pub fn is_plugin_folder(&self, path: &Path) -> bool {
+        let is_module = |name: &str| path.join(name).is_file();
+        path.is_dir() && !is_module("__init__.py") && !is_module(manifest::FILE)
+    }
+
     /// `None`: not a module.
     fn look_at(&self, path: &Path) -> Result<Option<Found>, HostError> {
         let metadata = fs::metadata(path).map_err(HostError::file("read", path))?;

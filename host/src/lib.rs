@@ -6,6 +6,7 @@
 //! - [`loader`]: which kinds of module there are, and how each is hosted.
 //! - [`manifest`], [`discovery`], [`digest`]: what lies in the plugin folders, and its frozen copy.
 //! - `reading`: modules from their files to their copies, and what is remembered of them.
+//! - [`environments`]: the virtual environments of Python modules.
 //! - [`host`]: one living host and the runs on it. [`pool`]: the living hosts of a module.
 //! - `folders`: the folders of this process in the instance folder. [`RunFolder`]: where a run reads and writes.
 //! - [`web`]: the host that answers requests to the own routes of plugins.
@@ -26,6 +27,7 @@ pub mod conformance;
 mod crashes;
 pub mod digest;
 pub mod discovery;
+pub mod environments;
 mod error;
 mod folders;
 pub mod host;
@@ -37,6 +39,7 @@ pub mod lua;
 pub mod manifest;
 pub mod modules;
 pub mod native;
+mod once_each;
 pub mod pool;
 pub mod protocol;
 mod reading;
@@ -44,11 +47,12 @@ mod run_folder;
 mod rusage;
 mod sdk;
 pub mod tap;
-mod usage;
 mod trust;
+mod usage;
 pub mod web;
 
 pub use discovery::Fetched;
+pub use environments::{Environments, EnvironmentsConfig, Requirements};
 pub use error::HostError;
 pub use host::{RunEnd, RunHandler};
 pub use launcher::{Launcher, Limits, SandboxConfig, SandboxMode, launcher_main};

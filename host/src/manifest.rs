@@ -31,6 +31,10 @@ pub struct Manifest {
     pub args: Vec<serde_json::Value>,
     /// Added to the environment of its hosts.
     pub environment: BTreeMap<String, String>,
+    /// Packages that a Python module needs, as PEP 508 writes them; beside those of `requirements.txt`,
+    /// `pyproject.toml` and its source.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub requirements: Vec<String>,
     /// `host` (the default) or `process`.
     pub isolation: Isolation,
     /// Seconds that a run may take, instead of the runner's limit.

@@ -17,6 +17,7 @@ use runner_core::module::HostStatus;
 
 use crate::HostError;
 use crate::crashes::Crashes;
+use crate::environments::Environment;
 use crate::host::{Host, Patience, RunEnd, RunHandler, Welcome};
 use crate::launcher::{HostCommand, Killer, Launcher, Limits};
 use crate::loader::{Loader, LoaderEnvironment, Look, Place};
@@ -79,6 +80,8 @@ pub(crate) struct Pool {
     /// The plugin folder in which the module was found.
     origin: PathBuf,
     manifest: Manifest,
+    /// The packages that it needs; kept from being removed.
+    environment: Option<Arc<Environment>>,
     welcome: Welcome,
     permits: Arc<Semaphore>,
     idle: Mutex<Vec<(Host, Instant)>>,
@@ -107,6 +110,7 @@ impl Pool {
         snapshot: PathBuf,
         origin: PathBuf,
         manifest: Manifest,
+        environment: Option<Arc<Environment>>,
         name: String,
         uuid: String,
         tap: Arc<Tap>,
@@ -126,6 +130,7 @@ impl Pool {
                 config: Value::Object(serde_json::Map::new()),
             },
             manifest,
+            environment,
             permits: Arc::new(Semaphore::new(max_hosts)),
             idle: Mutex::new(Vec::new()),
             leased: watch::Sender::new(0),
@@ -282,13 +287,28 @@ impl Pool {
         self.crashes.rest(self.name()).await?;
         let (command, folder) = self.prepared().await?;
         let started = self
-            .start_with(command, folder, |welcome| welcome, Vec::new())
+            .start_with(
+                command,
+                folder,
+                |welcome| self.isolated(welcome),
+                Vec::new(),
+            )
             .await;
         started.inspect_err(|error| {
             if matches!(error, HostError::Lost(_) | HostError::TimedOut { .. }) {
                 self.crashes.count(self.name(), &error.to_string());
             }
         })
+    }
+
+    /// Asks a host to give each run a process of its own, if the manifest says so.
+    fn isolated(&self, welcome: Welcome) -> Welcome {
+        if self.manifest.isolation == Isolation::Host {
+            return welcome;
+        }
+        let temporary = self.config.launcher.temporary();
+        let config = serde_json::json!({"isolation": "process", "temporary": temporary});
+        Welcome { config, ..welcome }
     }
 
     /// The command of a new host, and the folder that was made for it.
@@ -343,6 +363,7 @@ impl Pool {
             entry: &self.entry,
             snapshot: &self.snapshot,
             guest: &self.manifest.guest,
+            environment: self.environment.as_ref().map(|one| one.path.as_path()),
         };
         let program = self.loader.program(&place, &self.config.environment)?;
         let id = uuid::Uuid::new_v4().simple().to_string();
@@ -391,8 +412,8 @@ impl Pool {
 
     /// Keeps a host for the next run, unless it is in the middle of something, or was made to end.
     fn take_back(self: &Arc<Self>, host: Host) {
-        let is_spent = self.manifest.isolation == Isolation::Process
-            || self.manifest.max_runs.is_some_and(|most| host.runs >= most);
+        let is_used_up = self.manifest.isolation == Isolation::Process && !host.forks;
+        let is_spent = is_used_up || self.manifest.max_runs.is_some_and(|most| host.runs >= most);
         if is_spent
             || !host.is_at_rest
             || host.has_exited()

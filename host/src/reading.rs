@@ -15,6 +15,7 @@ use serde_json::json;
 use crate::HostError;
 use crate::digest::{self, ModuleFile};
 use crate::discovery::{Candidate, Found};
+use crate::environments::{Environments, Requirements};
 use crate::loader::LoaderEnvironment;
 use crate::modules::DescriptionCache;
 use crate::trust::Trust;
@@ -88,6 +89,8 @@ pub(crate) struct Reading<'a> {
     pub(crate) environment: &'a LoaderEnvironment,
     /// Which modules may be loaded.
     pub(crate) trust: &'a Trust,
+    /// The virtual environments of Python modules.
+    pub(crate) environments: &'a Environments,
 }
 
 /// What became of a candidate.
@@ -110,6 +113,10 @@ pub(crate) struct ReadModule {
     pub(crate) snapshot: PathBuf,
     /// The folder in which it was found, with its neighbours; that of its copy where only some are trusted.
     pub(crate) origin: PathBuf,
+    /// The packages that it needs.
+    pub(crate) requirements: Requirements,
+    /// The digest of the environment with them, if it needs any.
+    pub(crate) environment: Option<String>,
     /// The key of its description.
     pub(crate) key: String,
     /// Its description, if all that it depends on is as it was.
@@ -129,6 +136,9 @@ struct Listed {
     candidate: Candidate,
     found: Found,
     files: Files,
+    requirements: Requirements,
+    /// The digest of its environment.
+    environment: Option<String>,
 }
 
 /// The files of a module.
@@ -146,7 +156,14 @@ impl Reading<'_> {
     /// # Errors
     /// The work itself failed.
     pub(crate) async fn read(&self, candidates: Vec<Candidate>) -> Result<Vec<Outcome>, HostError> {
-        let listed = on_all_processors(candidates, list).await?;
+        let mut listed = on_all_processors(candidates, list).await?;
+        for one in &mut listed {
+            let Ok(found) = one else { continue };
+            match self.environments.digest(&found.requirements).await {
+                Ok(digest) => found.environment = digest,
+                Err(error) => *one = Err(error),
+            }
+        }
         let stats: Vec<FileStat> = listed
             .iter()
             .flatten()
@@ -199,9 +216,7 @@ impl Reading<'_> {
         });
         for outcome in outcomes {
             if let Ok(read) = &mut outcome.read {
-                read.remembered = known
-                    .get(&read.key)
-                    .map(|(described, _)| described.clone());
+                read.remembered = known.get(&read.key).map(|(described, _)| described.clone());
             }
         }
         Ok(())
@@ -223,6 +238,8 @@ fn list(mut candidate: Candidate) -> Result<Listed, HostError> {
     let found = std::mem::replace(&mut candidate.found, Err(taken))?;
     let files = files(&candidate.path, &found)?;
     Ok(Listed {
+        requirements: Requirements::of(&candidate.path, &found)?,
+        environment: None,
         candidate,
         found,
         files,
@@ -239,6 +256,8 @@ fn copy(
         candidate,
         found,
         files,
+        requirements,
+        environment,
     } = listed;
     let mut new = Vec::new();
     let contents = files.all.iter().map(|file| {
@@ -280,13 +299,16 @@ fn copy(
             found.loader.name(),
             crate::protocol::PROTOCOL,
             means.environment.sdk,
-            means.environment.python
+            means.environment.python,
+            environment
         ]);
         Ok(ReadModule {
             found,
             entry,
             snapshot,
             origin,
+            requirements,
+            environment,
             key: digest::text_digest(&key.to_string()),
             remembered: None,
         })

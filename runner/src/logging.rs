@@ -30,6 +30,18 @@ pub(crate) fn start(settings: &Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Shows, for a command that serves nobody, what these targets say: on standard error, without time and level.
+pub(crate) fn of_command(targets: &str) {
+    tracing_subscriber::fmt()
+        .with_env_filter(targets)
+        .with_writer(io::stderr)
+        .without_time()
+        .with_target(false)
+        .with_level(false)
+        .with_ansi(false)
+        .init();
+}
+
 /// Why it ended, in the format of the log.
 pub(crate) fn told(format: LogFormat, outcome: anyhow::Result<()>) -> anyhow::Result<()> {
     match (format, outcome) {

@@ -1,4 +1,5 @@
-//! A runner for one command: plugins are loaded into a temporary instance folder, whatever runs elsewhere.
+//! A runner for one command: plugins are loaded into a temporary instance folder, whatever runs elsewhere. Only the
+//! virtual environments are those of the real one.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -40,6 +41,15 @@ impl What {
     }
 }
 
+/// What becomes of a virtual environment that a module needs and that is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Missing {
+    /// It is made, in the real instance folder.
+    Made,
+    /// The module is not loaded, and its reason says what to do.
+    Told,
+}
+
 /// The temporary instance folder, and what is loaded in it.
 pub(crate) struct Scratch {
     pub(crate) settings: Settings,
@@ -52,9 +62,10 @@ impl Scratch {
     /// gone afterwards.
     pub(crate) fn with<T>(
         settings: Settings,
+        missing: Missing,
         work: impl AsyncFnOnce(&Scratch) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
-        Self::with_signals(settings, async |scratch| {
+        Self::with_signals(settings, missing, async |scratch| {
             tokio::select! {
                 done = work(scratch) => done,
                 () = interrupted() => {
@@ -68,6 +79,7 @@ impl Scratch {
     /// As [`Scratch::with`], for work that hears [`interrupted`] itself.
     pub(crate) fn with_signals<T>(
         settings: Settings,
+        missing: Missing,
         work: impl AsyncFnOnce(&Scratch) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
         let folder = tempfile::Builder::new()
@@ -103,6 +115,7 @@ impl Scratch {
                 network: settings.plugin_network,
                 limits: settings.host_limits.clone(),
                 drain: settings.module_drain,
+                environments: settings.environments(&settings.instance, missing == Missing::Made),
             },
             launcher.clone(),
             Arc::new(NoCache),

@@ -492,6 +492,7 @@ impl Process {
                 network: settings.plugin_network,
                 limits: settings.host_limits.clone(),
                 drain: settings.module_drain,
+                environments: settings.environments(&self.instance, true),
             },
             self.launcher.clone(),
             Arc::new(StoreCache(store.clone())),

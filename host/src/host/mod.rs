@@ -105,6 +105,8 @@ pub(crate) struct Host {
     pub(crate) has_spoken: bool,
     /// Whether it answered the last request, unforced.
     pub(crate) is_at_rest: bool,
+    /// Whether it gives each run a process of its own.
+    pub(crate) forks: bool,
     name: String,
     /// The name that the module gives itself.
     pub(crate) module_name: Option<String>,
@@ -179,6 +181,7 @@ impl Host {
             runs: 0,
             has_spoken: false,
             is_at_rest: false,
+            forks: false,
             name: welcome.name.clone(),
             module_name: None,
             task: Arc::default(),
@@ -197,7 +200,10 @@ impl Host {
             .and_then(Value::as_str)
             .map(str::to_owned);
         match answer.get("protocol").and_then(Value::as_u64) {
-            Some(PROTOCOL) => Ok(host),
+            Some(PROTOCOL) => {
+                host.forks = answer.get("forks").and_then(Value::as_bool) == Some(true);
+                Ok(host)
+            }
             other => Err(HostError::Lost(format!(
                 "the host speaks version {} of the plugin protocol; this runner speaks {PROTOCOL}",
                 other.map_or_else(|| "no".to_owned(), |version| version.to_string())

@@ -156,6 +156,14 @@ impl Launcher {
         (self.abilities.way == Way::Root).then_some(self.config.uid)
     }
 
+    /// Folders beside `work/` in which a host may write, and nobody else sees what it does.
+    pub(crate) fn temporary(&self) -> &'static [&'static str] {
+        match self.abilities.way {
+            Way::None => &[],
+            Way::User | Way::Root => root::TEMPORARY_FOLDERS,
+        }
+    }
+
     /// Whether the folder of a host is limited by nothing but who looks at it.
     pub(crate) fn watches(&self, limits: &Limits) -> bool {
         self.abilities.way == Way::None || limits.on_disk == Some(true)

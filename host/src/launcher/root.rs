@@ -23,6 +23,9 @@ const OWN_FILES: u64 = 64;
 /// Where in the temporary folder the things lie that are shown elsewhere.
 const SPACE: &str = ".host";
 
+/// The folders of a host that are its own, beside `work/`.
+pub(super) const TEMPORARY_FOLDERS: &[&str] = &["/tmp", "/tmp/.host", "/dev/shm"];
+
 /// What is put into a root.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Step {

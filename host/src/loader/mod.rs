@@ -19,6 +19,7 @@ use serde::Serialize;
 
 use crate::HostError;
 use crate::manifest::GuestLimits;
+pub(crate) use python::{Runtime, runtime};
 pub use registered::Registered;
 
 /// How much of a file is looked at to choose its loader.
@@ -45,6 +46,11 @@ pub trait Loader: Send + Sync + std::fmt::Debug {
 
     /// Whether a file is of this kind by its extension.
     fn knows_extension(&self, probe: &Probe) -> bool;
+
+    /// Whether its modules may need packages, which lie in a virtual environment of Python.
+    fn takes_environment(&self) -> bool {
+        false
+    }
 
     /// Says what a file or folder is without starting it.
     fn look(&self, entry: &Path) -> Look;
@@ -138,6 +144,8 @@ pub struct Place<'a> {
     pub snapshot: &'a Path,
     /// Limits of what its host interprets.
     pub guest: &'a GuestLimits,
+    /// The virtual environment with its packages, if it needs any.
+    pub environment: Option<&'a Path>,
 }
 
 /// What loaders need to know of the runner.

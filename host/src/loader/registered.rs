@@ -262,6 +262,7 @@ mod tests {
             entry: Path::new("/m/x.a"),
             snapshot: Path::new("/m"),
             guest: &Default::default(),
+            environment: None,
         };
         let argv = |loader: &Registered| loader.program(&place, &environment).unwrap().argv;
         assert!(Path::new(&argv(&loaders[0])[0]).is_absolute());

@@ -1,12 +1,11 @@
-use std::collections::HashMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::{Loader, LoaderEnvironment, Look, Place, Probe, Program, argument, guest_arguments};
 use crate::HostError;
+use crate::once_each::OnceEach;
 
 /// WebAssembly modules with WASI, hosted by `runner wasm-host`.
 ///
@@ -75,16 +74,10 @@ impl Loader for Wasm {
 
 /// The machine code of a module; made if it is not there. Asked for once in the life of the runner.
 fn compiled(place: &Place<'_>, environment: &LoaderEnvironment) -> Result<PathBuf, HostError> {
-    static KNOWN: Mutex<Option<HashMap<PathBuf, PathBuf>>> = Mutex::new(None);
-    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    let known = known.get_or_insert_default();
-    if let Some(path) = known.get(place.entry).filter(|path| path.is_file()) {
-        return Ok(path.clone());
-    }
+    static KNOWN: OnceEach<PathBuf, PathBuf> = OnceEach::new();
     let folder = place.snapshot.parent().unwrap_or(place.snapshot);
-    let path = compile(place.entry, &folder.join(COMPILED), environment)?;
-    known.insert(place.entry.to_owned(), path.clone());
-    Ok(path)
+    let compile = || compile(place.entry, &folder.join(COMPILED), environment);
+    KNOWN.get(&place.entry.to_owned(), |path| path.is_file(), compile)
 }
 
 fn compile(

@@ -3,6 +3,7 @@
 //! Each change goes on when its caller is gone, and each has an end: a load when its host does not answer in time, a
 //! removal at its deadline.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -279,8 +280,16 @@ impl Modules {
         candidate: Candidate,
         hosting: PoolConfig,
     ) -> Result<(), ChangeError> {
+        let preparing = async {
+            let read = self.read(vec![(module, candidate)], &hosting).await?;
+            let read = read
+                .into_iter()
+                .next()
+                .unwrap_or_else(|| Err(HostError::Module("it was not read".to_owned())))?;
+            self.prepare(module, read, hosting.clone()).await
+        };
         let prepared = tokio::select! {
-            prepared = self.prepare(module, candidate, hosting) => prepared,
+            prepared = preparing => prepared,
             () = change.given_up() => Err(HostError::Module(
                 "it was removed or stopped while it was being loaded".to_owned(),
             )),

@@ -243,7 +243,10 @@ fn scan(config: &ModulesConfig) -> Scan {
         .map(|folder| std::path::absolute(folder).unwrap_or_else(|_| folder.clone()))
         .partition(|folder| std::fs::read_dir(folder).is_ok());
     scan.away.extend(away);
-    for candidate in config.discovery(None).discover(&there, &mut BTreeSet::new()) {
+    for candidate in config
+        .discovery(None)
+        .discover(&there, &mut BTreeSet::new())
+    {
         let signature = signature(&candidate);
         scan.modules.insert(candidate.path, signature);
     }

@@ -3,108 +3,114 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use runner_core::module::{ModuleState, check_name};
 use runner_core::plugin::{Description, MAX_PLUGINS, Plugin};
 
 use super::module::{Module, Provided};
-use super::table::twice;
+use super::table::{Table, twice};
 use super::{Modules, is_set, order};
 use crate::HostError;
-use crate::digest::{self, ModuleFile};
-use crate::discovery::{Candidate, Found};
+use crate::digest::ModuleFile;
+use crate::discovery::Candidate;
+use crate::environments::{Environment, Requirements};
 use crate::loader::Look;
 use crate::manifest::Manifest;
 use crate::pool::{Pool, PoolConfig};
+use crate::reading::{self, Depends, Described, ReadModule, Reading};
 
 /// The most files outside of a module that its description may depend on.
 const MAX_DEPENDS: usize = 1_000;
 
-/// What a host said of its module.
-struct Described {
-    description: Description,
-    /// The name that the module gives itself.
-    name: Option<String>,
-}
-
-/// A module as it is about to be loaded.
-struct Copied {
-    digest: String,
-    /// The file or folder to load, in the snapshot.
-    entry: PathBuf,
-    snapshot: PathBuf,
-}
-
 impl Modules {
-    /// Loads a module that was found at the start.
-    pub(super) async fn load_one(
+    /// Reads and copies modules, all of them at once; what became of each, in their order.
+    pub(super) async fn read(
         &self,
-        module: &Arc<Module>,
-        candidate: Candidate,
-        config: PoolConfig,
-    ) -> Result<(), HostError> {
-        let provided = self.prepare(module, candidate, config).await?;
-        self.provide(module, provided)
+        candidates: Vec<(&Arc<Module>, Candidate)>,
+        config: &PoolConfig,
+    ) -> Result<Vec<Result<ReadModule, HostError>>, HostError> {
+        let (modules, candidates): (Vec<_>, Vec<_>) = candidates
+            .into_iter()
+            .map(|(module, mut candidate)| {
+                if let (Ok(found), Some(args)) = (&mut candidate.found, &module.source.args) {
+                    found.manifest.args.clone_from(args);
+                }
+                (module, candidate)
+            })
+            .unzip();
+        let reading = Reading {
+            cache: &*self.cache,
+            snapshots: &self.config.instance.join("modules"),
+            environment: &config.environment,
+            trust: &self.config.trust,
+            environments: &self.environments,
+        };
+        let outcomes = reading.read(candidates).await?.into_iter();
+        let read = modules.into_iter().zip(outcomes).map(|(module, outcome)| {
+            module.change(|status| {
+                status.sha256 = outcome.digest;
+                status.size = outcome.size;
+            });
+            outcome.read
+        });
+        Ok(read.collect())
     }
 
-    /// Reads, copies and describes a module: all that can fail before it takes its place. Dropped, it leaves nothing
-    /// behind.
+    /// Loads a module that was read: all that can fail before it takes its place. Dropped, it leaves nothing behind.
     pub(super) async fn prepare(
         &self,
         module: &Arc<Module>,
-        candidate: Candidate,
+        read: ReadModule,
         config: PoolConfig,
     ) -> Result<Vec<Provided>, HostError> {
-        let mut found = candidate.found?;
-        if let Some(args) = &module.source.args {
-            found.manifest.args.clone_from(args);
-        }
-        self.require(&candidate.name, &found.manifest)?;
-        let copied = self.copy(module, &candidate.path, &found).await?;
-        let origin = candidate.path.parent().unwrap_or(Path::new("/")).to_owned();
-        let origin = std::path::absolute(&origin).unwrap_or(origin);
-        let key = digest::text_digest(
-            &json!([
-                copied.digest,
-                found.manifest,
-                candidate.name,
-                found.loader.name(),
-                crate::protocol::PROTOCOL,
-                config.environment.sdk,
-                config.environment.python
-            ])
-            .to_string(),
-        );
+        self.require(&module.name(), &read.found.manifest)?;
+        // Others are loaded in the meantime.
+        let environment = self.environment(module, &read).await?;
+        let _place = self.describing.acquire().await;
+        let manifest = read.found.manifest.clone();
         let status = module.status();
-        let manifest = found.manifest.clone();
         let pool = Pool::new(
             config,
-            found.loader,
-            copied.entry,
-            copied.snapshot,
-            origin,
-            found.manifest,
+            read.found.loader,
+            read.entry,
+            read.snapshot,
+            read.origin,
+            read.found.manifest,
+            environment,
             status.name,
             status.uuid,
             Arc::clone(&module.tap),
         );
         module.set_pool(Arc::clone(&pool));
-        let mut described = match self.remembered(&key).await {
+        let described = match read.remembered {
             Some(described) => described,
             None => {
                 refuse_what_is_broken(&pool).await?;
-                self.describe(&pool, &key).await?
+                self.describe(&pool, &read.key).await?
             }
         };
-        manifest.declare(&mut described.description)?;
-        if let (Some(name), None) = (described.name, &module.source.name) {
-            check_name(&name).map_err(|error| {
-                HostError::Module(format!("its answer to welcome names it, and {error}"))
-            })?;
-            module.change(|status| status.name = name);
-        }
-        checked(module, described.description)
+        offered(module, &manifest, described)
+    }
+
+    /// The environment of a module, if it needs one; made if it is not there, which may take minutes.
+    async fn environment(
+        &self,
+        module: &Arc<Module>,
+        read: &ReadModule,
+    ) -> Result<Option<Arc<Environment>>, HostError> {
+        let Some(digest) = &read.environment else {
+            return Ok(None);
+        };
+        let wanted: &Requirements = &read.requirements;
+        let told = |what: &str| module.change(|status| status.doing = Some(what.to_owned()));
+        module.change(|status| {
+            status.environment = Some(digest.clone());
+            status.doing = Some("waits for its environment".to_owned());
+        });
+        let environment = self.environments.get(digest, wanted, &told).await;
+        module.change(|status| status.doing = None);
+        environment.map(Some)
     }
 
     /// What a manifest demands of its surroundings.
@@ -132,80 +138,6 @@ impl Modules {
         Ok(())
     }
 
-    /// Digests a module and copies it to where hosts run from.
-    async fn copy(&self, module: &Module, path: &Path, found: &Found) -> Result<Copied, HostError> {
-        let (files, root, entry) = files(path, found)?;
-        let contents = self.content_digests(&files).await?;
-        let snapshots = self.config.instance.join("modules");
-        let size = files.iter().map(|file| file.size).sum();
-        let copied = tokio::task::spawn_blocking(move || {
-            let pairs: Vec<_> = files
-                .iter()
-                .zip(contents.iter().map(String::as_str))
-                .collect();
-            let digest = digest::digest(&pairs);
-            let snapshot = digest::snapshot(&snapshots, &root, &pairs, &digest)?;
-            Ok::<_, HostError>((digest, snapshot))
-        });
-        let (digest, snapshot) = copied
-            .await
-            .map_err(|error| HostError::Module(format!("copying the module failed: {error}")))??;
-        module.change(|status| {
-            status.sha256.clone_from(&digest);
-            status.size = size;
-        });
-        let entry = match entry.as_os_str().is_empty() {
-            true => snapshot.clone(),
-            false => snapshot.join(entry),
-        };
-        Ok(Copied {
-            digest,
-            entry,
-            snapshot,
-        })
-    }
-
-    async fn content_digests(&self, files: &[ModuleFile]) -> Result<Vec<String>, HostError> {
-        let mut digests = Vec::with_capacity(files.len());
-        let mut new = Vec::new();
-        for file in files {
-            if let Some(digest) = self.cache.file_digest(&file.stat).await {
-                digests.push(digest);
-                continue;
-            }
-            let source = file.source.clone();
-            let digest = tokio::task::spawn_blocking(move || digest::content_digest(&source))
-                .await
-                .map_err(|error| {
-                    HostError::Module(format!("reading the module failed: {error}"))
-                })??;
-            new.push((file.stat, digest.clone()));
-            digests.push(digest);
-        }
-        if !new.is_empty() {
-            self.cache.put_file_digests(&new).await;
-        }
-        Ok(digests)
-    }
-
-    /// The remembered description, if all that it depends on is as it was.
-    async fn remembered(&self, key: &str) -> Option<Described> {
-        let text = self.cache.description(key).await?;
-        let (description, depends, name): (Description, Vec<(PathBuf, String)>, Option<String>) =
-            serde_json::from_str(&text).ok()?;
-        for (path, digest) in depends {
-            let file = ModuleFile::new(path, String::new()).ok()?;
-            let now = self
-                .content_digests(std::slice::from_ref(&file))
-                .await
-                .ok()?;
-            if now.first() != Some(&digest) {
-                return None;
-            }
-        }
-        Some(Described { description, name })
-    }
-
     async fn describe(&self, pool: &Arc<Pool>, key: &str) -> Result<Described, HostError> {
         let lease = pool.lease().await?;
         let name = lease.module_name();
@@ -213,45 +145,49 @@ impl Modules {
         let description: Description = serde_json::from_value(answer).map_err(|error| {
             HostError::Module(format!("its description is not usable: {error}"))
         })?;
-        let mut depends = Vec::new();
         if description.depends.len() > MAX_DEPENDS {
             return Err(HostError::Module(format!(
                 "it depends on more than {MAX_DEPENDS} files"
             )));
         }
+        let mut files = Vec::new();
         for path in &description.depends {
             if !pool.is_in_origin(Path::new(path)) {
                 return Err(HostError::Module(format!(
                     "it says that it depends on {path}, which is not in its plugin folder"
                 )));
             }
-            let file = ModuleFile::new(PathBuf::from(path), String::new())?;
-            let digest = self.content_digests(std::slice::from_ref(&file)).await?;
-            depends.push((file.source, digest.concat()));
+            files.push(ModuleFile::new(PathBuf::from(path), String::new())?);
         }
+        let digests = reading::content_digests(&*self.cache, files.clone()).await?;
+        let depends = files.into_iter().map(|file| {
+            let digest = digests.get(&file.stat)?.clone();
+            Some((file.source, digest))
+        });
+        let depends: Option<Vec<Depends>> = depends.collect();
+        // A file that was not to be read is not remembered.
+        let Some(depends) = depends else {
+            return Ok(Described { description, name });
+        };
         if let Ok(text) = serde_json::to_string(&(&description, depends, &name)) {
             self.cache.put_description(key, &text).await;
         }
         Ok(Described { description, name })
     }
 
-    /// Puts the plugins of a module that was found at the start into the table. Of two modules that offer one
-    /// identity, the one that was found first keeps it, whichever was described first.
-    fn provide(&self, module: &Arc<Module>, provided: Vec<Provided>) -> Result<(), HostError> {
-        self.try_replace(|table| {
-            take_name(table, module, None)?;
-            while let Some((one, other)) = table.rival(&provided, &[module]) {
-                let other = Arc::clone(&other.module);
-                if table.position(&other) < table.position(module) {
-                    return Err(twice(&one.plugin.identity, &other));
+    /// Puts the plugins of modules that were found at the start into the table, all at once.
+    pub(super) fn provide(&self, all: Vec<(Arc<Module>, Vec<Provided>)>) {
+        if all.is_empty() {
+            return;
+        }
+        self.replace(|table| {
+            for (module, provided) in all {
+                if let Err(error) = provide_one(table, &module, &provided) {
+                    module.fail(&error.to_string());
                 }
-                table.take_away(&other, true);
-                other.fail(&twice(&one.plugin.identity, module).to_string());
             }
-            run(module, &provided);
-            table.add(&provided);
-            Ok(())
-        })
+            table.sort();
+        });
     }
 
     /// Puts the plugins of a module into the table that an administrator loads. `older` is the load whose place it
@@ -278,9 +214,31 @@ impl Modules {
             table.take_away(older, false);
             run(module, &provided);
             table.add(&provided);
+            table.sort();
             Ok(())
         })
     }
+}
+
+/// Of two modules that offer one identity, the one that was found first keeps it, whichever was described first. To be
+/// followed by [`Table::sort`].
+fn provide_one(
+    table: &mut Table,
+    module: &Arc<Module>,
+    provided: &[Provided],
+) -> Result<(), HostError> {
+    take_name(table, module, None)?;
+    while let Some((one, other)) = table.rival(provided, &[module]) {
+        let other = Arc::clone(&other.module);
+        if table.position(&other) < table.position(module) {
+            return Err(twice(&one.plugin.identity, &other));
+        }
+        table.take_away(&other, true);
+        other.fail(&twice(&one.plugin.identity, module).to_string());
+    }
+    run(module, provided);
+    table.add(provided);
+    Ok(())
 }
 
 /// From here on its plugins can be used.
@@ -302,7 +260,7 @@ pub(super) fn finalize(module: &Module, reason: &str) {
 
 /// A module may have given itself a name that another one has.
 fn take_name(
-    table: &super::Table,
+    table: &Table,
     module: &Arc<Module>,
     older: Option<&Arc<Module>>,
 ) -> Result<(), HostError> {
@@ -318,6 +276,26 @@ fn take_name(
             other.status().path
         ))),
     }
+}
+
+/// What a module offers by its own description and its manifest.
+pub(super) fn offered(
+    module: &Arc<Module>,
+    manifest: &Manifest,
+    described: Described,
+) -> Result<Vec<Provided>, HostError> {
+    let Described {
+        mut description,
+        name,
+    } = described;
+    manifest.declare(&mut description)?;
+    if let (Some(name), None) = (name, &module.source.name) {
+        check_name(&name).map_err(|error| {
+            HostError::Module(format!("its answer to welcome names it, and {error}"))
+        })?;
+        module.change(|status| status.name = name);
+    }
+    checked(module, description)
 }
 
 /// The plugins of a description. One without a name of its own takes that of its module.
@@ -361,37 +339,4 @@ async fn refuse_what_is_broken(pool: &Arc<Pool>) -> Result<(), HostError> {
         }) => Err(HostError::Module(problem)),
         _ => Ok(()),
     }
-}
-
-/// The files of a module, the name of its copy, and the entry in it.
-fn files(path: &Path, found: &Found) -> Result<(Vec<ModuleFile>, String, PathBuf), HostError> {
-    let root = path
-        .file_name()
-        .and_then(|name| name.to_str())
-        .unwrap_or("module")
-        .to_owned();
-    let Some(folder) = &found.folder else {
-        let entry = PathBuf::from(&root);
-        return Ok((
-            vec![ModuleFile::new(found.entry.clone(), root)?],
-            "module".to_owned(),
-            entry,
-        ));
-    };
-    let mut files = digest::files_of(folder)?;
-    let entry = match found.entry.strip_prefix(folder) {
-        Ok(inside) => inside.to_owned(),
-        Err(_) => {
-            let name = found
-                .entry
-                .file_name()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned();
-            files.push(ModuleFile::new(found.entry.clone(), name.clone())?);
-            files.sort_by(|a, b| a.path.cmp(&b.path));
-            PathBuf::from(name)
-        }
-    };
-    Ok((files, root, entry))
 }

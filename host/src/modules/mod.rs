@@ -25,26 +25,29 @@ mod module;
 mod order;
 mod table;
 
+use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use futures::stream::StreamExt;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use runner_core::module::{Confinement, ModuleState, ModuleStatus};
 
 use self::in_progress::InProgress;
 use self::module::Source;
 use self::order::Wish;
-use crate::discovery::{Candidate, Discovery};
+use crate::discovery::{Candidate, Discovery, Fetched};
+use crate::environments::{Environments, EnvironmentsConfig, UNUSED};
 use crate::folders::Folders;
 use crate::host::Patience;
 use crate::launcher::{Launcher, Limits};
 use crate::loader::{LoaderEnvironment, Loaders};
 use crate::manifest::NetworkRule;
 use crate::pool::PoolConfig;
+use crate::reading::ReadModule;
 use crate::tap::Tap;
+use crate::trust::Trust;
 use crate::{HostError, sdk};
 
 pub use self::cache::{Backlog, DescriptionCache, NoCache};
@@ -63,6 +66,8 @@ pub struct ModulesConfig {
     pub folders: Vec<PathBuf>,
     /// The instance folder: snapshots, SDKs and the folders of hosts lie below it.
     pub instance: PathBuf,
+    /// Which modules may be loaded.
+    pub trust: Trust,
     /// The `runner` program.
     pub runner: PathBuf,
     /// The Python interpreter.
@@ -79,8 +84,16 @@ pub struct ModulesConfig {
     pub network: NetworkRule,
     /// What hosts may use where their manifest does not say it.
     pub limits: Limits,
+    /// The virtual environments of Python modules.
+    pub environments: EnvironmentsConfig,
     /// How long runs in progress may take to end when their module is stopped or replaced.
     pub drain: Duration,
+}
+
+/// What modules are loaded with.
+struct Prepared {
+    folders: Folders,
+    hosting: PoolConfig,
 }
 
 /// All modules of this runner.
@@ -89,6 +102,9 @@ pub struct Modules {
     launcher: Launcher,
     cache: Arc<dyn DescriptionCache>,
     backlog: Arc<dyn Backlog>,
+    environments: Environments,
+    /// A place for each module that is being described.
+    describing: Semaphore,
     /// Counts how often it was replaced.
     changes: watch::Sender<u64>,
     table: RwLock<Arc<Table>>,
@@ -113,6 +129,8 @@ impl Modules {
             "Processes of modules that were started, or failed to."
         );
         Arc::new(Self {
+            environments: Environments::new(config.environments.clone(), config.python.clone()),
+            describing: Semaphore::new(DESCRIBED_AT_ONCE),
             config,
             launcher,
             cache,
@@ -158,14 +176,31 @@ impl Modules {
         self.launcher.sandbox()
     }
 
-    /// Finds and loads all modules of the plugin folders. A module that fails takes no other down.
+    /// Finds and loads all modules of the plugin folders, and those that were fetched. The former are loaded while
+    /// the latter are fetched. A module that fails takes no other down.
     ///
     /// # Errors
     /// The instance folder cannot be used.
-    pub async fn load(self: &Arc<Self>) -> Result<(), HostError> {
+    pub async fn load(
+        self: &Arc<Self>,
+        fetched: impl Future<Output = Vec<Fetched>>,
+    ) -> Result<(), HostError> {
+        let prepared = self.make_folders().await?;
         let folders = self.config.folders.clone();
-        self.load_found(move |discovery| discovery.discover(&folders), None)
-            .await
+        let mut names = BTreeSet::new();
+        let find = move |discovery: &Discovery<'_>| {
+            let found = discovery.discover(&folders, &mut names);
+            (names, found)
+        };
+        let (mut names, found) = self.find(find, None).await?;
+        let (taken, fetched) = tokio::join!(self.take(found, None, &prepared.hosting), fetched);
+        taken?;
+        let find = move |discovery: &Discovery<'_>| discovery.look_at_fetched(fetched, &mut names);
+        let found = self.find(find, None).await?;
+        self.take(found, None, &prepared.hosting).await?;
+        self.settle(prepared).await;
+        self.prune_environments().await;
+        Ok(())
     }
 
     /// Loads one file or folder, and nothing else; with this loader if one is named.
@@ -177,29 +212,50 @@ impl Modules {
         path: &Path,
         loader: Option<&str>,
     ) -> Result<(), HostError> {
-        let path = path.to_owned();
+        let prepared = self.make_folders().await?;
+        let (path, forced) = (path.to_owned(), loader.map(str::to_owned));
         let find = move |discovery: &Discovery<'_>| vec![discovery.look_at_one(&path)];
-        self.load_found(find, loader.map(str::to_owned)).await
+        let found = self.find(find, forced.clone()).await?;
+        self.take(found, forced, &prepared.hosting).await?;
+        self.settle(prepared).await;
+        Ok(())
     }
 
-    async fn load_found(
-        self: &Arc<Self>,
-        find: impl FnOnce(&Discovery<'_>) -> Vec<Candidate> + Send + 'static,
-        forced: Option<String>,
-    ) -> Result<(), HostError> {
+    async fn make_folders(&self) -> Result<Prepared, HostError> {
         let instance = self.config.instance.clone();
-        let config = self.config.clone();
-        let loader = forced.clone();
-        let prepared = tokio::task::spawn_blocking(move || {
+        let made = tokio::task::spawn_blocking(move || {
             let folders = Folders::make(&instance)?;
             let sdk = sdk::unpack(&folders.sdk)?;
-            let found = find(&config.discovery(loader.as_deref()));
-            Ok::<_, HostError>((folders, sdk, found))
+            Ok::<_, HostError>((folders, sdk))
         });
-        let (folders, sdk, candidates) = prepared
+        let (folders, sdk) = made
             .await
-            .map_err(|error| HostError::Module(format!("looking for modules failed: {error}")))??;
-        let config = self.hosting(&folders, sdk);
+            .map_err(|error| HostError::Module(format!("making folders failed: {error}")))??;
+        let hosting = self.hosting(&folders, sdk);
+        Ok(Prepared { folders, hosting })
+    }
+
+    /// Looks for modules.
+    async fn find<T: Send + 'static>(
+        &self,
+        find: impl FnOnce(&Discovery<'_>) -> T + Send + 'static,
+        forced: Option<String>,
+    ) -> Result<T, HostError> {
+        let config = self.config.clone();
+        let looked =
+            tokio::task::spawn_blocking(move || find(&config.discovery(forced.as_deref())));
+        looked
+            .await
+            .map_err(|error| HostError::Module(format!("looking for modules failed: {error}")))
+    }
+
+    /// Reads modules, loads them in waves, each after what it waits for, and puts their plugins into the table.
+    async fn take(
+        self: &Arc<Self>,
+        candidates: Vec<Candidate>,
+        forced: Option<String>,
+        hosting: &PoolConfig,
+    ) -> Result<(), HostError> {
         let wishes: Vec<Wish<'_>> = candidates
             .iter()
             .map(|candidate| Wish {
@@ -208,55 +264,92 @@ impl Modules {
             })
             .collect();
         let order = order::waves(&wishes, &is_set);
-        let found = candidates.into_iter().zip(order).map(|(candidate, wave)| {
-            let source = Source {
-                path: candidate.path.clone(),
-                name: None,
-                args: None,
-                loader: forced.clone(),
-                origin: runner_core::module::Origin::Folder,
-            };
-            (
-                self.module(&candidate, source, Arc::default()),
-                candidate,
-                wave,
-            )
-        });
-        let found: Vec<_> = found.collect();
-        self.replace(|table| {
-            table.modules = found
-                .iter()
-                .map(|(module, ..)| Arc::clone(module))
-                .collect();
-        });
-        let mut waves: Vec<Vec<(Arc<Module>, Candidate)>> = Vec::new();
-        for (module, candidate, wave) in found {
-            match wave {
-                Ok(wave) => {
+        let modules: Vec<Arc<Module>> = candidates
+            .iter()
+            .map(|candidate| {
+                let source = Source {
+                    path: candidate.path.clone(),
+                    name: None,
+                    args: None,
+                    loader: forced.clone(),
+                    origin: runner_core::module::Origin::Folder,
+                };
+                self.module(candidate, source, Arc::default())
+            })
+            .collect();
+        self.replace(|table| table.modules.extend(modules.iter().cloned()));
+        let read = self
+            .read(modules.iter().zip(candidates).collect(), hosting)
+            .await?;
+        let mut waves: Vec<Vec<(Arc<Module>, ReadModule)>> = Vec::new();
+        for ((module, read), wave) in modules.into_iter().zip(read).zip(order) {
+            match (wave, read) {
+                (Ok(wave), Ok(read)) => {
                     waves.resize_with(waves.len().max(wave + 1), Vec::new);
-                    waves[wave].push((module, candidate));
+                    waves[wave].push((module, read));
                 }
-                Err(reason) => module.fail(&reason),
+                (Err(reason), _) => module.fail(&reason),
+                (_, Err(error)) => module.fail(&error.to_string()),
             }
         }
         for wave in waves {
-            let loading = futures::stream::iter(wave).map(|(module, candidate)| {
-                let (modules, config) = (Arc::clone(self), config.clone());
-                async move {
-                    if let Err(error) = modules.load_one(&module, candidate, config).await {
-                        module.fail(&error.to_string());
-                    }
-                }
-            });
-            loading
-                .buffer_unordered(DESCRIBED_AT_ONCE)
-                .collect::<Vec<()>>()
-                .await;
+            self.load_wave(wave, hosting).await;
         }
-        self.is_ready.send_replace(true);
-        self.sweep_snapshots(folders).await;
-        self.hosting.send_replace(Some(config));
         Ok(())
+    }
+
+    /// Loads modules that do not wait for each other: those that are known at once, then the others beside each other.
+    async fn load_wave(
+        self: &Arc<Self>,
+        wave: Vec<(Arc<Module>, ReadModule)>,
+        hosting: &PoolConfig,
+    ) {
+        let is_known = |read: &ReadModule| read.remembered.is_some() && read.environment.is_none();
+        let (known, unknown): (Vec<_>, Vec<_>) =
+            wave.into_iter().partition(|(_, read)| is_known(read));
+        let mut all = Vec::with_capacity(known.len());
+        for (module, read) in known {
+            match self.prepare(&module, read, hosting.clone()).await {
+                Ok(provided) => all.push((module, provided)),
+                Err(error) => module.fail(&error.to_string()),
+            }
+        }
+        self.provide(all);
+        let loading = unknown.into_iter().map(|(module, read)| {
+            let (modules, hosting) = (Arc::clone(self), hosting.clone());
+            async move {
+                match modules.prepare(&module, read, hosting).await {
+                    Ok(provided) => modules.provide(vec![(module, provided)]),
+                    Err(error) => module.fail(&error.to_string()),
+                }
+            }
+        });
+        futures::future::join_all(loading).await;
+    }
+
+    /// From here on modules can be changed.
+    async fn settle(&self, prepared: Prepared) {
+        self.is_ready.send_replace(true);
+        self.sweep_snapshots(prepared.folders).await;
+        self.hosting.send_replace(Some(prepared.hosting));
+    }
+
+    /// Removes environments that were needed long ago.
+    async fn prune_environments(&self) {
+        if !self.config.environments.makes {
+            return;
+        }
+        let table = self.table();
+        let kept = table.modules.iter();
+        let kept = kept.filter_map(|module| module.status().environment);
+        match self.environments.prune(kept.collect(), UNUSED).await {
+            Ok(removed) if removed.is_empty() => {}
+            Ok(removed) => tracing::info!(
+                "removed environments that were not used for 30 days: {}",
+                removed.join(", ")
+            ),
+            Err(error) => tracing::warn!("old environments cannot be removed: {error}"),
+        }
     }
 
     /// What all pools share.
@@ -302,6 +395,8 @@ impl Modules {
             uuid: uuid::Uuid::new_v4().to_string(),
             state: ModuleState::Init,
             reason: None,
+            doing: None,
+            environment: None,
             plugins: Vec::new(),
             sandbox: self.launcher.sandbox().to_string(),
             failed: false,
@@ -339,7 +434,7 @@ impl Modules {
     /// Removes snapshots of modules that are loaded no more.
     async fn sweep_snapshots(&self, folders: Folders) {
         let table = self.table();
-        let kept: Vec<String> = table.modules.iter().map(|module| module.digest()).collect();
+        let kept: HashSet<String> = table.modules.iter().map(|module| module.digest()).collect();
         let swept = tokio::task::spawn_blocking(move || {
             let swept = folders.sweep_modules(&kept);
             (folders, swept)

@@ -237,6 +237,7 @@ impl Module {
     pub(super) fn exit(&self, reason: &str) {
         self.change(|status| {
             status.state = ModuleState::Exited;
+            status.doing = None;
             status.reason = Some(reason.to_owned());
             status.plugins.clear();
         });

@@ -112,14 +112,13 @@ impl Table {
             .position(|other| Arc::ptr_eq(other, module))
     }
 
-    /// Adds plugins, each in place of another one of its identifier.
+    /// Adds plugins, each in place of another one of its identifier. To be followed by [`Table::sort`].
     pub(super) fn add(&mut self, plugins: &[Provided]) {
         for provided in plugins {
             let identifier = &provided.plugin.identifier;
             self.leaving.remove(identifier);
             self.plugins.insert(identifier.clone(), provided.clone());
         }
-        self.sort();
     }
 
     /// Takes away the plugins of a module. With `is_drained` none of them is there for earlier tasks either.
@@ -145,7 +144,7 @@ impl Table {
         own.map(|(identifier, _)| identifier.clone()).collect()
     }
 
-    fn sort(&mut self) {
+    pub(super) fn sort(&mut self) {
         self.sorted = self.plugins.values().cloned().collect();
         self.sorted
             .sort_by(|a, b| a.plugin.identity.cmp(&b.plugin.identity));

@@ -7,13 +7,14 @@ use std::process::{Command, Stdio};
 
 use clap::Args;
 use runner_core::module::{Confinement, ModuleState, ModuleStatus};
+use runner_host::Environments;
 use runner_host::loader::Registered;
 use runner_server::auth::Mode;
 use serde_json::{Value, json};
 
 use super::Folders;
 use crate::instance::{Holder, base_url};
-use crate::scratch::{Scratch, What};
+use crate::scratch::{Missing, Scratch, What};
 use crate::screen::{self, BAD, Exit, GOOD, WARN, indent, line, paint};
 use crate::settings::sources::{ENV_FILE, TOML_FILE};
 use crate::settings::{Flags, Settings};
@@ -134,7 +135,11 @@ impl Doctor {
     fn plugins(&self, settings: Settings, modules: &mut Vec<ModuleStatus>) -> Vec<Finding> {
         let mut findings = folders(&settings);
         let failed = failed_modules(&settings.instance);
-        let loaded = Scratch::with(settings, async |scratch| {
+        let environments = Environments::new(
+            settings.environments(&settings.instance, false),
+            settings.python.clone(),
+        );
+        let loaded = Scratch::with(settings, Missing::Told, async |scratch| {
             let table = scratch.load(&What::Folders).await?;
             let statuses: Vec<ModuleStatus> =
                 table.modules.iter().map(|module| module.status()).collect();
@@ -149,7 +154,7 @@ impl Doctor {
             Ok((sandbox, statuses)) => {
                 findings.push(confinement(&sandbox));
                 findings.extend(failed);
-                findings.extend(statuses.iter().map(module));
+                findings.extend(statuses.iter().map(|status| module(status, &environments)));
                 *modules = statuses;
             }
         }
@@ -476,9 +481,15 @@ fn failed_modules(instance: &Path) -> Vec<Finding> {
         .collect()
 }
 
-fn module(status: &ModuleStatus) -> Finding {
+fn module(status: &ModuleStatus, environments: &Environments) -> Finding {
     let plugins = status.plugins.join(", ");
+    let lacks = |digest: &String| !environments.is_there(digest);
     match (&status.reason, status.state) {
+        (Some(reason), _) if status.environment.as_ref().is_some_and(lacks) => Finding::warning(
+            "module",
+            format!("{} was not loaded: {reason}", status.name),
+            "`runner up` makes it as well, before the module can be used",
+        ),
         (None, ModuleState::Running) => Finding::ok(
             "module",
             format!("{} ({}): {plugins}", status.name, status.loader),

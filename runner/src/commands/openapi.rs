@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::Folders;
 use crate::instance;
-use crate::scratch::{Scratch, What};
+use crate::scratch::{Missing, Scratch, What};
 use crate::screen::{self, note};
 use crate::settings::{Flags, Settings};
 
@@ -29,7 +29,7 @@ impl Openapi {
     pub(crate) fn run(&self) -> anyhow::Result<()> {
         let settings = self.folders.settings(Flags::new())?;
         let base = self.base_url.clone().unwrap_or_else(|| usual(&settings));
-        let document = Scratch::with(settings, async |scratch| {
+        let document = Scratch::with(settings, Missing::Told, async |scratch| {
             let table = scratch.load(&What::Folders).await?;
             for module in &table.modules {
                 let status = module.status();

@@ -20,7 +20,9 @@ use runner_core::age;
 use runner_core::retention::{Ages, Retention};
 use runner_fetch::{AddressPolicy, GitConfig, GitPlugins, UrlMap};
 use runner_host::loader::Registered;
-use runner_host::{Limits as HostLimits, NetworkRule, SandboxConfig, SandboxMode, Trust};
+use runner_host::{
+    EnvironmentsConfig, Limits as HostLimits, NetworkRule, SandboxConfig, SandboxMode, Trust,
+};
 use runner_server::auth::AuthConfig;
 use runner_server::{Hosts, Limits, Origins};
 use runner_store::{Bucket, DatabaseUrl, Durability};
@@ -86,6 +88,11 @@ pub(crate) struct Settings {
     pub(crate) plugin_network: NetworkRule,
     pub(crate) host_limits: HostLimits,
     pub(crate) python: String,
+    /// Whether packages without a wheel are built.
+    pub(crate) builds: bool,
+    pub(crate) install_timeout: Duration,
+    /// Where virtual environments are looked for, beside the instance folder.
+    pub(crate) environments: Option<PathBuf>,
     pub(crate) loaders: Vec<Registered>,
     pub(crate) log_level: String,
     pub(crate) log_format: LogFormat,
@@ -206,6 +213,12 @@ impl Settings {
             },
             host_limits: host_limits(sources)?,
             python: sources.text("PYTHON"),
+            builds: switch(sources, "PACKAGE_BUILDS")?,
+            install_timeout: seconds(sources, "INSTALL_TIMEOUT")?,
+            environments: sources
+                .get("ENVIRONMENTS_FOLDER")
+                .filter(|folder| !folder.is_empty())
+                .map(PathBuf::from),
             loaders: match sources.text("LOADERS").as_str() {
                 "" => Vec::new(),
                 text => Registered::parse(text).map_err(|problem| {
@@ -234,6 +247,24 @@ impl Settings {
             notices: sources.notices(),
             instance,
         })
+    }
+
+    /// Where and how virtual environments are made. `instance` is the instance folder, which may not be there yet.
+    pub(crate) fn environments(&self, instance: &Path, makes: bool) -> EnvironmentsConfig {
+        // Environments know their own path.
+        let real = |folder: &Path| {
+            folder
+                .canonicalize()
+                .or_else(|_| std::path::absolute(folder))
+                .unwrap_or_else(|_| folder.to_owned())
+        };
+        EnvironmentsConfig {
+            folder: real(instance).join("environments"),
+            shared: self.environments.as_deref().map(real),
+            makes,
+            builds: self.builds,
+            limit: self.install_timeout,
+        }
     }
 }
 

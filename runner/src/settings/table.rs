@@ -459,6 +459,26 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "Interpreter of Python plugins, 3.9 or newer.",
     ),
     setting(
+        "ENVIRONMENTS_FOLDER",
+        &[],
+        "",
+        "Folder of virtual environments that is only read by a runner, before the one in the instance folder; \
+         `runner plugin install` makes them there. For images of containers.",
+    ),
+    setting(
+        "PACKAGE_BUILDS",
+        &[],
+        "off",
+        "Whether packages that Python plugins need are built where there is no wheel. That runs their code with all \
+         rights of the runner.",
+    ),
+    setting(
+        "INSTALL_TIMEOUT",
+        &[],
+        "1800",
+        "Seconds that installing the packages of a Python plugin may take.",
+    ),
+    setting(
         "LOADERS",
         &[],
         "",

@@ -12,7 +12,7 @@ use crate::support::{Desk, repository};
 const MOST: usize = 10;
 
 /// The blocks that are files, by their names.
-fn files() -> BTreeMap<String, String> {
+pub(crate) fn files() -> BTreeMap<String, String> {
     let text = std::fs::read_to_string(repository().join("docs/plugins.md")).unwrap();
     let mut files = BTreeMap::new();
     let mut open: Option<(String, String)> = None;

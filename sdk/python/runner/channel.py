@@ -34,9 +34,13 @@ def encode(message: Dict[str, Any]) -> bytes:
 class Channel:
     """The host's end of the protocol. Any thread may send; one thread receives."""
 
-    def __init__(self, source: int, sink: int, shield: ContextManager[Any]) -> None:
+    def __init__(
+        self, source: int, sink: int, shield: ContextManager[Any], begun: bytes = b""
+    ) -> None:
         self.source = source
         self.sink = sink
+        #: What was read before.
+        self.begun = begun
         #: Holds back the interruption of a cancelled run until a line is whole.
         self.shield = shield
         self.lock = threading.Lock()
@@ -86,7 +90,7 @@ class Channel:
         skipping = False
         while True:
             try:
-                chunk = os.read(self.source, 1 << 16)
+                chunk, self.begun = self.begun or os.read(self.source, 1 << 16), b""
             except OSError:
                 return
             if not chunk:

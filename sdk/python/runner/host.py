@@ -3,7 +3,8 @@
 Speaks docs/protocol.md. The main thread loads the module and runs the tasks; a
 reader thread always reads, so that `ping` is answered and `cancel` heard during
 a run. A cancel raises `Cancelled` in the main thread by way of a signal, which
-also wakes it from a sleep or a blocking read.
+also wakes it from a sleep or a blocking read. Where each run has a process of its
+own, this is the host in each of them, and `runner.zygote` the one above.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ if __package__ in (None, ""):  # started by its path: the package is the folder 
 
 import contextlib
 import itertools
+import json
 import math
 import queue
 import resource
@@ -26,7 +28,7 @@ import time
 import traceback
 from typing import Any, Dict, List, Optional, Tuple
 
-from runner.channel import Channel, Garbage, encode
+from runner.channel import MAX_LINE, Channel, Garbage, encode
 from runner.module import SDK_FOLDER, Module
 from runner.plugin import REGISTRY, Form, Plugin
 from runner.task import Cancelled, RequestError, Task
@@ -94,10 +96,10 @@ class Interruption:
 
 
 class Host:
-    def __init__(self, module: Module, source: int, sink: int) -> None:
+    def __init__(self, module: Module, source: int, sink: int, begun: bytes = b"") -> None:
         self.module = module
         self.interruption = Interruption()
-        self.channel = Channel(source, sink, self.interruption)
+        self.channel = Channel(source, sink, self.interruption, begun)
         self.welcome: Dict[str, Any] = {}
         self.plugins: List[Plugin] = []
         self.loaded = False
@@ -408,9 +410,36 @@ def main(arguments: List[str]) -> int:
     source, sink = _take_descriptors()
     module = Module(arguments[0], os.environ.get("RUNNER_MODULE_FOLDER", ""))
     with contextlib.suppress(BrokenPipeError):  # the runner is gone
-        Host(module, source, sink).serve()
+        first = _first_line(source)
+        if _is_isolated(first):
+            from runner.zygote import Zygote
+
+            return Zygote(module, source, sink).serve(first)
+        Host(module, source, sink, first).serve()
     _flush()
     return 0
+
+
+def _first_line(source: int) -> bytes:
+    """The first line, and not a byte more: who reads on is decided by what it says."""
+    line = bytearray()
+    while not line.endswith(b"\n") and len(line) <= MAX_LINE:
+        byte = os.read(source, 1)
+        if not byte:
+            break
+        line += byte
+    return bytes(line)
+
+
+def _is_isolated(line: bytes) -> bool:
+    """Whether it is a `welcome` that asks for a process for each run."""
+    try:
+        message = json.loads(line)
+        config = message["params"].get("config") or {}
+        isolated: bool = message["method"] == "welcome" and config.get("isolation") == "process"
+        return isolated
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return False
 
 
 if __name__ == "__main__":

@@ -257,6 +257,8 @@ fn module() -> Value {
         "uuid": {"type": "string", "format": "uuid", "description": "Another one for each load."},
         "state": {"type": "string", "enum": ["INIT", "RUNNING", "FINALIZING", "EXITED"]},
         "reason": {"type": "string"},
+        "doing": {"type": "string", "description": "What is done while it is INIT, if that takes a while: its environment is made."},
+        "environment": {"type": "string", "description": "The virtual environment with its packages: its folder in environments/ of the instance folder."},
         "refused": {"type": "string", "description": "Why its newer version was not taken, the last time."},
         "plugins": strings(),
         "sandbox": confined(),

@@ -235,11 +235,17 @@ fn the_dockerfile_says_what_the_documents_do() {
         (text("RUNNER_PORT"), text("CONTAINER_MODE")),
         ("8080".to_owned(), "server".to_owned())
     );
+    let environments = text("ENVIRONMENTS_FOLDER");
+    assert!(
+        !image.volumes.contains(&environments),
+        "what an image puts into a volume may be lost"
+    );
     for folder in image
         .volumes
         .iter()
         .map(String::as_str)
         .chain(text("PLUGIN_FOLDERS").split(':'))
+        .chain([environments.as_str()])
     {
         assert!(
             image.folders.iter().any(|made| made == folder),
@@ -254,6 +260,7 @@ fn the_dockerfile_says_what_the_documents_do() {
         text("GIT_PLUGINS_FOLDER"),
         text("METRICS_ADDRESS"),
         text("RUNNER_INSTANCE_FOLDER"),
+        text("ENVIRONMENTS_FOLDER"),
     ] {
         assert!(page.contains(&format!("`{value}`")), "{value}");
     }

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use crate::commands::Folders;
 use crate::live::Live;
-use crate::scratch::{Scratch, What};
+use crate::scratch::{Missing, Scratch, What};
 use crate::screen::{self, BAD, Exit, GOOD, WARN, indent, line, lines, note, paint};
 use crate::settings::Flags;
 use crate::trial::Trial;
@@ -120,19 +120,12 @@ impl Check {
         }
         .settings(flags)?;
         // What the plugin prints while it is loaded.
-        tracing_subscriber::fmt()
-            .with_env_filter("runner_host::host=info")
-            .with_writer(std::io::stderr)
-            .without_time()
-            .with_target(false)
-            .with_level(false)
-            .with_ansi(false)
-            .init();
+        crate::logging::of_command("runner_host::host=info,runner_host::environments=info");
         let mut report = Report {
             is_quiet: self.json,
             ..Report::default()
         };
-        Scratch::with(settings, async |scratch| {
+        Scratch::with(settings, Missing::Made, async |scratch| {
             self.check(scratch, &mut report).await
         })?;
         let is_ok = !report.has_problems();

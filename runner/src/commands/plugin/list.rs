@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::client::At;
 use crate::commands::Folders;
-use crate::scratch::{Scratch, What};
+use crate::scratch::{Missing, Scratch, What};
 use crate::screen::{self, BAD, BOLD, Table, WEAK, line, note};
 use crate::settings::Flags;
 
@@ -52,7 +52,7 @@ impl List {
                         "there is no plugin folder here: make a folder `plugins`, or name others with --plugin-folders",
                     );
                 }
-                Scratch::with(settings, async |scratch| {
+                Scratch::with(settings, Missing::Told, async |scratch| {
                     Ok(document(&*scratch.load(&What::Folders).await?))
                 })?
             }
@@ -69,7 +69,9 @@ impl List {
         let mut settings = self.folders.settings(Flags::new())?;
         // Only what is trusted is started.
         settings.trust = Trust::none();
-        let table = Scratch::with(settings, async |scratch| scratch.load(&What::Folders).await)?;
+        let table = Scratch::with(settings, Missing::Told, async |scratch| {
+            scratch.load(&What::Folders).await
+        })?;
         let mut text = String::new();
         for module in &table.modules {
             let status = module.status();

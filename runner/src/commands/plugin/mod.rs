@@ -2,6 +2,7 @@
 
 mod check;
 mod fetch;
+mod install;
 mod list;
 mod new;
 mod run;
@@ -25,6 +26,8 @@ pub(crate) enum Plugin {
     Check(check::Check),
     /// Fetches the plugins that GIT_PLUGINS names; a runner that serves takes them at its next start.
     Fetch(fetch::Fetch),
+    /// Installs the packages that plugins in Python need.
+    Install(install::Install),
     /// Prints the folder of the Python SDK, for editors and tests.
     Sdk(sdk::Sdk),
 }
@@ -38,6 +41,7 @@ impl Plugin {
             Self::New(new) => new.run(),
             Self::Check(check) => check.run(),
             Self::Fetch(fetch) => fetch.run(),
+            Self::Install(install) => install.run(),
             Self::Sdk(sdk) => sdk.run(),
         }
     }

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::commands::Folders;
 use crate::live::Live;
-use crate::scratch::{INTERRUPTED, Scratch, interrupted};
+use crate::scratch::{INTERRUPTED, Missing, Scratch, interrupted};
 use crate::screen::{self, BAD, Exit, GOOD, Table, WARN, WEAK, line, note, paint};
 use crate::settings::Flags;
 use crate::trial::{Ended, Trial};
@@ -79,7 +79,9 @@ impl Run {
         let steps = GivenStep::read_all(&self.steps)?;
         let timeout = self.timeout.clone().map(|timeout| ("RUN_TIMEOUT", timeout));
         let settings = self.folders.settings(Flags::from_iter(timeout))?;
-        Scratch::with_signals(settings, async |scratch| {
+        // Packages may have to be installed, which takes a while.
+        crate::logging::of_command("runner_host::environments=info");
+        Scratch::with_signals(settings, Missing::Made, async |scratch| {
             let prepared = tokio::select! {
                 prepared = self.prepare(scratch, &given, &steps) => prepared?,
                 () = interrupted() => return Err(Exit(INTERRUPTED).into()),

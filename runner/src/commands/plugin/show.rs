@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::client::{At, Server};
 use crate::commands::Folders;
 use crate::commands::task::block_on;
-use crate::scratch::Scratch;
+use crate::scratch::{Missing, Scratch};
 use crate::screen::{self, BOLD, Table, WEAK, indent, line, lines, paint};
 use crate::settings::Flags;
 use crate::values::{is_file, kind_name};
@@ -55,7 +55,7 @@ impl Show {
             return screen::print_json(&block_on(async { server.get(&path).await })?);
         }
         let settings = self.folders.settings(Flags::new())?;
-        let provided = Scratch::with(settings, async |scratch| {
+        let provided = Scratch::with(settings, Missing::Told, async |scratch| {
             scratch
                 .find(&self.plugin, self.name.as_deref(), self.loader.as_deref())
                 .await
