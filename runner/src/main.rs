@@ -5,7 +5,7 @@
 //! - `service`: server and worker, wired. `surroundings`: what they wait for before, and forward. `greeting`, `logging`,
 //!   `board`: what is seen of them. `instance`: the instance folder, its lock and token.
 //! - `scratch`, `trial`: plugins without a server: loaded in a temporary folder, and one task run with all
-//!   that a server has. `values`: parameters as they are typed.
+//!   that a server has. `values`: parameters as they are typed. `nodes`: what a pipeline works with here.
 //! - `client`, `events`: a runner that serves, over HTTP.
 //! - `screen`, `live`: what is shown.
 
@@ -17,6 +17,7 @@ mod greeting;
 mod instance;
 mod live;
 mod logging;
+mod nodes;
 mod scratch;
 mod screen;
 mod service;
@@ -68,6 +69,9 @@ enum Command {
     /// Plugins, without a server: look at them, run them, begin and check your own.
     #[command(subcommand)]
     Plugin(commands::plugin::Plugin),
+    /// Graphs of plugins and built-ins through which items flow: check them, run them, draw them.
+    #[command(subcommand)]
+    Pipeline(commands::pipeline::Pipeline),
     /// Tasks of a runner that serves: look at them, wait for them, end them.
     #[command(subcommand)]
     Task(commands::task::Task),
@@ -111,6 +115,12 @@ enum Command {
     /// Hosts the plugins of a WebAssembly module. Started by the runner itself.
     #[command(hide = true)]
     WasmHost(commands::hosts::WasmHost),
+    /// Hosts a pipeline. Started by the runner itself.
+    #[command(hide = true)]
+    PipelineHost {
+        /// The document.
+        document: std::path::PathBuf,
+    },
     /// Makes the machine code of a WebAssembly module. Started by the runner itself.
     #[command(hide = true)]
     WasmCompile(commands::hosts::WasmCompile),
@@ -126,6 +136,7 @@ impl Command {
             Self::Health(health) => health.run(),
             Self::Db(db) => db.run(),
             Self::Plugin(plugin) => plugin.run(),
+            Self::Pipeline(pipeline) => pipeline.run(),
             Self::Task(task) => task.run(),
             Self::Token(token) => token.run(),
             Self::Schedule(schedule) => schedule.run(),
@@ -143,6 +154,9 @@ impl Command {
             }
             Self::LuaHost(host) => host.run(),
             Self::WasmHost(host) => host.run(),
+            Self::PipelineHost { document } => {
+                runner_flow::pipeline_host_main(&document).map_err(Into::into)
+            }
             Self::WasmCompile(compile) => compile.run(),
         }
     }

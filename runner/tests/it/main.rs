@@ -11,6 +11,7 @@ mod general;
 mod guide;
 mod interrupt;
 mod loaders;
+mod pipeline;
 mod plugin;
 mod plugin_new;
 mod schedule;

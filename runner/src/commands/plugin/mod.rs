@@ -3,7 +3,7 @@
 mod check;
 mod list;
 mod new;
-mod run;
+pub(crate) mod run;
 mod sdk;
 mod show;
 
