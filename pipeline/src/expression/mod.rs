@@ -3,7 +3,7 @@
 //!
 //! minijinja evaluates them: it is well kept, part of the program already, and counts *fuel*, so
 //! that no expression works for ever or makes something too large. Expressions that only pick a
-//! part of an item and change a text, which most are, are evaluated without it ([`plain`]).
+//! part of an item and change a text, which most are, are evaluated without it (`plain`).
 
 mod plain;
 mod values;
