@@ -239,8 +239,8 @@ fn no_module(path: &Path) -> String {
             manifest::FILE
         ),
         false => format!(
-            "{shown} is no module: expected a Python or Lua file, a shared object, WebAssembly, or a file that \
-             may be executed (chmod +x); --loader says what else it is"
+            "{shown} is no module: expected a Python or Lua file, a shared object, WebAssembly, a \
+             pipeline (*.pipeline.yaml), or a file that may be executed (chmod +x); --loader says what else it is"
         ),
     }
 }

@@ -1,21 +1,50 @@
-//! The dataflow engine: graph, edges, nodes. Knows no SQL and no hosts.
+//! The dataflow engine: graph, edges, nodes. Knows no SQL and no hosts, and does no I/O itself.
 //!
 //! A pipeline is a graph of named nodes. Items flow along bounded edges, so that a slow node
 //! holds its sources back, and carry their [`Lineage`], so that what comes from one origin can be
-//! paired again. Nodes are a trait: what they do is the business of whoever makes them.
+//! paired again, whatever the latency of each way. A failed item leaves a tombstone or goes to an
+//! edge for errors; it never shifts others.
+//!
+//! # From text to run
+//! A [`document`] is read as JSON; a [`Graph`] is read from that and has no cycles; [`Checked`]
+//! knows what each node is and that its inputs fit; [`start`] makes tasks and edges of it, with
+//! what the [`surroundings`] provide; a [`Run`] goes to its end, watched and held by a
+//! [`Control`], while [`Outputs`] gives what it makes.
 //!
 //! # Layout
-//! - [`graph`]: what is to be run, checked when it is read.
-//! - [`edge`]: items and the bounded way between two nodes, with its end.
-//! - [`node`]: the trait, and the ports through which a node sees its edges.
-//! - [`mod@run`]: all nodes of a graph to their end, failure or cancellation.
+//! - [`graph`]: nodes, edges and policies as they are described. `check`: what is refused.
+//! - [`expression`]: expressions over items. `builtin`: nodes that need no plugin. [`types`]: kinds of
+//!   items.
+//! - [`item`], [`edge`]: what flows, and where. `join`: how several inputs become one.
+//! - `plan`: which nodes share a task. `segment`: a task of built-ins. `calls`: a task of a node
+//!   that is called. `output`: edges to other tasks.
+//! - `run`, `control`: a run from outside. [`sight`]: what is counted.
 
+mod builtin;
+mod calls;
+mod check;
+mod control;
+pub mod document;
 pub mod edge;
+pub mod expression;
 pub mod graph;
-pub mod node;
-pub mod run;
+pub mod item;
+mod join;
+mod output;
+mod plan;
+mod run;
+mod segment;
+pub mod sight;
+pub mod surroundings;
+pub mod types;
 
-pub use edge::{Item, Lineage};
-pub use graph::{Graph, GraphError, Join};
-pub use node::{Joined, Node, NodeError, NodeFuture, Ports};
-pub use run::{Counts, Report, RunError, run};
+pub use builtin::is_builtin;
+pub use check::Checked;
+pub use control::{Control, Seen, SeenEdge, SeenNode, Unknown};
+pub use document::{DocumentError, Format};
+pub use graph::{Graph, GraphError, GraphProblem};
+pub use item::{Item, Lineage};
+pub use join::MAX_HELD;
+pub use plan::{Lowering, start};
+pub use run::{Made, Outputs, Run, RunError};
+pub use surroundings::{Argument, Call, CallFuture, Catalog, Failure, Foreign, Surroundings};

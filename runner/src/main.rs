@@ -5,7 +5,7 @@
 //! - `service`: server and worker, wired. `surroundings`: what they wait for before, and forward. `greeting`, `logging`,
 //!   `board`: what is seen of them. `instance`: the instance folder, its lock and token.
 //! - `scratch`, `trial`: plugins without a server: loaded in a temporary folder, and one task run with all
-//!   that a server has. `values`: parameters as they are typed.
+//!   that a server has. `values`: parameters as they are typed. `nodes`: what a pipeline works with here.
 //! - `client`, `events`: a runner that serves, over HTTP.
 //! - `screen`, `live`: what is shown.
 
@@ -18,6 +18,7 @@ mod greeting;
 mod instance;
 mod live;
 mod logging;
+mod nodes;
 mod roster;
 mod scratch;
 mod screen;
@@ -73,6 +74,9 @@ enum Command {
     /// Modules of a runner that serves: look at them, load, replace and remove them.
     #[command(subcommand)]
     Module(commands::module::Module),
+    /// Graphs of plugins and built-ins through which items flow: check them, run them, draw them.
+    #[command(subcommand)]
+    Pipeline(commands::pipeline::Pipeline),
     /// Tasks of a runner that serves: look at them, wait for them, end them.
     #[command(subcommand)]
     Task(commands::task::Task),
@@ -116,6 +120,12 @@ enum Command {
     /// Hosts the plugins of a WebAssembly module. Started by the runner itself.
     #[command(hide = true)]
     WasmHost(commands::hosts::WasmHost),
+    /// Hosts a pipeline. Started by the runner itself.
+    #[command(hide = true)]
+    PipelineHost {
+        /// The document.
+        document: std::path::PathBuf,
+    },
     /// Makes the machine code of a WebAssembly module. Started by the runner itself.
     #[command(hide = true)]
     WasmCompile(commands::hosts::WasmCompile),
@@ -132,6 +142,7 @@ impl Command {
             Self::Db(db) => db.run(),
             Self::Plugin(plugin) => plugin.run(),
             Self::Module(module) => module.run(),
+            Self::Pipeline(pipeline) => pipeline.run(),
             Self::Task(task) => task.run(),
             Self::Token(token) => token.run(),
             Self::Schedule(schedule) => schedule.run(),
@@ -149,6 +160,9 @@ impl Command {
             }
             Self::LuaHost(host) => host.run(),
             Self::WasmHost(host) => host.run(),
+            Self::PipelineHost { document } => {
+                runner_flow::pipeline_host_main(&document).map_err(Into::into)
+            }
             Self::WasmCompile(compile) => compile.run(),
         }
     }

@@ -30,10 +30,9 @@ const BASE_URL: &str = "http://localhost";
 /// How long a cancelled run may take to end after its host was killed.
 const LAST_WORK: Duration = Duration::from_secs(3);
 
-/// Store, queue and worker for one task.
+/// Store, queue and worker for the tasks of a command.
 pub(crate) struct Trial<'a> {
     scratch: &'a Scratch,
-    provided: Provided,
     store: Store,
     queue: Queue,
     events: Events,
@@ -54,7 +53,6 @@ impl<'a> Trial<'a> {
     /// Starts the worker. `roots` are the files that inputs may be read from, beside those of the settings.
     pub(crate) async fn start(
         scratch: &'a Scratch,
-        provided: Provided,
         roots: Vec<PathBuf>,
         timeout: Option<Duration>,
     ) -> anyhow::Result<Self> {
@@ -112,7 +110,6 @@ impl<'a> Trial<'a> {
         .await?;
         Ok(Self {
             scratch,
-            provided,
             store,
             queue,
             events,
@@ -127,9 +124,22 @@ impl<'a> Trial<'a> {
     }
 
     /// Fills in the plugin's form. Says what is wrong, by field.
-    pub(crate) async fn fill(&self, given: &[Given]) -> Result<Filled, FieldErrors> {
-        let form = &self.provided.plugin.form.parameters;
+    pub(crate) async fn fill(
+        &self,
+        plugin: &Plugin,
+        given: &[Given],
+    ) -> Result<Filled, FieldErrors> {
+        let form = &plugin.form.parameters;
         self.desk().fill(form, &Map::new(), given).await
+    }
+
+    /// What tasks are made with, for whoever outlives this borrow.
+    pub(crate) fn tasks(&self) -> Tasks {
+        Tasks {
+            store: self.store.clone(),
+            queue: self.queue.clone(),
+            events: self.events.clone(),
+        }
     }
 
     fn desk(&self) -> Desk<'_> {
@@ -143,27 +153,12 @@ impl<'a> Trial<'a> {
     /// Runs the task to its end, or until it asks for a step that nobody gave. Ctrl-C cancels it.
     pub(crate) async fn run(
         &self,
+        provided: &Provided,
         filled: Filled,
         steps: Vec<GivenStep>,
         live: &mut Live,
     ) -> anyhow::Result<Ended> {
-        let plugin = &self.provided.plugin;
-        let id = self
-            .store
-            .insert_task(NewTask {
-                plugin: plugin.identifier.clone(),
-                digest: self.provided.module.status().sha256,
-                parameters: filled.parameters,
-                uploads: filled.uploads,
-                labels: Vec::new(),
-                base_url: BASE_URL.to_owned(),
-                caller: None,
-                dispatch: Dispatch::default(),
-                idempotency: None,
-            })
-            .await?
-            .id();
-        self.queue.push(Offer::first(id, &Dispatch::default()));
+        let id = self.tasks().begin(provided, filled).await?;
         let mut steps = VecDeque::from(steps);
         let follow = self.follow(id, &mut steps, live);
         let stuck = tokio::select! {
@@ -201,9 +196,7 @@ impl<'a> Trial<'a> {
     }
 
     async fn cancel(&self, id: i64) -> anyhow::Result<()> {
-        let ended = self.store.cancel_task(id).await?.unwrap_or_default();
-        self.queue.tasks_ended(&ended, &self.events);
-        Ok(())
+        self.tasks().cancel(id).await
     }
 
     /// Follows the task. `Some`: it waits for a step, and this is why nobody submits it.
@@ -339,6 +332,61 @@ impl<'a> Trial<'a> {
         let provided =
             provided.with_context(|| format!("the plugin {} is not loaded", task.plugin))?;
         Ok(Arc::clone(&provided.plugin))
+    }
+}
+
+/// Makes tasks, waits for them, ends them.
+#[derive(Debug, Clone)]
+pub(crate) struct Tasks {
+    store: Store,
+    queue: Queue,
+    events: Events,
+}
+
+impl Tasks {
+    /// Makes a task; its number.
+    pub(crate) async fn begin(&self, provided: &Provided, filled: Filled) -> anyhow::Result<i64> {
+        let inserted = self
+            .store
+            .insert_task(NewTask {
+                plugin: provided.plugin.identifier.clone(),
+                digest: provided.module.status().sha256,
+                parameters: filled.parameters,
+                uploads: filled.uploads,
+                labels: Vec::new(),
+                base_url: BASE_URL.to_owned(),
+                caller: None,
+                dispatch: Dispatch::default(),
+                idempotency: None,
+            })
+            .await?;
+        let id = inserted.id();
+        self.queue.push(Offer::first(id, &Dispatch::default()));
+        Ok(id)
+    }
+
+    /// Waits until a task has ended, or waits for a step that nobody will submit.
+    pub(crate) async fn ended(&self, id: i64) -> anyhow::Result<Task> {
+        let mut watch = self.events.watch(id);
+        loop {
+            let task = self.store.task(id).await?.context("the task is gone")?;
+            if task.state.is_finished() || task.state == TaskState::Waiting {
+                return Ok(task);
+            }
+            watch.changed().await;
+        }
+    }
+
+    /// Cancels a task that has not ended.
+    pub(crate) async fn cancel(&self, id: i64) -> anyhow::Result<()> {
+        let ended = self.store.cancel_task(id).await?.unwrap_or_default();
+        self.queue.tasks_ended(&ended, &self.events);
+        Ok(())
+    }
+
+    /// The content of outputs.
+    pub(crate) fn files(&self) -> &FileStore {
+        self.store.files()
     }
 }
 

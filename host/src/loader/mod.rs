@@ -4,6 +4,7 @@
 mod elf;
 mod lua;
 mod native;
+mod pipeline;
 mod process;
 mod python;
 mod registered;
@@ -33,6 +34,7 @@ fn built_in() -> Vec<Arc<dyn Loader>> {
         Arc::new(python::Python),
         Arc::new(lua::Lua),
         Arc::new(wasm::Wasm),
+        Arc::new(pipeline::Pipeline),
     ]
 }
 
@@ -73,6 +75,8 @@ pub struct Probe {
     pub magic: Vec<u8>,
     /// What stands after the last dot of its name, in lower case.
     pub extension: String,
+    /// What stands before that.
+    pub stem: String,
     /// Whether it may be executed.
     pub is_executable: bool,
 }
@@ -96,6 +100,11 @@ impl Probe {
         Ok(Self {
             magic,
             extension: extension.to_ascii_lowercase(),
+            stem: path
+                .file_stem()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned(),
             is_executable: metadata.permissions().mode() & 0o111 != 0,
         })
     }
@@ -267,9 +276,11 @@ mod tests {
     use super::*;
 
     fn name(loaders: &Loaders, magic: &[u8], extension: &str, is_executable: bool) -> String {
+        let (stem, extension) = extension.rsplit_once('.').unwrap_or(("x", extension));
         let probe = Probe {
             magic: magic.to_vec(),
             extension: extension.to_owned(),
+            stem: stem.to_owned(),
             is_executable,
         };
         let chosen = loaders.choose(&probe);
@@ -293,6 +304,10 @@ mod tests {
             (b"\0asm\x01\0\0\0", "wasm", true, "wasm"),
             (b"", "wasm", false, "wasm"),
             (b"", "so", false, "native"),
+            (b"nodes:\n", "words.pipeline.yaml", false, "pipeline"),
+            (b"{}", "words.pipeline.json", false, "pipeline"),
+            (b"{}", "words.json", false, ""),
+            (b"a = 1", "plugin.toml", false, ""),
         ] {
             let chosen = name(&all, magic, extension, is_executable);
             assert_eq!(chosen, expected, "{magic:?} {extension}");

@@ -3,12 +3,21 @@
 use std::collections::HashSet;
 
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Map, json};
 
 use super::*;
 
-fn names<'a>(nodes: impl Iterator<Item = &'a NodeSpec>) -> Vec<&'a str> {
-    nodes.map(|node| node.name.as_str()).collect()
+fn ordered(graph: &Graph) -> Vec<&str> {
+    let nodes = graph.order().iter();
+    nodes.map(|n| graph.nodes()[*n].name.as_str()).collect()
+}
+
+fn edges(graph: &Graph) -> Vec<String> {
+    graph
+        .edges()
+        .iter()
+        .map(|edge| graph.edge_name(edge))
+        .collect()
 }
 
 #[test]
@@ -22,46 +31,89 @@ fn both_shapes_are_read() {
         "graph": {"n4": null, "n3": ["n4"], "n2": ["n3", "n4"], "n1": ["n2", "n3"], "inp": ["n1"]},
     });
     let graph = Graph::from_json(&seed).unwrap();
-    assert_eq!(names(graph.order()), ["inp", "n1", "n2", "n3", "n4"]);
+    assert_eq!(ordered(&graph), ["inp", "n1", "n2", "n3", "n4"]);
+    let node = |name: &str| graph.nodes().iter().find(|node| node.name == name).unwrap();
     assert_eq!(
-        (names(graph.inputs()), names(graph.outputs())),
-        (vec!["inp"], vec!["n4"])
+        (&node("n4").join, &node("n3").join),
+        (&Join::Any, &Join::Zip)
     );
-    let nodes: Vec<_> = graph.order().collect();
-    assert_eq!((nodes[4].join, nodes[3].join), (Join::Any, Join::Zip));
     assert_eq!(
-        (nodes[0].uses.as_str(), &nodes[0].args),
+        (node("inp").uses.as_str(), &node("inp").with),
         ("read", &json!([1, "x"]))
     );
 
     let ours = json!({
-        "nodes": {"a": {"use": "x", "with": {"n": 1}}, "b": {"use": "y", "join": "any"}},
-        "edges": [{"from": "a", "to": "b", "bound": 3}],
+        "name": "p", "nodes": {
+            "a": {"use": "x", "with": {"n": 1}, "retry": 3, "timeout": 1.5, "cache": true},
+            "b": {"use": "y", "join": "any", "from": ["a", {"node": "a.errors", "bound": 3}]},
+            "c": {"use": "z", "from": "b", "join": {"key": "item.id"}, "order": false},
+        },
+        "edges": [{"from": "a", "to": "c", "bound": 9}],
     });
     let graph = Graph::from_json(&ours).unwrap();
-    let edges: Vec<_> = graph
-        .edges()
-        .map(|(a, b, n)| (a.name.as_str(), b.join, n))
-        .collect();
-    assert_eq!(edges, [("a", Join::Any, 3)]);
-    assert!(Graph::from_json(&json!({"nodes": {"a": {"use": "x"}}})).is_ok());
+    assert_eq!(
+        edges(&graph),
+        ["a -> b", "a.errors -> b", "b -> c", "a -> c"]
+    );
+    assert_eq!(
+        graph
+            .edges()
+            .iter()
+            .map(|edge| edge.bound)
+            .collect::<Vec<_>>(),
+        [64, 3, 64, 9]
+    );
+    let a = &graph.nodes()[0];
+    assert_eq!(
+        (a.on_error, a.policy.retry.attempts, a.policy.cache),
+        (OnError::Edge, 3, 10_000)
+    );
+    assert_eq!(a.policy.timeout, Some(Duration::from_millis(1500)));
+    assert_eq!(graph.nodes()[2].join, Join::Key("item.id".to_owned()));
+    assert!(!graph.nodes()[2].is_ordered);
 }
 
 #[test]
 fn what_is_wrong_is_said_with_its_place() {
     let nodes = json!({"a": {"use": "x"}, "b": {"use": "x"}, "c": {"use": "x"}});
     let edges = |edges: Value| json!({"nodes": nodes, "edges": edges});
+    let node = |node: Value| json!({"nodes": {"a": node}});
     for (json, want) in [
         (json!([]), "nodes: expected an object of nodes"),
         (json!({"nodes": {}}), "nodes: there are no nodes"),
-        (json!({"nodes": {"a": 1}}), "nodes.a: expected an object"),
+        (json!({"node": {}}), "node: unknown key; known are name, "),
         (
-            json!({"nodes": {"a": {}}}),
+            json!({"nodes": {"a.b": {"use": "x"}}}),
+            "nodes.a.b: expected a name of 1 to 100",
+        ),
+        (node(json!(1)), "nodes.a: expected an object"),
+        (
+            node(json!({})),
             "nodes.a: expected \"use\" (or \"coro\"), the name of what it runs",
         ),
         (
-            json!({"nodes": {"a": {"use": "x", "join": 1}}}),
-            "nodes.a.join: expected \"zip\" or \"any\"",
+            node(json!({"use": "x", "retires": 3})),
+            "nodes.a.retires: unknown key; known are use, ",
+        ),
+        (
+            node(json!({"use": "x", "join": 1})),
+            "nodes.a.join: expected \"zip\", \"any\" or {\"key\"",
+        ),
+        (
+            node(json!({"use": "x", "retry": 0})),
+            "nodes.a.retry: expected a number from 1 to 100",
+        ),
+        (
+            node(json!({"use": "x", "timeout": -1})),
+            "nodes.a.timeout: expected a number above 0",
+        ),
+        (
+            node(json!({"use": "x", "from": "b"})),
+            "nodes.a.from: there is no node \"b\"",
+        ),
+        (
+            node(json!({"use": "x", "errors": "edge"})),
+            "nodes.a.errors: expected an edge from",
         ),
         (
             json!({"nodes": nodes, "edges": [], "graph": {}}),
@@ -97,18 +149,19 @@ fn what_is_wrong_is_said_with_its_place() {
         ),
         (
             edges(json!([["a", "b"]])),
-            "nodes.c: node \"c\" is connected to nothing",
+            "nodes.c: it is connected to nothing",
         ),
         (
             edges(json!([["a", "b"], ["b", "c"], ["c", "b"]])),
-            "edges: cycle b -> c -> b",
+            "nodes.b: cycle b -> c -> b",
         ),
         (
             edges(json!([["a", "b"], ["b", "c"], ["c", "c"]])),
-            "edges: cycle c -> c",
+            "nodes.c: cycle c -> c",
         ),
     ] {
-        assert_eq!(Graph::from_json(&json).unwrap_err().to_string(), want);
+        let error = Graph::from_json(&json).unwrap_err().to_string();
+        assert!(error.starts_with(want), "{error}, expected {want}");
     }
 }
 
@@ -124,14 +177,9 @@ fn large_graphs_are_bounded_and_need_no_stack() {
         json!({"nodes": nodes, "edges": edges})
     };
     let mut longest = chain(MAX_NODES);
-    assert_eq!(
-        Graph::from_json(&longest).unwrap().order().count(),
-        MAX_NODES
-    );
-    longest["edges"]
-        .as_array_mut()
-        .unwrap()
-        .push(json!([(MAX_NODES - 1).to_string(), "0"]));
+    assert_eq!(Graph::from_json(&longest).unwrap().order().len(), MAX_NODES);
+    let back = json!([(MAX_NODES - 1).to_string(), "0"]);
+    longest["edges"].as_array_mut().unwrap().push(back);
     let error = Graph::from_json(&longest).unwrap_err();
     assert!(matches!(error.problem, GraphProblem::Cycle(path) if path.len() == MAX_NODES + 1));
     let error = Graph::from_json(&chain(MAX_NODES + 1))
@@ -140,23 +188,49 @@ fn large_graphs_are_bounded_and_need_no_stack() {
     assert_eq!(error, "nodes: 10001 are more than the limit of 10000");
 }
 
+#[test]
+fn pictures_quote_what_they_name() {
+    let graph = json!({"name": "q", "nodes": {
+        "a\"b": {"use": "x"}, "<c>": {"use": "y", "from": ["a\"b", "a\"b.errors"], "join": "any"},
+    }});
+    let graph = Graph::from_json(&graph).unwrap();
+    assert_eq!(
+        graph.mermaid(),
+        "flowchart LR\n  n0[\"a#34;b<br>x\"]\n  n1[\"#60;c#62;<br>y\"]\n  n0 --> n1\n  n0 -.->|errors| n1\n"
+    );
+    let dot = graph.dot();
+    assert!(dot.contains("n0 [label=\"a\\\"b\\nx\"];"), "{dot}");
+    assert!(
+        dot.contains("n0 -> n1 [style=dashed, label=errors];"),
+        "{dot}"
+    );
+    let picture = serde_json::to_value(graph.picture()).unwrap();
+    assert_eq!(
+        picture["edges"][1],
+        json!({"from": "a\"b.errors", "to": "<c>", "bound": 64})
+    );
+    assert_eq!(
+        picture["nodes"][1],
+        json!({"name": "<c>", "use": "y", "join": "any"})
+    );
+}
+
 proptest! {
-    /// Random edges: either the order holds and both ends are right, or the cycle is a real one.
+    /// Random edges: either the order holds, or the cycle is a real one.
     #[test]
     fn order_or_cycle(pairs in proptest::collection::hash_set((0..8usize, 0..8usize), 1..16)) {
         let used: HashSet<usize> = pairs.iter().flat_map(|(a, b)| [*a, *b]).collect();
         let nodes: Map<_, _> = used.iter().map(|n| (n.to_string(), json!({"use": "x"}))).collect();
-        let edges: Vec<_> = pairs.iter().map(|(a, b)| json!([a.to_string(), b.to_string()])).collect();
+        let edges: Vec<_> =
+            pairs.iter().map(|(a, b)| json!([a.to_string(), b.to_string()])).collect();
         let number = |name: &str| name.parse::<usize>().unwrap();
         match Graph::from_json(&json!({"nodes": nodes, "edges": edges})) {
             Ok(graph) => {
-                let order: Vec<usize> = graph.order().map(|node| number(&node.name)).collect();
+                let order: Vec<usize> = ordered(&graph).into_iter().map(number).collect();
                 let at = |n: usize| order.iter().position(|m| *m == n).unwrap();
                 prop_assert_eq!(order.len(), used.len());
                 prop_assert!(pairs.iter().all(|(a, b)| at(*a) < at(*b)));
-                prop_assert!(graph.inputs().all(|n| pairs.iter().all(|(_, b)| *b != number(&n.name))));
-                prop_assert!(graph.outputs().all(|n| pairs.iter().all(|(a, _)| *a != number(&n.name))));
-                prop_assert_eq!(graph.edges().count(), pairs.len());
+                prop_assert_eq!(graph.edges().len(), pairs.len());
             }
             Err(GraphError { problem: GraphProblem::Cycle(path), .. }) => {
                 let path: Vec<usize> = path.iter().map(|name| number(name)).collect();
@@ -173,6 +247,7 @@ proptest! {
     fn no_json_makes_it_panic(text in "[\\[\\]{}\":,a-c0-9 ]{0,60}") {
         if let Ok(json) = serde_json::from_str::<Value>(&text) {
             let _ = Graph::from_json(&json);
+            let _ = Graph::from_json(&json!({"nodes": {"a": {"use": "x", "from": json}}}));
             let _ = Graph::from_json(&json!({"nodes": {"a": {"use": "x"}}, "edges": json}));
             let _ = Graph::from_json(&json!({"nodes": {"a": {"use": "x"}}, "graph": json}));
         }

@@ -13,6 +13,7 @@ pub(crate) mod housekeeping;
 pub(crate) mod licenses;
 pub(crate) mod module;
 pub(crate) mod openapi;
+pub(crate) mod pipeline;
 pub(crate) mod plugin;
 pub(crate) mod schedule;
 pub(crate) mod server;

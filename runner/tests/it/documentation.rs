@@ -1,4 +1,5 @@
-//! The examples of docs/command.md, docs/authentication.md and docs/schedules.md do what they say.
+//! The examples of docs/command.md, docs/authentication.md, docs/schedules.md and docs/pipelines.md do what they
+//! say.
 
 use regex::Regex;
 
@@ -33,11 +34,41 @@ fn the_examples_of_schedules_work() {
     assert!(examples("docs/schedules.md") >= 5);
 }
 
+#[test]
+fn the_examples_of_pipelines_work() {
+    assert!(examples("docs/pipelines.md") >= 10);
+}
+
+/// Writes the blocks of a document that are files: behind their language stands a name.
+fn write_files(desk: &Desk, text: &str) {
+    let mut open: Option<(String, String)> = None;
+    for line in text.lines() {
+        match (line.strip_prefix("```"), &mut open) {
+            (Some(info), None) => {
+                let name = info.split_whitespace().nth(1).unwrap_or_default();
+                open = Some((name.to_owned(), String::new()));
+            }
+            (Some(_), Some((name, block))) => {
+                if !name.is_empty() {
+                    desk.write(name, block);
+                }
+                open = None;
+            }
+            (None, Some((_, block))) => {
+                block.push_str(line);
+                block.push('\n');
+            }
+            (None, None) => {}
+        }
+    }
+}
+
 /// Runs the examples of a document: commands and what they print, one after the other in one folder. `…` stands for
 /// anything in a line, and in a line of its own for any lines; gives their number. Variables that one exports are there for the others.
 fn examples(document: &str) -> usize {
     let text = std::fs::read_to_string(repository().join(document)).unwrap();
     let desk = Desk::new();
+    write_files(&desk, &text);
     let _up = Up(&desk);
     let program = std::path::Path::new(env!("CARGO_BIN_EXE_runner"))
         .parent()

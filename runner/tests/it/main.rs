@@ -13,6 +13,7 @@ mod guide;
 mod interrupt;
 mod isolation;
 mod loaders;
+mod pipeline;
 mod plugin;
 mod plugin_new;
 mod schedule;

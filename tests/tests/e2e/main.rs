@@ -15,6 +15,7 @@
 //! - `crash`: kill -9, second starts, what is left behind.
 //! - `keeping`: schedules and retention.
 //! - `routes`: own routes of plugins, and the webhook that wakes one.
+//! - `pipelines`: graphs in a plugin folder.
 //! - `sandbox`: plugins that try to get out, or to use up everything.
 //! - `start`: how fast and how small.
 //! - `sight`: numbers, health, workers, logs.
@@ -32,6 +33,7 @@ mod keeping;
 mod links;
 mod live;
 mod modules;
+mod pipelines;
 mod readme;
 mod routes;
 mod sandbox;

@@ -36,7 +36,7 @@ Examples:
 pub(crate) struct Check {
     /// The plugin's file or folder.
     path: PathBuf,
-    /// What loads the file, instead of choosing by its content and name: python, lua, native, wasm, process, or one
+    /// What loads the file, instead of choosing by its content and name: python, lua, native, wasm, pipeline, process, or one
     /// of the setting LOADERS.
     #[arg(long, value_name = "LOADER")]
     loader: Option<String>,
@@ -287,9 +287,9 @@ impl Check {
     ) -> anyhow::Result<()> {
         let plugin = &provided.plugin;
         let what = line(&plugin.identity.to_string());
-        let trial = Trial::start(scratch, provided.clone(), Vec::new(), None).await?;
+        let trial = Trial::start(scratch, Vec::new(), None).await?;
         let mut live = Live::new(plugin.identity.name());
-        let ended = trial.run(filled, Vec::new(), &mut live).await;
+        let ended = trial.run(provided, filled, Vec::new(), &mut live).await;
         live.end();
         trial.stop().await?;
         let ended = ended?;

@@ -1,6 +1,5 @@
 //! `runner plugin install`.
 
-use std::collections::BTreeSet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};

@@ -5,7 +5,7 @@ mod fetch;
 mod install;
 mod list;
 mod new;
-mod run;
+pub(crate) mod run;
 mod sdk;
 mod show;
 

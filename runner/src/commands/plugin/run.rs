@@ -41,7 +41,7 @@ pub(crate) struct Run {
     /// Which one, where the path has several.
     #[arg(long = "plugin", value_name = "NAME")]
     name: Option<String>,
-    /// What loads the file, instead of choosing by its content and name: python, lua, native, wasm, process, or one
+    /// What loads the file, instead of choosing by its content and name: python, lua, native, wasm, pipeline, process, or one
     /// of the setting LOADERS.
     #[arg(long, value_name = "LOADER")]
     loader: Option<String>,
@@ -114,8 +114,8 @@ impl Run {
             })
             .collect();
         roots.extend(files(&forms, steps.iter().flat_map(|step| &step.values)));
-        let trial = Trial::start(scratch, provided.clone(), roots, None).await?;
-        let filled = trial.fill(given).await;
+        let trial = Trial::start(scratch, roots, None).await?;
+        let filled = trial.fill(&provided.plugin, given).await;
         Ok(Prepared {
             provided,
             trial,
@@ -142,7 +142,7 @@ impl Run {
             None => PathBuf::from(format!("{}-output", plugin.identity.name())),
         })?;
         let mut live = Live::new(plugin.identity.name());
-        let ended = trial.run(filled, steps, &mut live).await;
+        let ended = trial.run(&provided, filled, steps, &mut live).await;
         live.end();
         let placed = match &ended {
             Ok(ended) => outputs.take(trial.files(), &ended.task.outputs),
@@ -331,7 +331,8 @@ impl Drop for Outputs {
     }
 }
 
-fn unique(name: &str, names: &mut BTreeSet<String>) -> String {
+/// The name, with a number where it was given already.
+pub(crate) fn unique(name: &str, names: &mut BTreeSet<String>) -> String {
     let (stem, extension) = match name.rsplit_once('.') {
         Some((stem, extension)) if !stem.is_empty() => (stem, format!(".{extension}")),
         _ => (name, String::new()),
@@ -346,7 +347,7 @@ fn unique(name: &str, names: &mut BTreeSet<String>) -> String {
 }
 
 /// Writes a stored file, whole or not at all. What stood there is replaced.
-fn place(store: &FileStore, key: &str, to: &Path) -> anyhow::Result<()> {
+pub(crate) fn place(store: &FileStore, key: &str, to: &Path) -> anyhow::Result<()> {
     let folder = to.parent().unwrap_or(Path::new("."));
     let mut draft = tempfile::Builder::new()
         .prefix(".runner-")

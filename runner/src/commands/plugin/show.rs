@@ -32,7 +32,7 @@ pub(crate) struct Show {
     /// Which one, where the path has several.
     #[arg(long = "plugin", value_name = "NAME")]
     name: Option<String>,
-    /// What loads the file, instead of choosing by its content and name: python, lua, native, wasm, process, or one
+    /// What loads the file, instead of choosing by its content and name: python, lua, native, wasm, pipeline, process, or one
     /// of the setting LOADERS.
     #[arg(long, value_name = "LOADER")]
     loader: Option<String>,
