@@ -220,13 +220,18 @@ impl PluginNode {
             }
         }
         let outputs = task.outputs.iter();
-        let items = outputs.map(|file| self.item(task.id, file));
-        let items: io::Result<Vec<Value>> = items.collect();
-        items.map_err(|error| Failure::passing(format!("cannot read its outputs: {error}")))
+        let mut items = Vec::with_capacity(outputs.len());
+        for file in outputs {
+            let item = self.item(task.id, file).await;
+            items.push(item.map_err(|error| {
+                Failure::passing(format!("cannot read its outputs: {error:#}"))
+            })?);
+        }
+        Ok(items)
     }
 
     /// An output as an item; its content is put where other plugins may read it.
-    fn item(&self, task: i64, file: &File) -> io::Result<Value> {
+    async fn item(&self, task: i64, file: &File) -> anyhow::Result<Value> {
         let mut item = json!({
             "name": file.name, "dataType": file.data_type, "contentType": file.content_type,
         });
@@ -235,14 +240,8 @@ impl PluginNode {
             return Ok(item);
         }
         let folder = self.made.join(format!("{task}-{}", file.id));
-        fs::create_dir_all(&folder)?;
         let path = folder.join(&file.name);
-        let mut content = self
-            .tasks
-            .files()
-            .open(&file.key)
-            .map_err(io::Error::other)?;
-        io::copy(&mut content, &mut fs::File::create(&path)?)?;
+        self.tasks.store().place(file, &path).await?;
         item["size"] = json!(file.size);
         let is_text = file.content_type.starts_with("text/") || file.content_type.ends_with("json");
         if is_text

@@ -12,9 +12,7 @@ use runner_core::task::{Change, Dispatch, NewTask, Step, Task, TaskState};
 use runner_fetch::{FetchConfig, Fetcher, Proxies};
 use runner_host::Provided;
 use runner_queue::{Events, Offer, Queue};
-use runner_store::{
-    DatabaseUrl, Durability, FileStore, PageWrite, Store, StoreConfig, WorkerKind, WorkerRow,
-};
+use runner_store::{DatabaseUrl, Durability, PageWrite, Store, StoreConfig, WorkerKind, WorkerRow};
 use runner_worker::{Mismatch, Tools, UpkeepConfig, Worker, WorkerConfig};
 use serde_json::Map;
 use tokio::sync::watch;
@@ -119,8 +117,8 @@ impl<'a> Trial<'a> {
     }
 
     /// The content of outputs.
-    pub(crate) fn files(&self) -> &FileStore {
-        self.store.files()
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
     }
 
     /// Fills in the plugin's form. Says what is wrong, by field.
@@ -385,8 +383,8 @@ impl Tasks {
     }
 
     /// The content of outputs.
-    pub(crate) fn files(&self) -> &FileStore {
-        self.store.files()
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
     }
 }
 

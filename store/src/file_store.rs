@@ -232,6 +232,7 @@ impl FileStore {
         if text.len() > MAX_IN_ROW || text.contains('\0') {
             return self.put_bytes(text.as_bytes());
         }
+        self.count(text.len() as u64, Ok(()))?;
         Ok(StoredFile {
             key: new_key(),
             size: text.len() as u64,

@@ -96,7 +96,7 @@ fn schedules_are_for_who_has_the_token() {
 fn files_are_checked_beside_a_runner_that_serves() {
     let desk = desk();
     let server = desk.up();
-    server.start("shout@1-0-0", &json!({"text": "a"}));
+    server.start("shout@1-0-0", &json!({"text": "a".repeat(5_000)}));
     desk.run(["task", "wait", "1"]).ok();
     let all = [
         "files",

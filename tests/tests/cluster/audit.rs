@@ -20,6 +20,8 @@ struct Row {
     size: u64,
     digest: String,
     key: String,
+    /// The content of a short text; that of others is in the file store.
+    text: Option<String>,
 }
 
 /// Everything of a load, after it has ended: each task succeeded, and its outputs are there once with the
@@ -97,8 +99,14 @@ fn content(site: &Site, row: &Row) -> String {
     };
     let folder = site.files().join(char::from(*a).to_string());
     let path = folder.join(char::from(*b).to_string()).join(&row.key);
-    let content = std::fs::read(&path);
-    let content = content.unwrap_or_else(|e| panic!("a row without content: {}: {e}", row.key));
+    let content = match &row.text {
+        Some(text) => {
+            assert!(!path.exists(), "a content in its row and beside it");
+            text.clone().into_bytes()
+        }
+        None => std::fs::read(&path)
+            .unwrap_or_else(|e| panic!("a row without content: {}: {e}", row.key)),
+    };
     assert_eq!(content.len() as u64, row.size, "file of task {}", row.task);
     let digest: String = Sha256::digest(&content)
         .iter()
@@ -109,9 +117,11 @@ fn content(site: &Site, row: &Row) -> String {
 }
 
 fn files(site: &Site) -> Vec<Row> {
-    let rows = site
-        .database
-        .rows("SELECT task, name, size, digest, file_key FROM files WHERE kind = 'output'");
+    // A line is a row.
+    let rows = site.database.rows(
+        "SELECT task, name, size, digest, file_key, CASE WHEN content IS NULL THEN 'file' ELSE 'row' END, \
+         coalesce(replace(content, '\n', '\u{1e}'), '') FROM files WHERE kind = 'output'",
+    );
     rows.into_iter()
         .map(|row| Row {
             task: row[0].parse().expect("a number"),
@@ -119,6 +129,7 @@ fn files(site: &Site) -> Vec<Row> {
             size: row[2].parse().expect("a number"),
             digest: row[3].clone(),
             key: row[4].clone(),
+            text: (row[5] == "row").then(|| row[6].replace('\u{1e}', "\n")),
         })
         .collect()
 }

@@ -34,9 +34,9 @@ fn a_full_store_harms_no_task_but_those_that_need_it_and_goes_on_when_there_is_r
     let answer = server.send(&request.form(&[("inputStr", "x")]));
     match answer.status {
         303 => {
+            // Its short text needs no room there.
             let task = server.finished(server.accepted(&answer));
-            let log = server.failed(&task);
-            assert!(log.contains("disk") || log.contains("space"), "{log}");
+            assert_eq!(task["status"], "SUCCESS", "{task}");
         }
         status => assert_eq!(status, 507, "{}", answer.text()),
     }

@@ -323,7 +323,8 @@ fn a_file_store_that_cannot_be_written_is_told_and_cleaned_later() {
         .env("FILE_STORE_ROOT_PATH", disk.path().join("files").display())
         .instance(folder.path().join("instance"))
         .start();
-    runner.run_well(HELLO, &[("inputStr", "old")]);
+    // Longer than what is kept in a row.
+    runner.run_well(HELLO, &[("inputStr", &"old".repeat(2_000))]);
     let contents = || {
         let shown = ask(&runner, "GET", "/retention/", None).expect(200).json();
         shown["usage"]["content"]["count"].as_u64()

@@ -326,7 +326,8 @@ fn tasks_are_listed_by_label_state_and_plugin_in_pages() {
 #[test]
 fn a_deleted_task_is_gone_with_its_files_and_processes() {
     let runner = runner();
-    let done = runner.run_well(HELLO, &[("inputStr", "x")]);
+    // Longer than what is kept in a row.
+    let done = runner.run_well(HELLO, &[("inputStr", &"x".repeat(5_000))]);
     let href = runner.path_of(done["outputs"][0]["href"].as_str().unwrap());
     runner.get(&href).expect(200);
     let number = done["links"][0]["href"]

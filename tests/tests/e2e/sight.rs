@@ -364,7 +364,7 @@ fn a_disk_that_is_full_or_read_only_is_told_and_tasks_say_so() {
     let answer = answer.expect(503).json();
     let message = answer["message"].as_str().unwrap_or_default();
     assert!(message.contains("read-only"), "{answer}");
-    let log = runner.run_badly(HELLO, &[("inputStr", "x")]);
+    let log = runner.run_badly(HELLO, &[("inputStr", &"x".repeat(5_000))]);
     assert!(log.contains("Read-only file system"), "{log}");
     drop(read_only);
     eventually("it to be ready again", SOON, || {

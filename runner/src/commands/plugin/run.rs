@@ -3,16 +3,18 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Args;
+use futures::TryStreamExt as _;
 use runner_core::file::File;
 use runner_core::parameters::FieldErrors;
 use runner_core::plugin::Plugin;
 use runner_core::task::TaskState;
 use runner_host::Provided;
-use runner_store::FileStore;
+use runner_store::Store;
 use serde_json::{Value, json};
 
 use crate::commands::Folders;
@@ -145,7 +147,7 @@ impl Run {
         let ended = trial.run(&provided, filled, steps, &mut live).await;
         live.end();
         let placed = match &ended {
-            Ok(ended) => outputs.take(trial.files(), &ended.task.outputs),
+            Ok(ended) => outputs.take(trial.store(), &ended.task.outputs).await,
             Err(_) => Ok(Vec::new()),
         };
         trial.stop().await?;
@@ -300,7 +302,7 @@ impl Outputs {
     }
 
     /// Moves the outputs here. Two of one name get numbers.
-    fn take(&self, store: &FileStore, outputs: &[File]) -> anyhow::Result<Vec<Placed>> {
+    async fn take(&self, store: &Store, outputs: &[File]) -> anyhow::Result<Vec<Placed>> {
         let mut names = BTreeSet::new();
         let mut placed = Vec::new();
         for file in outputs {
@@ -308,7 +310,8 @@ impl Outputs {
                 Some(_) => None,
                 None => {
                     let path = self.folder.join(unique(&file.name, &mut names));
-                    place(store, &file.key, &path)
+                    place(store, file, &path)
+                        .await
                         .with_context(|| format!("cannot write the output {}", path.display()))?;
                     Some(path)
                 }
@@ -346,13 +349,16 @@ pub(crate) fn unique(name: &str, names: &mut BTreeSet<String>) -> String {
     candidate
 }
 
-/// Writes a stored file, whole or not at all. What stood there is replaced.
-pub(crate) fn place(store: &FileStore, key: &str, to: &Path) -> anyhow::Result<()> {
+/// Writes an output, whole or not at all. What stood there is replaced.
+async fn place(store: &Store, file: &File, to: &Path) -> anyhow::Result<()> {
     let folder = to.parent().unwrap_or(Path::new("."));
     let mut draft = tempfile::Builder::new()
         .prefix(".runner-")
         .tempfile_in(folder)?;
-    std::io::copy(&mut store.open(key)?, &mut draft)?;
+    let mut content = store.content(file, 0..file.size).await?;
+    while let Some(piece) = content.try_next().await? {
+        draft.write_all(&piece)?;
+    }
     let readable = std::os::unix::fs::PermissionsExt::from_mode(0o644);
     fs::set_permissions(draft.path(), readable)?;
     draft.persist(to)?;
