@@ -173,7 +173,10 @@ nodes:
         }
         // What was on its way has come, in its order, and nothing is missing.
         let rest: Vec<u64> = lines.map(|line| line.unwrap().parse().unwrap()).collect();
-        assert!(rest.iter().copied().eq(2..2 + rest.len() as u64), "{rest:?}");
+        assert!(
+            rest.iter().copied().eq(2..2 + rest.len() as u64),
+            "{rest:?}"
+        );
         assert_eq!(child.wait().unwrap().code(), Some(code));
         assert!(rest.len() < 2_000);
     }
