@@ -8,7 +8,7 @@ use utoipa::openapi::response::ResponseBuilder;
 use utoipa::openapi::schema::{ObjectBuilder, Type};
 
 use super::Parts;
-use super::parts::{answers, content, header, json, operation, optional, segment, string, text};
+use super::parts::{answers, content, header, json, operation, optional, segment, string};
 use super::schemas::{array, closed, object, strings};
 use crate::access::Access::Admin;
 
@@ -133,7 +133,7 @@ fn messages(parts: &mut Parts) {
         .description(
             "Events: `message`; `dropped` with a `count`, for who reads too slowly; `end`.",
         )
-        .content("text/event-stream", text());
+        .content("text/event-stream", content("TraceEvent"));
     let trace = named(
         "traceModule",
         "See the messages of the processes of a module",
@@ -189,6 +189,7 @@ pub(super) fn schemas() -> impl Iterator<Item = (String, Value)> {
     let schemas = [
         ("ModuleList", list),
         ("Module", module()),
+        ("TraceEvent", trace_event()),
         ("NewModule", new_module()),
         (
             "ModuleReload",
@@ -236,6 +237,13 @@ fn new_module() -> Value {
         "args": args(),
         "loader": {"type": "string", "description": "Instead of the one that its file has."},
     }})
+}
+
+fn trace_event() -> Value {
+    closed(json!({
+        "event": {"type": "string", "enum": ["message", "dropped", "end"]},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+    }))
 }
 
 fn module() -> Value {
