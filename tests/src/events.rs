@@ -11,6 +11,35 @@ use crate::Runner;
 /// An event: id, name, data.
 pub type Told = (String, String, Value);
 
+/// Opens a stream of events, each of which comes within `patience`. `headers` are lines of the request.
+///
+/// # Panics
+/// If there is no stream.
+pub fn open(
+    runner: &Runner,
+    target: &str,
+    headers: &str,
+    patience: Duration,
+) -> BufReader<TcpStream> {
+    let host = runner.address();
+    let mut stream = TcpStream::connect(host).expect("a connection");
+    stream.set_read_timeout(Some(patience)).expect("a timeout");
+    write!(
+        stream,
+        "GET {target} HTTP/1.1\r\nHost: {host}\r\n{headers}\r\n"
+    )
+    .expect("a request");
+    let mut reader = BufReader::new(stream);
+    let mut line = String::new();
+    reader.read_line(&mut line).expect("an answer");
+    assert!(line.contains(" 200 "), "{line}");
+    while line.trim() != "" {
+        line.clear();
+        reader.read_line(&mut line).expect("a header");
+    }
+    reader
+}
+
 /// One connection to the events of a task.
 #[derive(Debug)]
 pub struct Stream {
@@ -23,27 +52,11 @@ impl Stream {
     /// # Panics
     /// If there is no stream.
     pub fn open(runner: &Runner, task: u64, last_id: Option<&str>) -> Self {
-        let mut stream = TcpStream::connect(runner.address()).expect("a connection");
-        stream
-            .set_read_timeout(Some(Duration::from_secs(20)))
-            .expect("a timeout");
         let last_id = last_id
             .map(|id| format!("Last-Event-ID: {id}\r\n"))
             .unwrap_or_default();
-        let host = runner.address();
-        write!(
-            stream,
-            "GET /tasks/{task}/events HTTP/1.1\r\nHost: {host}\r\n{last_id}\r\n"
-        )
-        .expect("a request");
-        let mut reader = BufReader::new(stream);
-        let mut line = String::new();
-        reader.read_line(&mut line).expect("an answer");
-        assert!(line.contains(" 200 "), "{line}");
-        while line.trim() != "" {
-            line.clear();
-            reader.read_line(&mut line).expect("a header");
-        }
+        let target = format!("/tasks/{task}/events");
+        let reader = open(runner, &target, &last_id, Duration::from_secs(20));
         Self { reader }
     }
 

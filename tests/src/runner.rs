@@ -276,6 +276,20 @@ impl Runner {
         answer.unwrap_or_else(|e| self.fail(&format!("{} {}: {e}", request.method, request.target)))
     }
 
+    /// Sends a request with the token, and JSON if there is some.
+    ///
+    /// # Panics
+    /// If there is no response.
+    #[track_caller]
+    pub fn ask(&self, method: &str, target: &str, body: Option<&serde_json::Value>) -> Response {
+        let bearer = format!("Bearer {}", self.token());
+        let request = Request::new(method, target).header("Authorization", &bearer);
+        self.send(&match body {
+            Some(body) => request.json(body),
+            None => request,
+        })
+    }
+
     /// Waits until the list of plugins is answered.
     ///
     /// # Panics

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use runner_tests::Runner;
-use runner_tests::http::{Request, Response};
 use runner_tests::wait::eventually;
 use serde_json::{Value, json};
 
@@ -14,15 +13,6 @@ use crate::site::{Site, on_all_databases};
 const LONG: Duration = Duration::from_secs(90);
 
 on_all_databases!(many_workers_fire_once_and_die_in_between);
-
-fn ask(server: &Runner, method: &str, target: &str, body: Option<&Value>) -> Response {
-    let bearer = format!("Bearer {}", server.token());
-    let request = Request::new(method, target).header("Authorization", &bearer);
-    server.send(&match body {
-        Some(body) => request.json(body),
-        None => request,
-    })
-}
 
 fn tasks(server: &Runner) -> Vec<Value> {
     let page = server.get("/tasks/?limit=500&label=schedule:often");
@@ -37,7 +27,8 @@ fn many_workers_fire_once_and_die_in_between(site: &Site) {
         "name": "often", "plugin": "hello-world@v0-2-1", "parameters": {"inputStr": "again"}, "every": "1s",
         "overlap": "allow", "missed": "all",
     });
-    let made = ask(&server, "POST", "/schedules/", Some(&schedule))
+    let made = server
+        .ask("POST", "/schedules/", Some(&schedule))
         .expect(201)
         .json();
     let target = server.path_of(made["href"].as_str().expect("a href"));
@@ -52,9 +43,7 @@ fn many_workers_fire_once_and_die_in_between(site: &Site) {
         (tasks(&server).len() >= 12).then_some(())
     });
     let off = json!({"enabled": false});
-    let last = ask(&server, "PATCH", &target, Some(&off))
-        .expect(200)
-        .json();
+    let last = server.ask("PATCH", &target, Some(&off)).expect(200).json();
     let all = tasks(&server);
     // Each second is due once, and each that was due is made up for: as many tasks as seconds.
     let due = |text: &Value| text.as_str().map(|text| text[..19].to_owned());

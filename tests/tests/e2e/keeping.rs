@@ -7,7 +7,7 @@ use std::time::Duration;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use runner_tests::Runner;
 use runner_tests::disk::Disk;
-use runner_tests::http::{Request, Response};
+use runner_tests::http::Request;
 use runner_tests::scratch::Scratch;
 use runner_tests::wait::eventually;
 use serde_json::{Value, json};
@@ -17,18 +17,10 @@ const LONG: Duration = Duration::from_secs(90);
 
 const HELLO: &str = "hello-world@v0-2-1";
 
-/// With the token.
-fn ask(runner: &Runner, method: &str, target: &str, body: Option<&Value>) -> Response {
-    let bearer = format!("Bearer {}", runner.token());
-    let request = Request::new(method, target).header("Authorization", &bearer);
-    runner.send(&match body {
-        Some(body) => request.json(body),
-        None => request,
-    })
-}
-
 fn make(runner: &Runner, schedule: &Value) -> Value {
-    let made = ask(runner, "POST", "/schedules/", Some(schedule)).expect(201);
+    let made = runner
+        .ask("POST", "/schedules/", Some(schedule))
+        .expect(201);
     let location = runner.path_of(made.header("Location").expect("a location"));
     let shown = made.json();
     assert_eq!(
@@ -73,16 +65,17 @@ fn a_schedule_is_made_changed_fired_and_removed() {
     assert_eq!(made["next"].as_array().map(Vec::len), Some(5));
     assert_eq!(made["description"], "At 02:30.");
     let target = runner.path_of(made["href"].as_str().expect("a href"));
-    let answer = ask(&runner, "GET", &target, None).expect(200);
+    let answer = runner.ask("GET", &target, None).expect(200);
     assert_eq!(answer.json(), made);
     assert_eq!(answer.header("Access-Control-Allow-Origin"), None);
 
     // Fired by hand, though it is disabled.
-    let off = ask(&runner, "PATCH", &target, Some(&json!({"enabled": false})))
+    let off = runner
+        .ask("PATCH", &target, Some(&json!({"enabled": false})))
         .expect(200)
         .json();
     assert_eq!((&off["enabled"], &off["next"]), (&json!(false), &json!([])));
-    let fired = ask(&runner, "POST", &format!("{target}run"), None);
+    let fired = runner.ask("POST", &format!("{target}run"), None);
     let task = runner.accepted(&fired);
     let task = runner.finished(task);
     assert_eq!(
@@ -91,7 +84,8 @@ fn a_schedule_is_made_changed_fired_and_removed() {
     );
     assert_eq!(task["labels"], json!(["schedule:nightly", "mine"]));
     let other = json!({"every": "1h30m", "enabled": true, "retries": null});
-    let changed = ask(&runner, "PATCH", &target, Some(&other))
+    let changed = runner
+        .ask("PATCH", &target, Some(&other))
         .expect(200)
         .json();
     assert_eq!(
@@ -104,9 +98,11 @@ fn a_schedule_is_made_changed_fired_and_removed() {
     );
     assert!(changed["lastTask"].is_string() && changed["firesAt"].is_string());
 
-    ask(&runner, "DELETE", &target, None).expect(204);
-    ask(&runner, "DELETE", &target, None).expect(404);
-    ask(&runner, "GET", "/schedules/99999999999999999999/", None).expect(404);
+    runner.ask("DELETE", &target, None).expect(204);
+    runner.ask("DELETE", &target, None).expect(404);
+    runner
+        .ask("GET", "/schedules/99999999999999999999/", None)
+        .expect(404);
     assert_eq!(tasks(&runner, "nightly").len(), 1, "its tasks stay");
 }
 
@@ -150,7 +146,8 @@ fn what_is_wrong_with_a_schedule_is_told_by_field() {
         if let (Value::Object(wish), Value::Object(change)) = (&mut wish, change) {
             wish.extend(change);
         }
-        let answer = ask(&runner, "POST", "/schedules/", Some(&wish))
+        let answer = runner
+            .ask("POST", "/schedules/", Some(&wish))
             .expect(422)
             .json();
         let told = answer["errors"]["json"][key].to_string();
@@ -164,7 +161,7 @@ fn what_is_wrong_with_a_schedule_is_told_by_field() {
     runner
         .send(&broken.body("application/json", vec![b' '; 2_000_000]))
         .expect(413);
-    let all = ask(&runner, "GET", "/schedules/", None).expect(200).json();
+    let all = runner.ask("GET", "/schedules/", None).expect(200).json();
     assert_eq!(all["schedules"].as_array().map(Vec::len), Some(1));
 }
 
@@ -179,7 +176,7 @@ fn schedules_go_on_after_kill_9_and_each_firing_is_one_task() {
     }
     wait_for_tasks(&runner, "often", 8);
     let target = runner.path_of(made["href"].as_str().expect("a href"));
-    ask(&runner, "DELETE", &target, None).expect(204);
+    runner.ask("DELETE", &target, None).expect(204);
     let tasks = tasks(&runner, "often");
     // Never two within one second of the clock that they are due by, in whatever state the runner was.
     let mut seconds: Vec<i64> = tasks
@@ -217,7 +214,7 @@ fn schedules_of_plugins_are_there_and_stay_disabled() {
         .plugins(["tests/fixtures/keeping"])
         .start();
     wait_for_tasks(&runner, "sweeping/sweeping/often", 2);
-    let all = ask(&runner, "GET", "/schedules/", None).expect(200).json();
+    let all = runner.ask("GET", "/schedules/", None).expect(200).json();
     let all = all["schedules"].as_array().cloned().unwrap_or_default();
     let names: Vec<_> = all
         .iter()
@@ -230,17 +227,21 @@ fn schedules_of_plugins_are_there_and_stay_disabled() {
     assert_eq!(all[0]["module"], "sweeping");
     assert_eq!(all[0]["parameters"], json!({"days": 30}));
     let target = runner.path_of(all[1]["href"].as_str().unwrap_or_default());
-    ask(&runner, "DELETE", &target, None).expect(409);
-    ask(&runner, "PATCH", &target, Some(&json!({"every": "2s"}))).expect(409);
-    ask(&runner, "PATCH", &target, Some(&json!({"enabled": false}))).expect(200);
+    runner.ask("DELETE", &target, None).expect(409);
+    runner
+        .ask("PATCH", &target, Some(&json!({"every": "2s"})))
+        .expect(409);
+    runner
+        .ask("PATCH", &target, Some(&json!({"enabled": false})))
+        .expect(200);
     runner.terminate();
     runner.restart();
     // The other one is fired, so that schedules are known to be looked at.
     let first = runner.path_of(all[0]["href"].as_str().unwrap_or_default());
-    let task = runner.accepted(&ask(&runner, "POST", &format!("{first}run"), None));
+    let task = runner.accepted(&runner.ask("POST", &format!("{first}run"), None));
     assert_eq!(runner.finished(task)["log"], "30 days");
     assert_eq!(
-        ask(&runner, "GET", &target, None).expect(200).json()["enabled"],
+        runner.ask("GET", &target, None).expect(200).json()["enabled"],
         false
     );
 }
@@ -252,19 +253,19 @@ fn old_tasks_go_and_what_they_left_is_counted() {
         .env("RETAIN_TASKS", "1s")
         .start();
     runner.run_well(HELLO, &[("inputStr", "old")]);
-    let shown = ask(&runner, "GET", "/retention/", None).expect(200).json();
+    let shown = runner.ask("GET", "/retention/", None).expect(200).json();
     assert_eq!(
         shown["keep"],
         json!({"tasks": "1s", "files": "forever", "temporary": "2d"})
     );
     assert!(shown["usage"]["database"].as_u64() > Some(0));
     eventually("the task is removed", LONG, || {
-        let answer = ask(&runner, "POST", "/retention/run", None);
+        let answer = runner.ask("POST", "/retention/run", None);
         let is_gone = runner.get("/tasks/1/").status == 404;
         assert!(matches!(answer.status, 200 | 409), "{}", answer.text());
         is_gone.then_some(())
     });
-    let shown = ask(&runner, "GET", "/retention/", None).expect(200).json();
+    let shown = runner.ask("GET", "/retention/", None).expect(200).json();
     assert_eq!(shown["usage"]["outputs"], json!({"count": 0, "bytes": 0}));
     assert_eq!(shown["usage"]["content"], json!({"count": 0, "bytes": 0}));
     assert!(shown["lastAt"].is_string() && shown["last"]["errors"] == json!([]));
@@ -326,14 +327,14 @@ fn a_file_store_that_cannot_be_written_is_told_and_cleaned_later() {
     // Longer than what is kept in a row.
     runner.run_well(HELLO, &[("inputStr", &"old".repeat(2_000))]);
     let contents = || {
-        let shown = ask(&runner, "GET", "/retention/", None).expect(200).json();
+        let shown = runner.ask("GET", "/retention/", None).expect(200).json();
         shown["usage"]["content"]["count"].as_u64()
     };
     let read_only = ReadOnly::new(&folder_of_content(&disk.path().join("files")));
     let errors = eventually("the task is removed, and its file is not", LONG, || {
         // A worker may have done it just now.
-        let last = ask(&runner, "GET", "/retention/", None).expect(200).json();
-        let answer = ask(&runner, "POST", "/retention/run", None).json();
+        let last = runner.ask("GET", "/retention/", None).expect(200).json();
+        let answer = runner.ask("POST", "/retention/run", None).json();
         let errors = format!("{}{}", last["last"]["errors"], answer["errors"]);
         (runner.get("/tasks/1/").status == 404 && errors.contains("Read-only")).then_some(errors)
     });
@@ -342,7 +343,8 @@ fn a_file_store_that_cannot_be_written_is_told_and_cleaned_later() {
     drop(read_only);
     // A full one can be cleaned.
     let filling = disk.fill();
-    let answer = ask(&runner, "POST", "/retention/run", None)
+    let answer = runner
+        .ask("POST", "/retention/run", None)
         .expect(200)
         .json();
     assert_eq!(answer["errors"], json!([]));

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use runner_tests::Runner;
-use runner_tests::http::{Request, Response};
+use runner_tests::http::Response;
 use runner_tests::scratch::Scratch;
 use serde_json::Value;
 
@@ -75,18 +75,9 @@ fn runner(folder: &Scratch) -> Runner {
     Runner::builder().plugins([folder.path()]).start()
 }
 
-/// With the token.
-fn ask(runner: &Runner, method: &str, target: &str, body: Option<&Value>) -> Response {
-    let bearer = format!("Bearer {}", runner.token());
-    let request = Request::new(method, target).header("Authorization", &bearer);
-    runner.send(&match body {
-        Some(body) => request.json(body),
-        None => request,
-    })
-}
-
 fn load(runner: &Runner, body: &Value) -> Value {
-    ask(runner, "POST", "/modules/", Some(body))
+    runner
+        .ask("POST", "/modules/", Some(body))
         .expect(201)
         .json()
 }

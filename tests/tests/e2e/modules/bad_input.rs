@@ -6,7 +6,7 @@ use nix::sys::stat::Mode;
 use runner_tests::scratch::Scratch;
 use serde_json::json;
 
-use super::{Version, ask, load, message, runner};
+use super::{Version, load, message, runner};
 
 #[test]
 fn what_cannot_be_loaded_is_refused_with_a_reason() {
@@ -82,7 +82,7 @@ fn what_cannot_be_loaded_is_refused_with_a_reason() {
         (json!({}), 422, "target"),
         (json!([]), 422, "not usable"),
     ] {
-        let refused = message(ask(&runner, "POST", "/modules/", Some(&body)), status);
+        let refused = message(runner.ask("POST", "/modules/", Some(&body)), status);
         assert!(refused.contains(reason), "{body}: {refused}");
     }
     let names = |modules: &[serde_json::Value]| {
@@ -113,7 +113,7 @@ fn unknown_modules_and_wrong_deadlines_are_named() {
     ] {
         for name in ["nobody", "a%2Fb", "a%0Ab"] {
             let unknown = message(
-                ask(&runner, method, &format!("/modules/{name}/{what}"), None),
+                runner.ask(method, &format!("/modules/{name}/{what}"), None),
                 404,
             );
             assert!(unknown.contains("There is no module"), "{unknown}");
@@ -123,20 +123,14 @@ fn unknown_modules_and_wrong_deadlines_are_named() {
         runner.send(&request).expect(401);
     }
     for deadline in ["x", "-1", "1e9"] {
-        let wrong = ask(
-            &runner,
+        let wrong = runner.ask(
             "DELETE",
             &format!("/modules/managed/?deadline={deadline}"),
             None,
         );
         assert!(message(wrong, 422).contains("expected seconds"));
     }
-    let wrong = ask(
-        &runner,
-        "POST",
-        "/modules/managed/reload",
-        Some(&json!({"arg": 1})),
-    );
+    let wrong = runner.ask("POST", "/modules/managed/reload", Some(&json!({"arg": 1})));
     assert!(message(wrong, 422).contains("arg"));
 }
 
@@ -145,10 +139,11 @@ fn a_name_with_spaces_and_other_letters_is_found_by_its_url() {
     let folder = Scratch::new();
     let path = Version::default().write(folder.path(), "managed");
     let runner = runner(&folder);
-    ask(&runner, "DELETE", "/modules/managed/", None).expect(200);
+    runner.ask("DELETE", "/modules/managed/", None).expect(200);
     let module = load(&runner, &json!({"target": path, "name": "größe 2"}));
     assert_eq!(module["name"], "größe 2");
-    let made = ask(&runner, "GET", "/modules/gr%C3%B6%C3%9Fe%202/", None)
+    let made = runner
+        .ask("GET", "/modules/gr%C3%B6%C3%9Fe%202/", None)
         .expect(200)
         .json();
     assert_eq!(made["uuid"], module["uuid"]);

@@ -7,7 +7,7 @@ use runner_tests::wait::eventually;
 use runner_tests::{Runner, proc};
 use serde_json::{Value, json};
 
-use super::{LONG, Version, ask, load, message, runner};
+use super::{LONG, Version, load, message, runner};
 
 const PLUGIN: &str = "managed@1-0-0";
 
@@ -50,12 +50,7 @@ fn one_file_is_two_plugins_under_two_names() {
         assert!(log.contains(&args.to_string().replace(',', ", ")), "{log}");
     }
     // With other arguments, and under the name that it has.
-    let changed = ask(
-        &runner,
-        "POST",
-        "/modules/two/reload",
-        Some(&json!({"args": [3]})),
-    );
+    let changed = runner.ask("POST", "/modules/two/reload", Some(&json!({"args": [3]})));
     assert_eq!(changed.expect(200).json()["args"], json!([3]));
     let log = runner.run_well("two@1-0-0", &[])["log"].clone();
     assert!(log.as_str().is_some_and(|log| log.contains("[3]")), "{log}");
@@ -74,7 +69,7 @@ fn one_file_is_two_plugins_under_two_names() {
         (&json!("given"), &json!(["given@1-0-0"]))
     );
     let taken = message(
-        ask(&runner, "POST", "/modules/", Some(&json!({"target": path}))),
+        runner.ask("POST", "/modules/", Some(&json!({"target": path}))),
         422,
     );
     assert!(
@@ -88,9 +83,12 @@ fn a_module_is_stopped_started_and_removed() {
     let folder = Scratch::new();
     Version::default().write(folder.path(), "managed");
     let runner = runner(&folder);
-    ask(&runner, "POST", "/modules/managed/start", None).expect(409);
+    runner
+        .ask("POST", "/modules/managed/start", None)
+        .expect(409);
     let task = runner.submit(PLUGIN, &[("sleep", "1")]);
-    let ended = ask(&runner, "POST", "/modules/managed/stop", None)
+    let ended = runner
+        .ask("POST", "/modules/managed/stop", None)
         .expect(200)
         .json();
     assert_eq!(
@@ -111,13 +109,19 @@ fn a_module_is_stopped_started_and_removed() {
     runner
         .post_form(&format!("/plugins/{PLUGIN}/process/"), &[])
         .expect(404);
-    ask(&runner, "POST", "/modules/managed/stop", None).expect(409);
-    ask(&runner, "POST", "/modules/managed/ping", None).expect(409);
+    runner
+        .ask("POST", "/modules/managed/stop", None)
+        .expect(409);
+    runner
+        .ask("POST", "/modules/managed/ping", None)
+        .expect(409);
 
-    ask(&runner, "POST", "/modules/managed/start", None).expect(200);
+    runner
+        .ask("POST", "/modules/managed/start", None)
+        .expect(200);
     runner.run_well(PLUGIN, &[]);
-    ask(&runner, "DELETE", "/modules/managed/", None).expect(200);
-    ask(&runner, "DELETE", "/modules/managed/", None).expect(404);
+    runner.ask("DELETE", "/modules/managed/", None).expect(200);
+    runner.ask("DELETE", "/modules/managed/", None).expect(404);
     assert!(names(&runner).is_empty());
     // By its name, it is found in its folder again.
     load(&runner, &json!({"target": "managed"}));
@@ -135,7 +139,9 @@ fn a_hung_module_is_gone_at_the_deadline_with_all_that_it_started() {
     });
     let pids = sleepers(&runner);
     let begin = Instant::now();
-    let removed = ask(&runner, "DELETE", "/modules/managed/?deadline=0.5", None).expect(200);
+    let removed = runner
+        .ask("DELETE", "/modules/managed/?deadline=0.5", None)
+        .expect(200);
     assert!(begin.elapsed() < LONG / 4, "{:?}", begin.elapsed());
     assert_eq!(removed.json(), json!({"killed": 1}));
     assert!(proc::wait_until_gone(&pids, LONG).is_empty());
@@ -156,7 +162,7 @@ fn a_load_that_is_in_progress_is_given_up_by_a_removal() {
     let path = slow.write(elsewhere.path(), "slow");
     std::thread::scope(|scope| {
         let loading =
-            scope.spawn(|| ask(&runner, "POST", "/modules/", Some(&json!({"target": path}))));
+            scope.spawn(|| runner.ask("POST", "/modules/", Some(&json!({"target": path}))));
         eventually("a load", LONG, || {
             let modules = runner.modules();
             modules
@@ -165,12 +171,12 @@ fn a_load_that_is_in_progress_is_given_up_by_a_removal() {
                 .then_some(())
         });
         let twice = message(
-            ask(&runner, "POST", "/modules/", Some(&json!({"target": path}))),
+            runner.ask("POST", "/modules/", Some(&json!({"target": path}))),
             409,
         );
         assert!(twice.contains("is being loaded"), "{twice}");
         let begin = Instant::now();
-        ask(&runner, "DELETE", "/modules/slow/", None).expect(200);
+        runner.ask("DELETE", "/modules/slow/", None).expect(200);
         assert!(begin.elapsed().as_secs() < 6, "{:?}", begin.elapsed());
         let refused = message(loading.join().expect("an answer"), 422);
         assert!(refused.contains("removed or stopped while"), "{refused}");
@@ -217,21 +223,16 @@ fn modules_that_need_each_other_come_in_order_and_do_not_go_before() {
         assert_eq!(module["state"], state, "{module:#}");
         assert!(why.contains(reason), "{why}");
     }
-    let needed = message(ask(&runner, "DELETE", "/modules/fast/", None), 409);
+    let needed = message(runner.ask("DELETE", "/modules/fast/", None), 409);
     assert!(needed.contains("is required by a-user"), "{needed}");
-    ask(&runner, "DELETE", "/modules/a-user/", None).expect(200);
-    ask(&runner, "DELETE", "/modules/fast/", None).expect(200);
+    runner.ask("DELETE", "/modules/a-user/", None).expect(200);
+    runner.ask("DELETE", "/modules/fast/", None).expect(200);
     let missing = message(
-        ask(
-            &runner,
-            "POST",
-            "/modules/",
-            Some(&json!({"target": "a-user"})),
-        ),
+        runner.ask("POST", "/modules/", Some(&json!({"target": "a-user"}))),
         422,
     );
     assert!(missing.contains("it requires \"solver\""), "{missing}");
-    ask(&runner, "POST", "/modules/slow/start", None).expect(200);
+    runner.ask("POST", "/modules/slow/start", None).expect(200);
     load(&runner, &json!({"target": "a-user"}));
 }
 
@@ -244,25 +245,30 @@ fn runs_and_processes_are_counted() {
         runner.module("managed")["idleSeconds"].is_null()
             || runner.module("managed")["idleSeconds"].is_u64()
     );
-    ask(&runner, "DELETE", "/modules/managed/stats", None).expect(204);
+    runner
+        .ask("DELETE", "/modules/managed/stats", None)
+        .expect(204);
     for _ in 0..3 {
         runner.run_well(PLUGIN, &[]);
     }
-    let stats = ask(&runner, "GET", "/modules/managed/stats", None)
+    let stats = runner
+        .ask("GET", "/modules/managed/stats", None)
         .expect(200)
         .json();
     assert_eq!(
         (&stats["succeeded"], &stats["failed"]),
         (&json!(3), &json!(0))
     );
-    let pong = ask(&runner, "POST", "/modules/managed/ping", None)
+    let pong = runner
+        .ask("POST", "/modules/managed/ping", None)
         .expect(200)
         .json();
     assert!(
         pong["milliseconds"].as_f64().is_some_and(|time| time > 0.0),
         "{pong}"
     );
-    let usage = ask(&runner, "GET", "/modules/managed/rusage", None)
+    let usage = runner
+        .ask("GET", "/modules/managed/rusage", None)
         .expect(200)
         .json();
     let hosts = usage["hosts"].as_array().expect("hosts");
@@ -276,13 +282,17 @@ fn runs_and_processes_are_counted() {
             .is_some_and(|bytes| bytes > 100_000),
         "{host}"
     );
-    let module = ask(&runner, "GET", "/modules/managed/", None)
+    let module = runner
+        .ask("GET", "/modules/managed/", None)
         .expect(200)
         .json();
     assert!(module["idleSeconds"].is_u64(), "{module:#}");
     assert_eq!(module["queued"], 0);
-    ask(&runner, "DELETE", "/modules/managed/stats", None).expect(204);
-    let stats = ask(&runner, "GET", "/modules/managed/stats", None)
+    runner
+        .ask("DELETE", "/modules/managed/stats", None)
+        .expect(204);
+    let stats = runner
+        .ask("GET", "/modules/managed/stats", None)
         .expect(200)
         .json();
     assert_eq!(stats["succeeded"], 0);

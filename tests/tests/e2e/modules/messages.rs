@@ -1,36 +1,21 @@
 //! What goes by between the runner and a module: seen, and held up.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
 
-use runner_tests::Runner;
 use runner_tests::scratch::Scratch;
+use runner_tests::{Runner, events};
 use serde_json::{Value, json};
 
-use super::{LONG, Version, ask, message, runner};
+use super::{LONG, Version, message, runner};
 
 const PLUGIN: &str = "managed@1-0-0";
 
 /// A connection to the messages of the module.
 fn open(runner: &Runner, pattern: &str) -> BufReader<TcpStream> {
-    let mut stream = TcpStream::connect(runner.address()).expect("a connection");
-    stream.set_read_timeout(Some(LONG)).expect("a timeout");
-    write!(
-        stream,
-        "GET /modules/managed/trace?messages={pattern} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {}\r\n\r\n",
-        runner.address(),
-        runner.token()
-    )
-    .expect("a request");
-    let mut reader = BufReader::new(stream);
-    let mut line = String::new();
-    reader.read_line(&mut line).expect("an answer");
-    assert!(line.contains(" 200 "), "{line}");
-    while line.trim() != "" {
-        line.clear();
-        reader.read_line(&mut line).expect("a header");
-    }
-    reader
+    let target = format!("/modules/managed/trace?messages={pattern}");
+    let token = format!("Authorization: Bearer {}\r\n", runner.token());
+    events::open(runner, &target, &token, LONG)
 }
 
 /// Name and data of the next event.
@@ -73,11 +58,15 @@ fn messages_are_seen_by_their_topics_also_over_a_reload() {
                 .is_some_and(|text| text.contains("first")),
             "{task:#}"
         );
-        ask(&runner, "POST", "/modules/managed/reload", None).expect(200);
+        runner
+            .ask("POST", "/modules/managed/reload", None)
+            .expect(200);
     }
-    ask(&runner, "DELETE", "/modules/managed/", None).expect(200);
+    runner.ask("DELETE", "/modules/managed/", None).expect(200);
     assert_eq!(event(&mut runs).0, "end");
-    ask(&runner, "GET", "/modules/managed/trace", None).expect(404);
+    runner
+        .ask("GET", "/modules/managed/trace", None)
+        .expect(404);
 }
 
 #[test]
@@ -88,7 +77,7 @@ fn a_module_that_seems_stuck_meets_the_limits_of_its_runs() {
         .plugins([folder.path()])
         .env("RUN_TIMEOUT", 1)
         .start();
-    let fault = |body: &Value| ask(&runner, "POST", "/modules/managed/debug", Some(body));
+    let fault = |body: &Value| runner.ask("POST", "/modules/managed/debug", Some(body));
     let drop = json!({"messages": "run.answer", "action": "drop"});
     let faults = fault(&drop).expect(200).json();
     assert_eq!(faults, json!({"faults": [drop]}));

@@ -8,12 +8,12 @@ use runner_tests::scratch::Scratch;
 use runner_tests::wait::eventually;
 use serde_json::json;
 
-use super::{LONG, Version, ask, message, replace, runner};
+use super::{LONG, Version, message, replace, runner};
 
 const PLUGIN: &str = "managed@1-0-0";
 
 fn reload(runner: &Runner) -> runner_tests::http::Response {
-    ask(runner, "POST", "/modules/managed/reload", None)
+    runner.ask("POST", "/modules/managed/reload", None)
 }
 
 #[test]

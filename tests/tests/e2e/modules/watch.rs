@@ -7,7 +7,7 @@ use runner_tests::scratch::Scratch;
 use runner_tests::wait::eventually;
 use serde_json::{Value, json};
 
-use super::{LONG, Version, ask};
+use super::{LONG, Version};
 
 fn states(runner: &Runner) -> Vec<(String, String)> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -75,7 +75,7 @@ fn what_changes_is_reloaded_what_is_new_is_loaded_what_is_gone_is_removed() {
     fs::remove_file(folder.join("two")).expect("a file is removed");
     wait_for_states(&runner, &[("one", "RUNNING"), ("three", "RUNNING")]);
     // What an administrator stopped stays so.
-    ask(&runner, "POST", "/modules/three/stop", None).expect(200);
+    runner.ask("POST", "/modules/three/stop", None).expect(200);
     version("three", "second").write(&folder, "three");
     version("one", "third").write(&folder, "one");
     wait_for_mark(&runner, "one@1-0-0", "third");
