@@ -12,6 +12,7 @@
 mod board;
 mod client;
 mod commands;
+mod draft;
 mod events;
 mod git;
 mod greeting;

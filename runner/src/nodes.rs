@@ -5,7 +5,7 @@
 //! a short text. The `url` may be given to a parameter of another plugin that takes data.
 
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -18,9 +18,9 @@ use runner_pipeline::surroundings::NewFile;
 use runner_pipeline::types::ItemType;
 use runner_pipeline::{Argument, Call, CallFuture, Catalog, Failure, Foreign, Surroundings};
 use serde_json::{Map, Value, json};
-use tempfile::NamedTempFile;
 use url::Url;
 
+use crate::draft::Draft;
 use crate::trial::Tasks;
 use crate::values::Filled;
 
@@ -91,14 +91,7 @@ impl Surroundings for Files {
     }
 
     fn create(&self, path: &str) -> io::Result<Box<dyn NewFile>> {
-        let path = PathBuf::from(path);
-        let folder = path
-            .parent()
-            .filter(|folder| !folder.as_os_str().is_empty());
-        let draft = tempfile::Builder::new()
-            .prefix(".runner-")
-            .tempfile_in(folder.unwrap_or(Path::new(".")))?;
-        Ok(Box::new(Draft { draft, path }))
+        Ok(Box::new(Draft::create(Path::new(path))?))
     }
 
     fn node(&self, node: &NodeSpec) -> Result<Arc<dyn Call>, String> {
@@ -106,28 +99,9 @@ impl Surroundings for Files {
     }
 }
 
-/// A file that is not in its place yet.
-struct Draft {
-    draft: NamedTempFile,
-    path: PathBuf,
-}
-
-impl Write for Draft {
-    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        self.draft.write(buffer)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.draft.flush()
-    }
-}
-
 impl NewFile for Draft {
     fn keep(self: Box<Self>) -> io::Result<()> {
-        let readable = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-        fs::set_permissions(self.draft.path(), readable)?;
-        self.draft.persist(&self.path)?;
-        Ok(())
+        Draft::keep(*self)
     }
 }
 

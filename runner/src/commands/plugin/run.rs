@@ -18,6 +18,7 @@ use runner_store::Store;
 use serde_json::{Value, json};
 
 use crate::commands::Folders;
+use crate::draft::Draft;
 use crate::live::Live;
 use crate::scratch::{INTERRUPTED, Missing, Scratch, interrupted};
 use crate::screen::{self, BAD, Exit, GOOD, Table, WARN, WEAK, line, note, paint};
@@ -351,18 +352,12 @@ pub(crate) fn unique(name: &str, names: &mut BTreeSet<String>) -> String {
 
 /// Writes an output, whole or not at all. What stood there is replaced.
 async fn place(store: &Store, file: &File, to: &Path) -> anyhow::Result<()> {
-    let folder = to.parent().unwrap_or(Path::new("."));
-    let mut draft = tempfile::Builder::new()
-        .prefix(".runner-")
-        .tempfile_in(folder)?;
+    let mut draft = Draft::create(to)?;
     let mut content = store.content(file, 0..file.size).await?;
     while let Some(piece) = content.try_next().await? {
         draft.write_all(&piece)?;
     }
-    let readable = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-    fs::set_permissions(draft.path(), readable)?;
-    draft.persist(to)?;
-    Ok(())
+    Ok(draft.keep()?)
 }
 
 #[cfg(test)]
