@@ -1,8 +1,12 @@
 //! Inputs and outputs: names, media types, references.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use serde::{Deserialize, Serialize};
 use unicode_normalization::UnicodeNormalization;
 use url::Url;
+
+use crate::identity::url_segment;
 
 /// The media type of a file of which nothing is known.
 pub const OCTET_STREAM: &str = "application/octet-stream";
@@ -80,6 +84,13 @@ const MAX_NAME: usize = 200;
 /// The name of a file of which no name is left.
 const NO_NAME: &str = "file";
 
+impl File {
+    /// Its path below the base URL of a runner, with its tag.
+    pub fn path(&self) -> String {
+        format!("/files/{}/?file-id={}", self.id, url_segment(&self.tag))
+    }
+}
+
 /// Makes the name of one file in a folder of what a client calls the file that it sends. Letters of all
 /// scripts are kept, and the words of a path, with a space between them: [`plain_name`] makes the same
 /// of both. What would lead elsewhere, or make the name look like another, is left out.
@@ -137,6 +148,19 @@ pub struct FileStat {
     pub changed_ns: i64,
 }
 
+/// Nanoseconds within which two changes of a file may look like one: the clocks of some file systems count seconds.
+const COARSE_NS: i64 = 2_000_000_000;
+
+impl FileStat {
+    /// Whether what is read of the file from `now` on is told apart from all that is written to it later. A file that
+    /// was changed just before may be changed once more without a trace.
+    pub fn is_settled(&self, now: SystemTime) -> bool {
+        let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now_ns = i64::try_from(since.as_nanos()).unwrap_or(i64::MAX);
+        now_ns.saturating_sub(self.changed_ns) > COARSE_NS
+    }
+}
+
 /// Makes a plain, portable ASCII file name of anything a client or plugin calls a file: accents are
 /// dropped, path separators become spaces, runs of white space one `_`, and what is then not a letter,
 /// a digit, `.`, `_` or `-` is left out. This gives the names that the reference runner shows.
@@ -177,6 +201,8 @@ pub fn content_type_of(name: &str) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use proptest::prelude::*;
 
@@ -216,6 +242,21 @@ mod tests {
             let error = link_url(url).unwrap_err();
             assert!(error.contains(problem), "{error}");
         }
+    }
+
+    #[test]
+    fn a_file_that_was_changed_just_now_may_be_changed_unseen() {
+        let stat = FileStat {
+            device: 1,
+            inode: 2,
+            size: 3,
+            modified_ns: 0,
+            changed_ns: 10 * COARSE_NS,
+        };
+        let at = |ns: i64| UNIX_EPOCH + Duration::from_nanos(ns.unsigned_abs());
+        assert!(!stat.is_settled(at(0)));
+        assert!(!stat.is_settled(at(11 * COARSE_NS)));
+        assert!(stat.is_settled(at(11 * COARSE_NS + 1)));
     }
 
     #[test]

@@ -9,7 +9,8 @@
 //! - [`schedule`]: work that comes again. [`retention`]: how long what has ended is kept. [`age`]: spans of time as
 //!   people write them.
 //! - [`mod@file`]: inputs and outputs, their names and types.
-//! - [`module`]: a loaded file or folder and its life cycle.
+//! - [`module`]: a loaded file or folder and its life cycle. [`wanted`]: what administrators want of it.
+//! - [`pipeline`]: what is wanted of a pipeline that runs.
 //! - [`text`]: the spellings of names (kebab-case, camelCase, snake_case).
 
 pub mod age;
@@ -18,8 +19,10 @@ pub mod identity;
 pub mod job;
 pub mod module;
 pub mod parameters;
+pub mod pipeline;
 pub mod plugin;
 pub mod retention;
 pub mod schedule;
 pub mod task;
 pub mod text;
+pub mod wanted;

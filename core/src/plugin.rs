@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::identity::{Identity, IdentityError};
-use crate::parameters::{FieldKind, Parameters, SchemaError};
+use crate::parameters::{Checked, FieldKind, Parameters, SchemaError};
 use crate::schedule::{DeclaredSchedule, Missed, Overlap};
 
 /// The most schedules that one plugin may declare.
@@ -68,6 +68,9 @@ pub struct PluginDescription {
     /// Whether it answers requests to routes of its own.
     #[serde(default)]
     pub routes: bool,
+    /// How it works as a node of a pipeline, if it does so in a host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<NodeDescription>,
     /// Work of its own that comes again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub schedules: Vec<ScheduleDescription>,
@@ -97,6 +100,23 @@ pub struct ScheduleDescription {
     pub missed: Missed,
     /// Values of the parameters.
     pub parameters: Map<String, Value>,
+}
+
+/// How a plugin works as a node of a pipeline: a host takes items in batches, beside its runs.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct NodeDescription {
+    /// Whether it makes items of nothing, instead of others.
+    pub source: bool,
+    /// JSON Schema of the items that it takes; null is any.
+    #[serde(skip_serializing_if = "Value::is_null")]
+    pub takes: Value,
+    /// JSON Schema of the items that it makes; null is any.
+    #[serde(skip_serializing_if = "Value::is_null")]
+    pub gives: Value,
+    /// Items offered as an example.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub example: Vec<Value>,
 }
 
 /// What a plugin is for.
@@ -251,6 +271,8 @@ pub struct Plugin {
     pub steps: Vec<(String, FormDescription)>,
     /// Whether it answers requests to routes of its own.
     pub routes: bool,
+    /// How it works as a node of a pipeline, if it does so in a host.
+    pub node: Option<NodeDescription>,
     /// Work of its own that comes again.
     pub schedules: Vec<DeclaredSchedule>,
 }
@@ -313,8 +335,15 @@ impl Plugin {
         &self,
         given: Map<String, Value>,
     ) -> Result<Map<String, Value>, String> {
-        let checked = self.form.parameters.check_json(given).into_result();
-        checked.map_err(|errors| {
+        self.accepted(self.form.parameters.check_json(given))
+    }
+
+    /// Checked parameters, if all of them are right.
+    ///
+    /// # Errors
+    /// What is wrong, by the names of the parameters.
+    pub fn accepted(&self, checked: Checked) -> Result<Map<String, Value>, String> {
+        checked.into_result().map_err(|errors| {
             let errors = errors
                 .iter()
                 .map(|(key, texts)| format!("{key}: {}", texts.join(" ")));
@@ -376,6 +405,7 @@ impl Plugin {
             form,
             steps,
             routes: description.routes,
+            node: description.node,
             schedules,
         })
     }

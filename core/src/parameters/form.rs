@@ -7,7 +7,7 @@ use super::{NESTED, NULL};
 use crate::file::Upload;
 
 /// The only key of an object that stands for a file that came with the form.
-pub(super) const UPLOAD: &str = "$upload";
+pub const UPLOAD: &str = "$upload";
 
 /// What a form sent, in its order.
 #[derive(Debug, Clone, Default)]

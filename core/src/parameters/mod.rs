@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 pub use field::{DataField, Field, FieldKind, SchemaError};
-pub use form::{Form, FormValue};
+pub use form::{Form, FormValue, UPLOAD};
 
 use crate::file::Upload;
 use rules::Rules;
@@ -109,7 +109,7 @@ impl Parameters {
         };
         let values = self.fields.iter().filter_map(of).flatten();
         values
-            .filter_map(|value| serde_json::from_value(value.get(form::UPLOAD)?.clone()).ok())
+            .filter_map(|value| serde_json::from_value(value.get(UPLOAD)?.clone()).ok())
             .collect()
     }
 

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{MAX_LINKS, MAX_STEPS, Progress, Step, StepRun, Task, TaskState};
+use super::{MAX_LINKS, MAX_RAN_BY, MAX_STEPS, Progress, RanBy, Step, StepRun, Task, TaskState};
 use crate::plugin::Link;
 
 /// Something that happens to a task.
@@ -33,6 +33,8 @@ pub enum Change {
     },
     /// The run ended badly.
     Failed,
+    /// No step can be done any more, since what it began with is gone.
+    GivenUp,
     /// The task is to end.
     Cancelled,
     /// Somebody submitted a step.
@@ -111,6 +113,22 @@ pub enum Refused {
 }
 
 impl Task {
+    /// The current run is done by this version of the module. Answers the version that the run before had, or the task
+    /// when it was made, if that was another one.
+    pub fn is_run_by(&mut self, digest: &str) -> Option<String> {
+        self.ran_by.retain(|ran| ran.run != self.run);
+        let before = self.ran_by.last().map_or(&self.digest, |ran| &ran.digest);
+        let other = (!before.is_empty() && before != digest).then(|| before.clone());
+        if self.ran_by.len() >= MAX_RAN_BY {
+            self.ran_by.remove(0);
+        }
+        self.ran_by.push(RanBy {
+            run: self.run,
+            digest: digest.to_owned(),
+        });
+        other
+    }
+
     /// Applies a change: the one place where a task's state changes. Answers what subscribers are told.
     ///
     /// # Errors
@@ -120,7 +138,7 @@ impl Task {
         use TaskState::{Cancelled, Failed, Queued, Running, Succeeded, Waiting};
         let allowed: &[TaskState] = match change {
             Change::Started => &[Queued],
-            Change::StepSubmitted { .. } => &[Waiting],
+            Change::StepSubmitted { .. } | Change::GivenUp => &[Waiting],
             Change::Cancelled => &[Queued, Running, Waiting],
             Change::Retried => &[Failed, Cancelled],
             Change::FilesRemoved => &[Succeeded, Failed, Cancelled],
@@ -177,7 +195,7 @@ impl Task {
                 self.state = Succeeded;
                 return Ok(vec![Status, Details]);
             }
-            Change::Failed | Change::Cancelled => {
+            Change::Failed | Change::GivenUp | Change::Cancelled => {
                 self.state = if change == Change::Cancelled {
                     Cancelled
                 } else {

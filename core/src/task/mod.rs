@@ -149,6 +149,18 @@ pub struct StepRun {
     pub parameters: Map<String, Value>,
 }
 
+/// Which version of its module did a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RanBy {
+    /// The run.
+    pub run: i64,
+    /// SHA-256 of the module, hexadecimal.
+    pub digest: String,
+}
+
+/// The most runs of a task of which that is kept: the last ones.
+pub const MAX_RAN_BY: usize = 100;
+
 /// One invocation of a plugin.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Task {
@@ -158,6 +170,8 @@ pub struct Task {
     pub plugin: String,
     /// SHA-256 of the module when the task was made.
     pub digest: String,
+    /// Which version of the module did each run that began, in their order.
+    pub ran_by: Vec<RanBy>,
     /// Where it is.
     pub state: TaskState,
     /// Counts the dispatches: the fence.
@@ -231,6 +245,7 @@ impl NewTask {
             id,
             plugin: self.plugin.clone(),
             digest: self.digest.clone(),
+            ran_by: Vec::new(),
             state: TaskState::Queued,
             run: 1,
             attempts: 0,
