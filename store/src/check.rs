@@ -61,6 +61,26 @@ pub enum Finding {
         /// Its name.
         name: String,
     },
+    /// A module that administrators want, without the package that all processes load it from.
+    NoPackage {
+        /// Its name.
+        module: String,
+        /// The queue whose processes load it.
+        queue: String,
+        /// The key of the package.
+        key: String,
+    },
+    /// A package that is not as long as its row says.
+    WrongPackage {
+        /// The name of its module.
+        module: String,
+        /// The queue whose processes load it.
+        queue: String,
+        /// Bytes, as the row says.
+        expected: u64,
+        /// Bytes that there are.
+        found: u64,
+    },
     /// What was left unfinished.
     Unfinished {
         /// How many files.
@@ -86,9 +106,9 @@ pub struct Checked {
 }
 
 impl Store {
-    /// Compares the rows of files with the content of the file store, as far as it was put there before `older_than`;
-    /// with `digests` also what stands in it. With `repair` content without a row is removed, and so are rows without
-    /// content.
+    /// Compares the rows of files and of kept modules with the content of the file store, as far as it was put there
+    /// before `older_than`; with `digests` also what stands in it. With `repair` content without a row is removed, and
+    /// so are rows of files without content. What is wanted of modules is left to administrators.
     ///
     /// # Errors
     /// What could not be read or removed.
@@ -100,6 +120,7 @@ impl Store {
     ) -> Result<Checked, StoreError> {
         let mut checked = Checked::default();
         self.check_rows(&mut checked, digests, repair).await?;
+        self.check_packages(&mut checked).await?;
         self.check_contents(&mut checked, older_than, repair)
             .await?;
         Ok(checked)
@@ -152,7 +173,7 @@ impl Store {
                     Finding::WrongSize { file, .. } | Finding::WrongDigest { file, .. } => {
                         (*file, false)
                     }
-                    Finding::NoRow { .. } | Finding::Unfinished { .. } => continue,
+                    _ => continue,
                 };
                 if !self.has_file(file).await? {
                     continue;
@@ -161,6 +182,45 @@ impl Store {
                     checked.repaired += u64::from(self.writer().write(Forget { file }).await?);
                 }
                 checked.findings.push(finding);
+            }
+        }
+    }
+
+    /// Packages of modules. What is in one is compared whenever it is unpacked.
+    async fn check_packages(&self, checked: &mut Checked) -> Result<(), StoreError> {
+        let attempt = "reading the rows of modules";
+        let failed = |source| StoreError::sql(attempt, source);
+        let mut after = String::new();
+        loop {
+            let mut reader = self.reader(attempt).await?;
+            let rows = reader.rows(&PACKAGES, args![&after, PAGE]).await;
+            drop(reader);
+            let read = |row: &crate::sql::Row| {
+                Ok(PackageRow {
+                    key: row.get(0)?,
+                    queue: row.get(1)?,
+                    module: row.get(2)?,
+                    size: row.get::<Option<i64>>(3)?.unwrap_or(0).cast_unsigned(),
+                })
+            };
+            let rows: Result<Vec<PackageRow>, sqlx::Error> =
+                rows.and_then(|rows| rows.iter().map(read).collect());
+            let rows = rows.map_err(failed)?;
+            let Some(last) = rows.last() else {
+                return Ok(());
+            };
+            after.clone_from(&last.key);
+            checked.rows += rows.len() as u64;
+            let files = self.files().clone();
+            let found = blocking(move || {
+                let found = rows.into_iter().map(|row| row.check(&files));
+                found.collect::<Result<Vec<_>, _>>()
+            });
+            for (key, finding) in found.await?.into_iter().flatten() {
+                // Its module may have been replaced or removed meanwhile.
+                if self.is_package(&key).await? {
+                    checked.findings.push(finding);
+                }
             }
         }
     }
@@ -220,6 +280,43 @@ impl Store {
         let row = self.reader(attempt).await?.row(&HAS, args![file]).await;
         row.and_then(|row| row.map_or(Ok(false), |row| row.get(0)))
             .map_err(|source| StoreError::sql(attempt, source))
+    }
+
+    async fn is_package(&self, key: &str) -> Result<bool, StoreError> {
+        let attempt = "reading whether a module is still wanted";
+        let mut reader = self.reader(attempt).await?;
+        let row = reader.row(&IS_PACKAGE, args![key]).await;
+        row.and_then(|row| row.map_or(Ok(false), |row| row.get(0)))
+            .map_err(|source| StoreError::sql(attempt, source))
+    }
+}
+
+/// The row of a kept module.
+struct PackageRow {
+    key: String,
+    queue: String,
+    module: String,
+    size: u64,
+}
+
+impl PackageRow {
+    /// What is wrong, with the key of the package.
+    fn check(self, files: &FileStore) -> Result<Option<(String, Finding)>, StoreError> {
+        let finding = match files.size(&self.key)? {
+            Some(found) if found == self.size => return Ok(None),
+            Some(found) => Finding::WrongPackage {
+                module: self.module,
+                queue: self.queue,
+                expected: self.size,
+                found,
+            },
+            None => Finding::NoPackage {
+                module: self.module,
+                queue: self.queue,
+                key: self.key.clone(),
+            },
+        };
+        Ok(Some((self.key, finding)))
     }
 }
 
@@ -284,6 +381,13 @@ static ROWS: Statement = Statement::new(
     "SELECT id, task, file_key, name, size, digest FROM files WHERE id > ?1 AND url IS NULL AND content IS NULL \
      ORDER BY id LIMIT ?2",
 );
+
+static PACKAGES: Statement = Statement::new(
+    "SELECT file_key, queue, name, size FROM modules WHERE is_kept = 1 AND file_key > ?1 ORDER BY file_key LIMIT ?2",
+);
+
+static IS_PACKAGE: Statement =
+    Statement::new("SELECT EXISTS (SELECT 1 FROM modules WHERE file_key = ?1)");
 
 static HAS: Statement = Statement::new("SELECT EXISTS (SELECT 1 FROM files WHERE id = ?1)");
 

@@ -142,7 +142,8 @@ static TEXT: Statement = Statement::new("SELECT content FROM files WHERE id = ?1
 
 static WITHOUT_ROW: Statement = Statement::new(
     "SELECT value FROM {list ?1} j \
-     WHERE NOT EXISTS (SELECT 1 FROM files WHERE file_key = value)",
+     WHERE NOT EXISTS (SELECT 1 FROM files WHERE file_key = value) \
+     AND NOT EXISTS (SELECT 1 FROM modules WHERE file_key = value)",
 );
 
 static INSERT_UPLOADS: Statement = Statement::new(

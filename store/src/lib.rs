@@ -17,11 +17,13 @@
 //!   from outside, and whether everything can be used.
 //! - `deliveries`: subscriptions of webhooks, and what is to be sent to them.
 //! - `schedules`: work that comes again: what is due, what it makes, what modules declared.
-//! - `retention`: what is removed when it is old, and what is kept all the same; `usage`: how much there is; `check`:
+//! - `retention`: what is removed when it is old, and what is kept all the same; `usage`: how much there is; `wanted`: what
+//!   administrators want of modules; `check`:
 //!   rows and content that do not fit together. `housekeeping`: who does it, once for all processes.
 //! - `marker`: which file store belongs to the database.
 //! - `files`: the rows of inputs and outputs; [`FileStore`]: their content, in a folder or a bucket.
-//! - `modules`: cached descriptions and digests.
+//! - `modules`: cached descriptions and digests. `pipelines`: what is seen and wanted of pipelines that run.
+//!   `permalinks`: cells that a short address leads to.
 //!
 //! # Invariants
 //! - Whatever changes SQL goes through the writer, as a `Write` that can be applied again.
@@ -44,6 +46,8 @@ mod lists;
 mod marker;
 mod migrations;
 mod modules;
+mod permalinks;
+mod pipelines;
 mod recent;
 mod recover;
 mod retention;
@@ -54,6 +58,7 @@ mod sight;
 mod sql;
 mod tasks;
 mod usage;
+mod wanted;
 mod workers;
 mod writer;
 
@@ -75,6 +80,8 @@ pub use housekeeping::Housekeeping;
 pub use insert::Inserted;
 pub use lists::{TaskFilter, TaskSummary};
 pub use migrations::{MigrationStatus, drop_all, migrate, migration_status};
+pub use permalinks::Permalink;
+pub use pipelines::{PipelineRow, Wished};
 pub use recover::Recovered;
 pub use retention::{Due, Removed};
 pub use retry::{LostRun, Retried};
@@ -83,6 +90,7 @@ pub use schedules::{Changed, Declared, Fire, Fired};
 pub use sight::{Counts, MOST_COUNTED, RunningTask};
 pub use tasks::Current;
 pub use usage::Usage;
+pub use wanted::Decided;
 pub use workers::{Beat, Other, WorkerInfo, WorkerKind, WorkerRow};
 
 /// SQL and the file store of one installation. Clones share everything.

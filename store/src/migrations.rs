@@ -49,6 +49,21 @@ const SQLITE: &[Migration] = &[
         name: "digests",
         sql: include_str!("../../migrations/sqlite/0008_digests.sql"),
     },
+    Migration {
+        version: 9,
+        name: "wanted_modules",
+        sql: include_str!("../../migrations/sqlite/0009_wanted_modules.sql"),
+    },
+    Migration {
+        version: 10,
+        name: "pipelines",
+        sql: include_str!("../../migrations/sqlite/0010_pipelines.sql"),
+    },
+    Migration {
+        version: 11,
+        name: "permalinks",
+        sql: include_str!("../../migrations/sqlite/0011_permalinks.sql"),
+    },
 ];
 
 const POSTGRES: &[Migration] = &[
@@ -76,6 +91,21 @@ const POSTGRES: &[Migration] = &[
         version: 8,
         name: "digests",
         sql: include_str!("../../migrations/postgres/0008_digests.sql"),
+    },
+    Migration {
+        version: 9,
+        name: "wanted_modules",
+        sql: include_str!("../../migrations/postgres/0009_wanted_modules.sql"),
+    },
+    Migration {
+        version: 10,
+        name: "pipelines",
+        sql: include_str!("../../migrations/postgres/0010_pipelines.sql"),
+    },
+    Migration {
+        version: 11,
+        name: "permalinks",
+        sql: include_str!("../../migrations/postgres/0011_permalinks.sql"),
     },
 ];
 
@@ -105,6 +135,21 @@ const MYSQL: &[Migration] = &[
         name: "digests",
         sql: include_str!("../../migrations/mysql/0008_digests.sql"),
     },
+    Migration {
+        version: 9,
+        name: "wanted_modules",
+        sql: include_str!("../../migrations/mysql/0009_wanted_modules.sql"),
+    },
+    Migration {
+        version: 10,
+        name: "pipelines",
+        sql: include_str!("../../migrations/mysql/0010_pipelines.sql"),
+    },
+    Migration {
+        version: 11,
+        name: "permalinks",
+        sql: include_str!("../../migrations/mysql/0011_permalinks.sql"),
+    },
 ];
 
 /// The version of SQLite's tables that has digests of webhooks, which SQL cannot compute there.
@@ -114,6 +159,7 @@ const DIGESTS_SINCE: i64 = 2;
 const TABLES: &[&str] = &[
     "task_labels",
     "task_log",
+    "pipelines",
     "files",
     "subscriptions",
     "deliveries",
@@ -125,6 +171,9 @@ const TABLES: &[&str] = &[
     "file_stores",
     "schedules",
     "housekeeping",
+    "modules",
+    "module_generations",
+    "permalinks",
     "runner_migrations",
 ];
 

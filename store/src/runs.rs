@@ -183,6 +183,7 @@ struct Columns {
     log: String,
     process: String,
     token: i64,
+    ran_by: Option<String>,
 }
 
 impl Columns {
@@ -203,6 +204,7 @@ impl Columns {
             log: harmless(log),
             process: process.to_owned(),
             token: token(),
+            ran_by: (!task.ran_by.is_empty()).then(|| to_json(&task.ran_by)),
         }
     }
 
@@ -210,7 +212,7 @@ impl Columns {
         self.state.is_finished().then_some(self.now)
     }
 
-    /// Arguments 1 to 20 of an update; `fence` is the run or the version. What does not fit into the row is not sent
+    /// Arguments 1 to 21 of an update; `fence` is the run or the version. What does not fit into the row is not sent
     /// as if it did, unless the statement wants `all` of it.
     fn args(&self, fence: i64, output_count: i64, all: bool) -> Vec<Arg<'_>> {
         let most = if all { CHUNK } else { INLINE_LOG };
@@ -239,6 +241,7 @@ impl Columns {
             self.failures,
             self.run_at,
             self.token,
+            &self.ran_by,
         ];
         args.to_vec()
     }
@@ -324,6 +327,7 @@ impl PreparedRun {
         task.attempts = now.attempts;
         task.failures = now.failures;
         task.dispatch.run_at = now.dispatch.run_at;
+        task.ran_by.clone_from(&now.ran_by);
         task.version += 1;
         task.finished_at = columns.finished_at();
         task.progress.clone_from(&now.progress);

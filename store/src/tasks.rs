@@ -99,7 +99,7 @@ impl Store {
         if !is_current(&task) {
             return Ok(None);
         }
-        let waited = waited(columns.get(27)?);
+        let waited = waited(columns.get(28)?);
         Ok(Some(Current { task, waited }))
     }
 }
@@ -131,7 +131,7 @@ macro_rules! select_task {
         concat!(
             "SELECT state, run, attempts, version, created_at, finished_at, output_count, log_length, \
              plugin, digest, base_url, progress, step, steps, links, data, parameters, log, labels, depth, \
-             failures, priority, submitter, run_at, retries, timeout_ms, last_write",
+             failures, priority, submitter, run_at, retries, timeout_ms, last_write, ran_by",
             $more,
             " FROM tasks WHERE id = ?1",
             $suffix
@@ -190,7 +190,7 @@ async fn task_with_outputs(connection: &mut impl Ask, id: i64) -> Result<Option<
         ..
     } = columns.task()?;
     if output_count > 0 {
-        let json: Option<String> = columns.get(27)?;
+        let json: Option<String> = columns.get(28)?;
         drop(columns);
         task.outputs = match json.and_then(|json| files::outputs_of_json(&json, output_count)) {
             Some(outputs) => outputs,
@@ -270,6 +270,7 @@ impl Columns {
             log_length: self.get::<i64>(7)?.cast_unsigned(),
             plugin: self.get(8)?,
             digest: self.get(9)?,
+            ran_by: self.json(27, "ran_by")?.unwrap_or_default(),
             base_url: self.get(10)?,
             progress: self.json(11, "progress")?,
             step: self.json(12, "step")?,

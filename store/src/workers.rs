@@ -58,6 +58,10 @@ pub struct WorkerRow {
     pub plugins: Vec<String>,
     /// The digest of the module of each of them, by its identifier.
     pub digests: BTreeMap<String, String>,
+    /// The generation of what is wanted of modules up to which it followed.
+    pub generation: i64,
+    /// Why it has not what it should have, by the names of modules.
+    pub failing: BTreeMap<String, String>,
 }
 
 /// A process that joined.
@@ -108,6 +112,7 @@ impl Store {
             .write(Join {
                 plugins: to_json(&row.plugins),
                 digests: to_json(&row.digests),
+                failing: to_json(&row.failing),
                 row,
                 process: self.process().to_owned(),
                 queue: self.queue().to_owned(),
@@ -238,6 +243,7 @@ fn worker(row: &Row) -> Result<WorkerInfo, StoreError> {
         Ok::<_, StoreError>(u32::try_from(number).unwrap_or(u32::MAX))
     };
     let digests: Option<String> = row.get(11).map_err(failed)?;
+    let failing: Option<String> = row.get(13).map_err(failed)?;
     let silent_ms: i64 = row.get(10).map_err(failed)?;
     Ok(WorkerInfo {
         process: row.get(0).map_err(failed)?,
@@ -251,6 +257,12 @@ fn worker(row: &Row) -> Result<WorkerInfo, StoreError> {
                 .map_err(|error| corrupt("plugins", error.to_string()))?,
             digests: serde_json::from_str(digests.as_deref().unwrap_or("{}"))
                 .map_err(|error| corrupt("digests", error.to_string()))?,
+            generation: row
+                .get::<Option<i64>>(12)
+                .map_err(failed)?
+                .unwrap_or_default(),
+            failing: serde_json::from_str(failing.as_deref().unwrap_or("{}"))
+                .map_err(|error| corrupt("failing", error.to_string()))?,
         },
         started_at: row.get(6).map_err(failed)?,
         beat_at: row.get(7).map_err(failed)?,
@@ -260,8 +272,8 @@ fn worker(row: &Row) -> Result<WorkerInfo, StoreError> {
 }
 
 static WORKERS: Statement = Statement::new(
-    "SELECT id, kind, queue, host, pid, concurrency, started_at, beat_at, stopped_at, plugins, {now} - beat_at, digests \
-     FROM workers ORDER BY started_at, id",
+    "SELECT id, kind, queue, host, pid, concurrency, started_at, beat_at, stopped_at, plugins, {now} - beat_at, digests, \
+     generation, failing FROM workers ORDER BY started_at, id",
 );
 
 static OTHERS: Statement = Statement::new(
@@ -283,22 +295,23 @@ struct Join {
     row: WorkerRow,
     plugins: String,
     digests: String,
+    failing: String,
     process: String,
     queue: String,
 }
 
 static JOIN: Statement = Statement::new(
-    "INSERT INTO workers (id, kind, queue, host, pid, concurrency, plugins, digests, started_at, beat_at) \
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, {now}, {now}) \
+    "INSERT INTO workers (id, kind, queue, host, pid, concurrency, plugins, digests, generation, failing, started_at, \
+     beat_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, {now}, {now}) \
      ON CONFLICT (id) DO UPDATE SET kind = excluded.kind, queue = excluded.queue, host = excluded.host, \
      pid = excluded.pid, concurrency = excluded.concurrency, plugins = excluded.plugins, \
-     digests = excluded.digests, beat_at = excluded.beat_at, stopped_at = NULL",
+     digests = excluded.digests, generation = excluded.generation, failing = excluded.failing, beat_at = excluded.beat_at, stopped_at = NULL",
 )
 .mysql(
-    "INSERT INTO workers (id, kind, queue, host, pid, concurrency, plugins, digests, started_at, beat_at) \
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, {now}, {now}) \
+    "INSERT INTO workers (id, kind, queue, host, pid, concurrency, plugins, digests, generation, failing, started_at, \
+     beat_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, {now}, {now}) \
      ON DUPLICATE KEY UPDATE kind = ?2, queue = ?3, host = ?4, pid = ?5, concurrency = ?6, plugins = ?7, digests = ?8, \
-     beat_at = {now}, stopped_at = NULL",
+     generation = ?9, failing = ?10, beat_at = {now}, stopped_at = NULL",
 );
 
 static FORGET: Statement = Statement::new("DELETE FROM workers WHERE beat_at < {now} - ?1");
@@ -320,6 +333,8 @@ impl Write for Join {
             row.concurrency,
             &self.plugins,
             &self.digests,
+            row.generation,
+            &self.failing,
         ];
         connection.execute(&JOIN, args).await.map_err(failed)?;
         let forgotten = connection.execute(&FORGET, args![FORGET_AFTER_MS]).await;

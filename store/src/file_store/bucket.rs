@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
-use object_store::{ClientConfigKey, RetryConfig};
+use object_store::{BackoffConfig, ClientConfigKey, RetryConfig};
 
 use super::objects::Objects;
 use crate::StoreError;
@@ -15,6 +15,8 @@ const EXPECTED: &str = "expected s3://bucket or s3://bucket/prefix";
 
 /// How long a request is tried again while the object store is away.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// The longest pause between two attempts.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// A place in an object store that speaks S3.
 #[derive(Clone, PartialEq, Eq)]
@@ -93,7 +95,12 @@ impl Bucket {
         }
         builder.with_retry(RetryConfig {
             retry_timeout: PATIENCE,
-            ..RetryConfig::default()
+            // The time is the limit, not their number.
+            max_retries: usize::MAX,
+            backoff: BackoffConfig {
+                max_backoff: LONGEST_PAUSE,
+                ..BackoffConfig::default()
+            },
         })
     }
 

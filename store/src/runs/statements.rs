@@ -3,11 +3,11 @@
 
 use crate::sql::Statement;
 
-/// What every change sets; arguments 1 to 20. `log` stands before `log_length`, since MySQL sees what was set before.
+/// What every change sets; arguments 1 to 21. `log` stands before `log_length`, since MySQL sees what was set before.
 macro_rules! set_columns {
     () => {
         "state = ?1, finished_at = ?3, version = version + 1, last_write = ?20, progress = ?4, step = ?5, \
-         steps = ?6, links = ?7, data = ?8, run = ?16, attempts = ?17, failures = ?18, run_at = ?19, \
+         steps = ?6, links = ?7, data = ?8, run = ?16, attempts = ?17, failures = ?18, run_at = ?19, ran_by = ?21, \
          origin = CASE ?1 WHEN 'queued' THEN ?2 ELSE origin END, \
          queued_at = CASE ?1 WHEN 'queued' THEN {now} ELSE queued_at END, \
          output_count = output_count + ?9, \
@@ -68,7 +68,7 @@ macro_rules! for_postgres {
             "told AS (INSERT INTO deliveries (task, webhook_digest, event, attempts, due_at, webhook) \
              SELECT s.task, s.webhook_digest, e.value, 0, {now}, s.webhook \
              FROM hit JOIN subscriptions s ON s.task = hit.id \
-             JOIN {list ?22} e ON s.event IN ('', e.value) ORDER BY e.n, s.id) \
+             JOIN {list ?23} e ON s.event IN ('', e.value) ORDER BY e.n, s.id) \
              SELECT log_length, EXISTS (SELECT 1 FROM subscriptions s WHERE s.task = hit.id) FROM hit"
         )
     };
@@ -80,7 +80,7 @@ macro_rules! outputs_of_postgres {
          file_key, tag, name, data_type, content_type, size, digest, url, content) \
          SELECT hit.id, 'output', ?15, value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, \
          CAST(value ->> 5 AS BIGINT), value ->> 6, value ->> 7, value ->> 8 \
-         FROM hit, json_array_elements(CAST(?21 AS JSON)) WITH ORDINALITY AS j (value, n) ORDER BY n), "
+         FROM hit, json_array_elements(CAST(?22 AS JSON)) WITH ORDINALITY AS j (value, n) ORDER BY n), "
     };
 }
 
@@ -89,7 +89,7 @@ macro_rules! uploads_of_postgres {
         "made AS (INSERT INTO files (task, kind, created_at, data_type, file_key, name, content_type, size) \
          SELECT hit.id, 'upload', ?15, '', value ->> 0, value ->> 1, value ->> 2, \
          CAST(value ->> 3 AS BIGINT) \
-         FROM hit, json_array_elements(CAST(?21 AS JSON)) WITH ORDINALITY AS j (value, n) ORDER BY n), "
+         FROM hit, json_array_elements(CAST(?22 AS JSON)) WITH ORDINALITY AS j (value, n) ORDER BY n), "
     };
 }
 

@@ -34,6 +34,8 @@ mod kill;
 mod modules;
 mod opening;
 mod pages;
+mod permalinks;
+mod pipelines;
 mod recovery;
 mod retention;
 mod runs;
@@ -43,6 +45,7 @@ mod schedules;
 mod schema;
 mod servers;
 mod tasks;
+mod wanted;
 mod workers;
 
 use std::path::{Path, PathBuf};

@@ -351,6 +351,8 @@ async fn schedules_of_modules_follow_what_they_declare(on: On) {
         concurrency: 1,
         plugins: plugins.iter().map(|plugin| (*plugin).to_owned()).collect(),
         digests: std::collections::BTreeMap::new(),
+        generation: 0,
+        failing: std::collections::BTreeMap::new(),
     };
     let other = fixture.other("worker-2").await;
     other.join(row(&["hello-world@v0-2-1"])).await.unwrap();

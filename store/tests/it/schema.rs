@@ -224,7 +224,7 @@ async fn the_three_have_the_same_tables() {
         seen.push(schema);
     }
     assert!(
-        seen[0][0].len() == 14 && seen[0][1].len() > 80,
+        seen[0][0].len() == 18 && seen[0][1].len() > 80,
         "{:?}",
         seen[0]
     );

@@ -33,6 +33,8 @@ fn row() -> WorkerRow {
         concurrency: 4,
         plugins: vec!["hello-world@v0-2-1".to_owned()],
         digests: [("hello-world@v0-2-1".to_owned(), "abc".to_owned())].into(),
+        generation: 7,
+        failing: [("solver".to_owned(), "no such file".to_owned())].into(),
     }
 }
 

@@ -1,5 +1,5 @@
 //! How fast the store is, on all three databases, beside bare SQL on the same server:
-//! `cargo run --release -p runner-store --example rates [seconds] [folder]`.
+//! `cargo run --release -p runner-store --example store_rates [seconds] [folder]`.
 //!
 //! The servers are those of `RUNNER_TEST_POSTGRES` and `RUNNER_TEST_MYSQL`, else of the usual ports; a schema or a
 //! database is made on them and removed. One without an answer is left out.
