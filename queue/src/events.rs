@@ -1,9 +1,14 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
 
 use crate::hints::Outgoing;
+
+/// After so long without a hint from other processes a watcher looks by itself.
+const LOST_HINT: Duration = Duration::from_secs(15);
 
 /// Tells those who wait for a task that it changed: watchers in this process at once, those in other
 /// processes of the queue soon.
@@ -13,6 +18,8 @@ pub struct Events(Arc<Shared>);
 #[derive(Debug, Default)]
 struct Shared {
     watched: Mutex<HashMap<i64, watch::Sender<u64>>>,
+    /// Told when somebody begins to watch while nobody did.
+    has_watchers: Notify,
     outgoing: Option<Arc<Outgoing>>,
 }
 
@@ -32,8 +39,8 @@ impl Events {
 
     pub(crate) fn telling(outgoing: Option<Arc<Outgoing>>) -> Self {
         Self(Arc::new(Shared {
-            watched: Mutex::default(),
             outgoing,
+            ..Shared::default()
         }))
     }
 
@@ -62,12 +69,25 @@ impl Events {
     /// Listens to a task. Read it from SQL after this, so that no change is missed.
     pub fn watch(&self, task: i64) -> Watch {
         let mut watched = self.watched();
+        if watched.is_empty() {
+            self.0.has_watchers.notify_one();
+        }
         let sender = watched.entry(task).or_insert_with(|| watch::Sender::new(0));
         Watch {
             task,
             changes: sender.subscribe(),
             events: self.clone(),
         }
+    }
+
+    /// Whether somebody watches a task in this process.
+    pub(crate) fn is_watched(&self) -> bool {
+        !self.watched().is_empty()
+    }
+
+    /// Returns when somebody began to watch while nobody did, perhaps some time ago. For one caller.
+    pub(crate) async fn first_watch(&self) {
+        self.0.has_watchers.notified().await;
     }
 
     fn watched(&self) -> MutexGuard<'_, HashMap<i64, watch::Sender<u64>>> {
@@ -82,7 +102,13 @@ impl Watch {
     /// Waits for a change since the last call. Several changes may count as one, and now and then there
     /// is none: read SQL.
     pub async fn changed(&mut self) {
-        if self.changes.changed().await.is_err() {
+        let change = self.changes.changed();
+        let heard = match self.events.0.outgoing {
+            // Another process may have ended between its change and the hint.
+            Some(_) => timeout(LOST_HINT, change).await.unwrap_or(Ok(())),
+            None => change.await,
+        };
+        if heard.is_err() {
             std::future::pending::<()>().await;
         }
     }
@@ -118,5 +144,16 @@ mod tests {
         assert_eq!(events.watched().len(), 1);
         drop(second);
         assert!(events.watched().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hint_that_another_process_took_to_its_grave_costs_time_only() {
+        let begin = tokio::time::Instant::now();
+        let mut watch = Events::telling(Some(Arc::default())).watch(1);
+        watch.changed().await;
+        assert_eq!(begin.elapsed(), LOST_HINT);
+        let mut alone = Events::new().watch(1);
+        let quiet = timeout(10 * LOST_HINT, alone.changed()).await;
+        assert!(quiet.is_err());
     }
 }

@@ -20,6 +20,8 @@ pub(crate) struct Hints {
     deliveries: Notify,
     /// Woken when schedules were changed in SQL.
     schedules: Notify,
+    /// Woken when something else is wanted of modules in SQL.
+    modules: Notify,
     /// Tasks that were ended in SQL while a worker may have them.
     ended: Mutex<Vec<i64>>,
     has_ended: Notify,
@@ -42,6 +44,7 @@ pub(crate) struct Pending {
     pub(crate) ended: HashSet<i64>,
     pub(crate) are_deliveries_due: bool,
     pub(crate) are_schedules_changed: bool,
+    pub(crate) are_modules_changed: bool,
     /// There were too many to name them.
     pub(crate) is_flood: bool,
 }
@@ -52,6 +55,7 @@ impl Hints {
             events: Events::telling(outgoing.clone()),
             deliveries: Notify::new(),
             schedules: Notify::new(),
+            modules: Notify::new(),
             ended: Mutex::default(),
             has_ended: Notify::new(),
             gaps: Notify::new(),
@@ -87,6 +91,21 @@ impl Hints {
 
     pub(crate) async fn schedules(&self) {
         self.schedules.notified().await;
+    }
+
+    pub(crate) fn modules_changed(&self) {
+        self.modules_changed_here();
+        if let Some(outgoing) = &self.outgoing {
+            outgoing.add(|pending| pending.are_modules_changed = true);
+        }
+    }
+
+    pub(crate) fn modules_changed_here(&self) {
+        self.modules.notify_one();
+    }
+
+    pub(crate) async fn modules(&self) {
+        self.modules.notified().await;
     }
 
     pub(crate) fn tasks_ended(&self, tasks: &[i64]) {
@@ -128,6 +147,7 @@ impl Hints {
         self.events.everything_changed();
         self.deliveries_due_here();
         self.schedules_changed_here();
+        self.modules_changed_here();
         self.gaps.notify_one();
     }
 
@@ -159,6 +179,7 @@ impl Outgoing {
             pending.ended.extend(told.ended);
             pending.are_deliveries_due |= told.are_deliveries_due;
             pending.are_schedules_changed |= told.are_schedules_changed;
+            pending.are_modules_changed |= told.are_modules_changed;
             pending.is_flood |= told.is_flood;
         });
     }

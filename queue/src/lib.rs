@@ -5,7 +5,8 @@
 //! # Layout
 //! - [`Queue`]: the door. Callers that only tell something never wait.
 //! - [`Jobs`] and [`Taken`]: for workers. Nobody polls: who waits for a job sleeps until there is one.
-//! - [`Events`]: who waits for a task is told that it changed.
+//! - [`Events`]: who waits for a task is told that it changed. [`Follow`]: what passes while somebody looks, and is not kept.
+//! - [`Links`]: streams of bytes to other processes of the queue, in Redis; `links/` says how.
 //! - `memory/`: the queue of a process that is alone. `broker/`: the one in Redis; what its keys are
 //!   stands at its top. Both give out jobs in the same order, and have the same tests.
 //!
@@ -21,6 +22,8 @@ mod events;
 mod hints;
 mod job;
 mod jobs;
+mod links;
+mod live;
 mod memory;
 mod open;
 mod taken;
@@ -33,11 +36,14 @@ pub use error::QueueError;
 pub use events::{Events, Watch};
 pub use job::{Consumer, Depth, MIN_LEASE};
 pub use jobs::Jobs;
+pub use links::{Holding, Host, LinkProgress, LinkStream, Links, Opened, Places};
+pub use live::{Follow, Message};
 pub use runner_core::job::{Job, Offer};
 pub use taken::Taken;
 
 use broker::Broker;
 use hints::Hints;
+use live::Followers;
 use memory::Memory;
 
 /// Jobs that wait for a worker, and hints. Clones share them. When the last clone and all [`Jobs`] and
@@ -46,6 +52,8 @@ use memory::Memory;
 pub struct Queue {
     backend: Kind,
     hints: Arc<Hints>,
+    /// Who follows tasks of a queue in this process.
+    followers: Arc<Followers>,
     /// Why jobs do not reach others, if they do not.
     apart: Arc<Mutex<Option<String>>>,
 }
@@ -59,9 +67,11 @@ enum Kind {
 impl Queue {
     /// An empty queue in this process.
     pub fn in_process() -> Self {
+        links::count();
         Self {
             backend: Kind::Memory(Arc::new(Memory::new())),
             hints: Arc::new(Hints::new(None)),
+            followers: Arc::default(),
             apart: Arc::default(),
         }
     }
@@ -77,6 +87,7 @@ impl Queue {
         Ok(Self {
             backend: Kind::Broker(broker),
             hints,
+            followers: Arc::default(),
             apart: Arc::default(),
         })
     }
@@ -186,6 +197,14 @@ impl Queue {
         self.apart.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Links to the other processes of the queue; none in process. They begin with the first call.
+    pub fn links(&self) -> Option<Links> {
+        match &self.backend {
+            Kind::Memory(_) => None,
+            Kind::Broker(broker) => Some(broker.links()),
+        }
+    }
+
     /// Says to all workers of the queue that webhook deliveries are due.
     pub fn deliveries_due(&self) {
         self.hints.deliveries_due();
@@ -206,6 +225,16 @@ impl Queue {
         self.hints.schedules().await;
     }
 
+    /// Says to all processes of the queue that something else is wanted of modules.
+    pub fn modules_changed(&self) {
+        self.hints.modules_changed();
+    }
+
+    /// Waits until something else is wanted of modules. For one caller in a process.
+    pub async fn modules(&self) {
+        self.hints.modules().await;
+    }
+
     /// Says to all workers of the queue that tasks were ended in SQL, so that a worker that has one need
     /// not find out by itself; tells who listens to them, and that webhooks may be due.
     pub fn tasks_ended(&self, tasks: &[i64], events: &Events) {
@@ -219,6 +248,24 @@ impl Queue {
         self.hints.ended_tasks().await
     }
 
+    /// Shows something of a task to those who follow it, in all processes of the queue. Never waits: where there is no
+    /// room, or it has more than 256 KiB, it is lost.
+    pub fn show(&self, task: i64, message: Vec<u8>) {
+        let message: Message = message.into();
+        match &self.backend {
+            Kind::Memory(_) => self.followers.show(task, &message),
+            Kind::Broker(broker) => broker.show(task, message),
+        }
+    }
+
+    /// Follows a task: hears what is shown of it from now on.
+    pub async fn follow(&self, task: i64) -> Follow {
+        match &self.backend {
+            Kind::Memory(_) => self.followers.follow(task),
+            Kind::Broker(broker) => broker.follow(task).await,
+        }
+    }
+
     /// Who waits for tasks: watchers of all processes of the queue.
     pub fn events(&self) -> Events {
         self.hints.events.clone()
@@ -226,7 +273,7 @@ impl Queue {
 
     /// Waits until hints may have been missed: the connection to Redis was lost and made again, or there
     /// were too many of them. Then look into SQL. For one caller in a process. All watchers of
-    /// [`Events`] are told then, deliveries are said to be due, and schedules to be changed.
+    /// [`Events`] are told then, deliveries are said to be due, and schedules and modules to be changed.
     pub async fn gaps(&self) {
         self.hints.gaps().await;
     }

@@ -89,7 +89,7 @@ async fn warn_of_eviction(link: &Link) {
 }
 
 /// A line of `INFO`.
-pub(super) fn info<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+pub(crate) fn info<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     text.lines()
         .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
         .map(str::trim)

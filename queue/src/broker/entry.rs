@@ -84,7 +84,7 @@ pub(super) fn bounded(name: &str) -> String {
 }
 
 /// A random number, good enough to spread things.
-pub(super) fn random() -> u64 {
+pub(crate) fn random() -> u64 {
     RandomState::new().hash_one(0)
 }
 

@@ -10,7 +10,7 @@ use redis::{
 use tokio_util::sync::CancellationToken;
 
 /// So long an answer may take, and the making of a connection.
-pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// So many commands are on their way at a time on one connection; more wait for their turn.
@@ -140,7 +140,7 @@ impl Link {
 }
 
 /// There was no answer in time.
-pub(super) fn silent() -> RedisError {
+pub(crate) fn silent() -> RedisError {
     RedisError::from(std::io::Error::new(
         std::io::ErrorKind::TimedOut,
         format!("no answer within {} s", ANSWER_TIMEOUT.as_secs()),
@@ -148,21 +148,21 @@ pub(super) fn silent() -> RedisError {
 }
 
 /// Says once that a part lost Redis, once why when that changes, and once that it is back.
-pub(super) struct Health {
+pub(crate) struct Health {
     part: String,
     /// The kind of failure that was said last.
     said: Mutex<Option<String>>,
 }
 
 impl Health {
-    pub(super) fn new(part: String) -> Self {
+    pub(crate) fn new(part: String) -> Self {
         Self {
             part,
             said: Mutex::new(None),
         }
     }
 
-    pub(super) fn failed(&self, error: &RedisError) {
+    pub(crate) fn failed(&self, error: &RedisError) {
         let kind = match error.code() {
             Some(code) => code.to_owned(),
             // A connection fails in many ways, which are all the same to who reads the log.
@@ -175,7 +175,7 @@ impl Health {
         }
     }
 
-    pub(super) fn fine(&self) {
+    pub(crate) fn fine(&self) {
         if self.said().take().is_some() {
             tracing::info!(part = self.part, "Redis is back");
         }
@@ -188,12 +188,12 @@ impl Health {
 
 /// Growing pauses between attempts.
 #[derive(Debug, Default)]
-pub(super) struct Backoff {
+pub(crate) struct Backoff {
     last: Option<Duration>,
 }
 
 impl Backoff {
-    pub(super) async fn pause(&mut self) {
+    pub(crate) async fn pause(&mut self) {
         tokio::time::sleep(self.next()).await;
     }
 

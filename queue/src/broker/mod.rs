@@ -19,7 +19,11 @@
 //! | `dead` | stream of the last 1,000 entries that could not be read, and where they were |
 //! | `process:<name>` | there while the process is at this Redis; lives a lease |
 //! | `incarnation` | random; gone when Redis lost its data, see [`Queue::incarnation`](crate::Queue::incarnation) |
-//! | `hints` | channel for hints between processes |
+//! | `hints` | channel for hints to all processes |
+//! | `changes` | channel for tasks that changed, to processes in which somebody watches one |
+//! | `live:<task>` | channel for what passes of a task while somebody follows it |
+//!
+//! Those of links to other processes stand at the top of `links/`.
 //!
 //! An entry is `id deliveries priority task run submitter`, separated by blanks; the submitter goes to the
 //! end and may have blanks itself. While a job is taken, its deliveries include the present one, so that
@@ -38,36 +42,45 @@
 //! into it would go before more urgent ones.
 //!
 //! # Connections
-//! One of a process for commands, one for hints, and one of each consumer, on which it blocks. Each is made
+//! One of a process for commands, one for hints, one of each consumer, on which it blocks, one of each follower of a task, and two for links where there are any. Each is made
 //! again when it fails, with growing pauses of up to a second. Only commands that are in Redis 6.2 and
 //! Valkey 7.2 and that hosted ones allow: lists, sorted sets, hashes, sets, streams, scripts, pub/sub, `INFO`.
 
 mod address;
+mod connection;
 mod entry;
 mod hints;
 mod lease;
 mod link;
+mod live;
 mod outbox;
 mod reader;
 mod scripts;
 mod ticket;
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::hints::{Hints, Outgoing};
+use crate::links::Links;
+use crate::live::{Follow, MAX_MESSAGE, Message};
 use crate::{Depth, Offer, QueueError};
 
+pub(crate) use address::info;
+pub(crate) use connection::Connection;
+pub(crate) use entry::random;
 use lease::Held;
 use link::Link;
+pub(crate) use link::{ANSWER_TIMEOUT, Backoff, Health, silent};
 use outbox::{Outbox, Settle, Waiting};
 pub(crate) use reader::Reader;
 use scripts::Scripts;
+pub(crate) use scripts::millis;
 pub(crate) use ticket::Ticket;
 
 /// So many offers are kept while Redis does not take them.
@@ -88,6 +101,8 @@ pub struct RedisConfig {
 /// The queue in Redis, and what runs in the background for it.
 pub(crate) struct Broker {
     shared: Arc<Shared>,
+    /// Links to other processes, from when they are wanted.
+    links: OnceLock<Links>,
 }
 
 /// What the tasks in the background have in common.
@@ -104,6 +119,8 @@ struct Shared {
     held: Held,
     hints: Arc<Hints>,
     outgoing: Arc<Outgoing>,
+    /// What is shown to followers.
+    showing: mpsc::Sender<live::Showing>,
     /// Something is due earlier than was known.
     tend: Notify,
     is_tended: AtomicBool,
@@ -124,11 +141,12 @@ impl Broker {
         let client = address::client(&config.url)?;
         let link = Link::new(client, "commands");
         address::check_server(&link, &config.url).await?;
-        let subscription = hints::subscribe(&link, &config.name)
+        let subscription = hints::Subscription::new(&link, &config.name)
             .await
             .map_err(|source| address::connect_error(&config.url, source))?;
         let outgoing = Arc::<Outgoing>::default();
         let unsent = Arc::new(watch::Sender::new(0));
+        let (showing, shown) = mpsc::channel(live::MAX_WAITING);
         let shared = Arc::new(Shared {
             link,
             scripts: Scripts::new(&config.name),
@@ -140,6 +158,7 @@ impl Broker {
             held: Held::default(),
             hints: Arc::new(Hints::new(Some(Arc::clone(&outgoing)))),
             outgoing,
+            showing,
             tend: Notify::new(),
             is_tended: AtomicBool::new(false),
             shortest_lease: AtomicU64::new(u64::MAX),
@@ -150,9 +169,11 @@ impl Broker {
         tokio::spawn(outbox::send_settles(Arc::clone(&shared)));
         tokio::spawn(lease::keep(Arc::clone(&shared)));
         tokio::spawn(hints::send(Arc::clone(&shared)));
+        tokio::spawn(live::send(Arc::clone(&shared), shown));
         tokio::spawn(hints::receive(Arc::clone(&shared), subscription));
         let hints = Arc::clone(&shared.hints);
-        Ok((Arc::new(Self { shared }), hints))
+        let links = OnceLock::new();
+        Ok((Arc::new(Self { shared, links }), hints))
     }
 
     pub(crate) fn push_all(&self, offers: impl IntoIterator<Item = Offer>) {
@@ -176,6 +197,21 @@ impl Broker {
 
     pub(crate) fn close(&self) {
         self.shared.closed.cancel();
+    }
+
+    pub(crate) fn show(&self, task: i64, message: Message) {
+        if message.len() <= MAX_MESSAGE {
+            let _ = self.shared.showing.try_send((task, message));
+        }
+    }
+
+    pub(crate) async fn follow(&self, task: i64) -> Follow {
+        live::follow(&self.shared, task).await
+    }
+
+    pub(crate) fn links(&self) -> Links {
+        let begin = || Links::new(Connection::new(&self.shared));
+        self.links.get_or_init(begin).clone()
     }
 
     pub(crate) async fn depth(&self) -> Result<Depth, QueueError> {

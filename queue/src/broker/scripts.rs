@@ -87,7 +87,7 @@ impl Scripts {
 }
 
 /// Whole milliseconds, rounded up; bounded by what a double can count.
-pub(super) fn millis(duration: Duration) -> u64 {
+pub(crate) fn millis(duration: Duration) -> u64 {
     let millis = duration.as_nanos().div_ceil(1_000_000);
     u64::try_from(millis).unwrap_or(u64::MAX).min(1 << 52)
 }

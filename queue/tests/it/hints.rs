@@ -11,6 +11,11 @@ async fn watchers_in_all_processes_hear_of_a_change() {
         let mut here = one.events().watch(7);
         let mut there = other.events().watch(7);
         let mut unconcerned = other.events().watch(8);
+        if matches!(place, Place::Redis(..)) {
+            // From now on it hears of changes: there may have been some before.
+            soon(there.changed()).await;
+            soon(unconcerned.changed()).await;
+        }
         one.events().changed(7);
         // At once, without waiting.
         assert!(futures::poll!(std::pin::pin!(here.changed())).is_ready());
@@ -44,6 +49,33 @@ async fn ended_tasks_and_deliveries_are_told_to_all_and_once() {
         assert!(futures::poll!(std::pin::pin!(one.gaps())).is_pending());
     })
     .await;
+}
+
+#[tokio::test]
+async fn only_processes_with_watchers_listen_to_changes() {
+    let redis = &crate::server::SHARED;
+    let place = Place::in_redis(redis);
+    let channel = place.key("changes");
+    let listeners = async |count: usize| {
+        let count_now = || {
+            let answer = redis.command(&["PUBSUB", "NUMSUB", &channel]);
+            redis::from_redis_value::<Vec<(String, usize)>>(answer).unwrap()
+        };
+        while count_now() != [(channel.clone(), count)] {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let (one, other) = (place.queue().await, place.queue().await);
+    soon(listeners(0)).await;
+    let watch = one.events().watch(1);
+    soon(listeners(1)).await;
+    let mut again = other.events().watch(1);
+    soon(listeners(2)).await;
+    drop(watch);
+    soon(listeners(1)).await;
+    soon(again.changed()).await;
+    one.events().changed(1);
+    soon(again.changed()).await;
 }
 
 #[tokio::test]

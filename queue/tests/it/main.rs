@@ -12,6 +12,7 @@ mod groups;
 mod hints;
 mod idle;
 mod lease;
+mod links;
 mod once;
 mod order;
 mod server;

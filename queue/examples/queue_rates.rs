@@ -1,7 +1,7 @@
 //! How fast the queue is, in process and in Redis, beside bare Redis in the same run.
 //!
 //! ```sh
-//! cargo run --release -p runner-queue --example rates [redis://127.0.0.1:6379]
+//! cargo run --release -p runner-queue --example queue_rates [redis://127.0.0.1:6379]
 //! ```
 //!
 //! Uses keys of its own, named by its process, and removes them. A row says how many jobs a second went
