@@ -1,15 +1,15 @@
 //! The host process: `runner pipeline-host FILE`.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use runner_host::hosted::{Calls, Hosted, Line, serve};
+use runner_host::hosted::{Calls, Hosted, Line, Sockets, serve};
 use runner_pipeline::Control;
 use runner_sdk::RunFailure;
 use runner_sdk::failure::code;
 use serde_json::Value;
 
-use crate::module::Module;
+use crate::module::{Kind, Module};
 use crate::run::perform;
 
 /// Speaks the protocol for the pipeline in this file, until standard input ends.
@@ -19,8 +19,9 @@ use crate::run::perform;
 pub fn pipeline_host_main(path: &Path) -> std::io::Result<()> {
     let line = Line::take_stdout()?;
     let host = PipelineHost {
-        module: Module::read(path),
+        module: Kind::read(path),
         calls: Arc::new(Calls::new(Arc::clone(&line))),
+        sockets: OnceLock::new(),
         runs: Mutex::default(),
     };
     serve(Arc::new(host), line)
@@ -28,8 +29,10 @@ pub fn pipeline_host_main(path: &Path) -> std::io::Result<()> {
 
 struct PipelineHost {
     /// Or what is wrong with it.
-    module: Result<Module, String>,
+    module: Result<Kind, String>,
     calls: Arc<Calls>,
+    /// Where sockets of hosts are handed over, once it was greeted.
+    sockets: OnceLock<Arc<Sockets>>,
     runs: Mutex<Runs>,
 }
 
@@ -48,10 +51,14 @@ impl PipelineHost {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn module(&self) -> Result<&Module, RunFailure> {
+    fn module(&self) -> Result<&Kind, RunFailure> {
         let module = self.module.as_ref();
-        module.map_err(|reason| RunFailure::new(code::FAILED, reason.as_str()))
+        module.map_err(|reason| failed(reason))
     }
+}
+
+fn failed(reason: &str) -> RunFailure {
+    RunFailure::new(code::FAILED, reason)
 }
 
 fn key(params: &Value) -> Key {
@@ -61,19 +68,32 @@ fn key(params: &Value) -> Key {
 impl Hosted for PipelineHost {
     fn welcome(&self, params: &Value) {
         self.calls.greet(params);
+        if let Some(sockets) = Sockets::of(params) {
+            let _ = self.sockets.set(Arc::new(sockets));
+        }
     }
 
     fn describe(&self) -> Result<Value, RunFailure> {
-        self.module().map(Module::describe)
+        match self.module()? {
+            Kind::Own(module) => Ok(module.describe()),
+            Kind::Given => Err(failed("it has no pipeline of its own")),
+        }
     }
 
     fn run(&self, params: &Value) -> Result<Value, RunFailure> {
-        let module = self.module()?;
-        if params["plugin"].as_str() != Some(module.identifier().as_str()) {
+        let given;
+        let module = match self.module()? {
+            Kind::Own(module) => module.as_ref(),
+            Kind::Given => {
+                given = Module::given(params).map_err(|reason| failed(&reason))?;
+                &given
+            }
+        };
+        if !module.is_given && params["plugin"].as_str() != Some(module.identifier().as_str()) {
             let text = format!("there is no plugin {}", params["plugin"]);
             return Err(RunFailure::new(code::INVALID_PARAMS, text));
         }
-        let result = perform(module, params, &self.calls, |control| {
+        let result = perform(module, params, &self.calls, self.sockets.get(), |control| {
             let mut runs = self.runs();
             let key = key(params);
             if runs.cancelled.as_ref() == Some(&key) {

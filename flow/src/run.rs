@@ -1,18 +1,19 @@
 //! One run of a pipeline as a task.
 
-use std::collections::HashMap;
-use std::fs::File;
-use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use runner_host::hosted::Calls;
-use runner_pipeline::{Control, Lowering, Outputs, RunError, Seen, start};
+use runner_host::hosted::{Calls, Sockets};
+use runner_pipeline::{Control, Lowering, RunError, Seen, start};
 use runner_sdk::failure::code;
 use runner_sdk::{HostCalls, RunFailure};
 use serde_json::{Map, Value, json};
 
-use crate::module::{ITEMS, LINES, Module};
+use crate::hosts::ByRunner;
+use crate::leaving::{Shown, write};
+use crate::live::Live;
+use crate::module::Module;
+use crate::nodes::Nodes;
 use crate::world::World;
 
 /// Runs the pipeline to its end. Hands out its control as soon as there is one.
@@ -20,6 +21,7 @@ pub(crate) fn perform(
     module: &Module,
     params: &Value,
     calls: &Arc<Calls>,
+    sockets: Option<&Arc<Sockets>>,
     begun: impl FnOnce(Control),
 ) -> Result<Value, RunFailure> {
     let failed = |reason: String| RunFailure::new(code::FAILED, reason);
@@ -29,38 +31,48 @@ pub(crate) fn perform(
         .build()
         .map_err(|error| failed(format!("cannot start the runtime: {error}")))?;
     let directory = PathBuf::from(params["directory"].as_str().unwrap_or_default());
-    let world = World::new(module, params, &directory, calls);
+    let values = module.values(parameters(params));
     let result = runtime.block_on(async {
-        let started = start(
-            &module.checked,
-            &parameters(params),
-            &world,
-            Lowering::default(),
-        );
+        let nodes = match sockets {
+            Some(sockets) => {
+                let hosts = ByRunner {
+                    calls: Arc::clone(calls),
+                    sockets: Arc::clone(sockets),
+                    task: params["task"].clone(),
+                };
+                let graph = module.checked.graph();
+                let opened = Nodes::open(Arc::new(hosts), graph, &values).await;
+                Some(opened.map_err(failed)?)
+            }
+            None => None,
+        };
+        let world = World::new(module, params, &directory, calls, nodes);
+        let started = start(&module.checked, &values, &world, Lowering::default());
         let (run, outputs) = started.map_err(|error| failed(error.to_string()))?;
         let control = run.control();
         begun(control.clone());
+        let live = Live::begin(control.clone(), module.checked.graph(), params, calls);
+        let shown = module.is_given.then_some(Shown {
+            calls,
+            task: &params["task"],
+        });
         let writing = async {
-            let written = write(outputs, &directory).await;
+            let written = write(outputs, &directory, shown).await;
             if written.is_err() {
                 control.cancel();
             }
             written
         };
         let (written, ended) = tokio::join!(writing, run.wait());
+        live.end();
         let files = written.map_err(|error| failed(format!("cannot write an output: {error}")))?;
         let seen = ended.map_err(|error| match error {
             RunError::Cancelled => RunFailure::new(code::CANCELLED, "cancelled"),
             error => failed(error.to_string()),
         })?;
-        for name in files {
-            calls.notify(
-                "output",
-                json!({
-                    "task": params["task"], "path": name, "name": name,
-                    "dataType": ITEMS, "contentType": LINES,
-                }),
-            );
+        for mut file in files {
+            file["task"] = params["task"].clone();
+            calls.notify("output", file);
         }
         Ok(json!({"log": summary(&seen)}))
     });
@@ -83,28 +95,6 @@ fn parameters(params: &Value) -> Map<String, Value> {
         values.insert(key.clone(), path);
     }
     values
-}
-
-/// Writes what leaves the pipeline, for each node a file; their names.
-async fn write(mut outputs: Outputs, directory: &Path) -> std::io::Result<Vec<String>> {
-    let mut files: HashMap<Arc<str>, BufWriter<File>> = HashMap::new();
-    let mut names = Vec::new();
-    while let Some(made) = outputs.next().await {
-        let file = match files.get_mut(&made.node) {
-            Some(file) => file,
-            None => {
-                let name = format!("{}.jsonl", made.node.replace('/', "_"));
-                let file = BufWriter::new(File::create(directory.join(&name))?);
-                names.push(name);
-                files.entry(made.node).or_insert(file)
-            }
-        };
-        writeln!(file, "{}", made.value)?;
-    }
-    for file in files.values_mut() {
-        file.flush()?;
-    }
-    Ok(names)
 }
 
 /// What each node did, a line each.

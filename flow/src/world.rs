@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use crate::module::{ITEMS, Module};
+use crate::nodes::Nodes;
 
 /// Bytes of an output whose text is part of its item at most.
 const MAX_TEXT: u64 = 64 << 10;
@@ -23,11 +24,15 @@ const MAX_REASON: usize = 500;
 /// The surroundings of a run.
 pub(crate) struct World {
     folder: PathBuf,
+    /// Whether the pipeline came with its task.
+    is_given: bool,
     directory: PathBuf,
     task: Value,
     calls: Arc<Calls>,
     /// Held by the call that is open.
     turn: Arc<Mutex<()>>,
+    /// Those that work in hosts.
+    nodes: Option<Nodes>,
 }
 
 impl World {
@@ -36,21 +41,36 @@ impl World {
         params: &Value,
         directory: &Path,
         calls: &Arc<Calls>,
+        nodes: Option<Nodes>,
     ) -> Self {
         Self {
             folder: module.folder.clone(),
+            is_given: module.is_given,
             directory: directory.to_owned(),
             task: params["task"].clone(),
             calls: Arc::clone(calls),
             turn: Arc::default(),
+            nodes,
         }
     }
 }
 
 impl Surroundings for World {
-    /// A relative path is that of a file beside the pipeline. The sandbox says what may be read.
+    /// A relative path is that of a file beside the pipeline. The sandbox says what may be read. A pipeline that came
+    /// with its task has no files, and reads URLs.
     fn open(&self, path: &str) -> io::Result<Box<dyn Read + Send>> {
-        Ok(Box::new(File::open(self.folder.join(path))?))
+        if !self.is_given {
+            return Ok(Box::new(File::open(self.folder.join(path))?));
+        }
+        if !path.contains("://") && !path.starts_with("data:") {
+            let text = "a pipeline that comes with a request reads URLs, not files";
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+        }
+        let params = json!({"url": path, "task": self.task});
+        let fetched = self.calls.request("fetch", params);
+        let fetched = fetched.map_err(|failure| io::Error::other(failure.message))?;
+        let path = fetched["path"].as_str().unwrap_or_default();
+        Ok(Box::new(File::open(path)?))
     }
 
     fn create(&self, path: &str) -> io::Result<Box<dyn NewFile>> {
@@ -68,6 +88,10 @@ impl Surroundings for World {
     }
 
     fn node(&self, node: &NodeSpec) -> Result<Arc<dyn Call>, String> {
+        let hosted = self.nodes.as_ref().and_then(|nodes| nodes.get(&node.name));
+        if let Some(hosted) = hosted {
+            return Ok(hosted);
+        }
         Ok(Arc::new(PluginNode {
             plugin: node.uses.clone(),
             task: self.task.clone(),

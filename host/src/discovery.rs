@@ -21,6 +21,21 @@ pub struct Candidate {
     pub path: PathBuf,
     /// What was found out about it.
     pub found: Result<Found, HostError>,
+    /// Whether it is taken without what lies beside it.
+    pub is_alone: bool,
+}
+
+impl Candidate {
+    /// One that cannot be loaded, named after its file.
+    pub(crate) fn failed(path: &Path, error: HostError) -> Self {
+        let found = Err(error);
+        Self {
+            name: name_of(path, &found),
+            path: path.to_owned(),
+            found,
+            is_alone: false,
+        }
+    }
 }
 
 /// Modules that were fetched from elsewhere.
@@ -88,7 +103,12 @@ impl Discovery<'_> {
                     Err(error) => Err(error),
                 };
                 let name = unique(&name_of(&path, &found), names);
-                candidates.push(Candidate { name, path, found });
+                candidates.push(Candidate {
+                    name,
+                    path,
+                    found,
+                    is_alone: false,
+                });
             }
         }
         candidates
@@ -113,6 +133,7 @@ impl Discovery<'_> {
                     name,
                     path: PathBuf::from(source),
                     found: Err(HostError::Module(reason)),
+                    is_alone: false,
                 },
             };
             candidates.push(Candidate {
@@ -132,7 +153,12 @@ impl Discovery<'_> {
             Err(error) => Err(error),
         };
         let name = name_of(&path, &found);
-        Candidate { name, path, found }
+        Candidate {
+            name,
+            path,
+            found,
+            is_alone: false,
+        }
     }
 
     /// Whether a folder is no module itself, so that modules are looked for in it.
@@ -233,12 +259,13 @@ impl Discovery<'_> {
 
 fn no_module(path: &Path) -> String {
     let shown = path.display();
-    match path.is_dir() {
-        true => format!(
+    match (path.is_dir(), fs::read_dir(path)) {
+        (true, Err(error)) => format!("cannot read the folder {shown}: {error}"),
+        (true, Ok(_)) => format!(
             "the folder {shown} is no module: it has neither a {} nor an __init__.py",
             manifest::FILE
         ),
-        false => format!(
+        (false, _) => format!(
             "{shown} is no module: expected a Python or Lua file, a shared object, WebAssembly, a \
              pipeline (*.pipeline.yaml), or a file that may be executed (chmod +x); --loader says what else it is"
         ),

@@ -42,6 +42,9 @@ pub enum HostError {
     /// The module takes no more runs and requests: it has ended, or a newer version has taken its place.
     #[error("the module {0} is closed")]
     Closed(String),
+    /// What a module is loaded from cannot be had just now.
+    #[error("{0}")]
+    Away(String),
     /// A module cannot be used as it is.
     #[error("{0}")]
     Module(String),

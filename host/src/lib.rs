@@ -9,7 +9,10 @@
 //! - [`environments`]: the virtual environments of Python modules.
 //! - [`host`]: one living host and the runs on it. [`pool`]: the living hosts of a module.
 //! - `folders`: the folders of this process in the instance folder. [`RunFolder`]: where a run reads and writes.
+//!   `carried`: files that are items.
 //! - [`web`]: the host that answers requests to the own routes of plugins.
+//! - `nodes`: the hosts of a pipeline's nodes. [`guest`]: processes of the runner's own behind the same launcher,
+//!   [`GuestFiles`]: what lies in their folders.
 //! - [`modules`]: what is loaded, the plugins it provides, and how that is changed. `usage`,
 //!   `rusage`: what each was used for, and has used.
 //! - [`tap`]: messages of hosts, shown and held up.
@@ -23,6 +26,7 @@
 //! - A host runs from a snapshot named by its digest: what is recorded is what ran.
 //! - Whatever a host started ends with it, and all hosts end with the runner.
 
+mod carried;
 pub mod conformance;
 mod crashes;
 pub mod digest;
@@ -30,6 +34,8 @@ pub mod discovery;
 pub mod environments;
 mod error;
 mod folders;
+pub mod guest;
+mod guest_files;
 pub mod host;
 pub mod hosted;
 pub mod launcher;
@@ -39,7 +45,9 @@ pub mod lua;
 pub mod manifest;
 pub mod modules;
 pub mod native;
+mod nodes;
 mod once_each;
+mod package;
 pub mod pool;
 pub mod protocol;
 mod reading;
@@ -51,19 +59,24 @@ mod trust;
 mod usage;
 pub mod web;
 
+pub use carried::OwnFiles;
 pub use discovery::Fetched;
 pub use environments::{Environments, EnvironmentsConfig, Requirements};
 pub use error::HostError;
+pub use guest::{Guest, GuestPlace, GuestWish, Guests, Passed};
+pub use guest_files::{GuestFile, GuestFiles};
 pub use host::{RunEnd, RunHandler};
 pub use launcher::{Launcher, Limits, SandboxConfig, SandboxMode, launcher_main};
+pub use loader::interpreter_folders;
 pub use manifest::NetworkRule;
 pub use modules::{
-    Backlog, ChangeError, DescriptionCache, FolderWatch, LoadRequest, Module, Modules,
+    Backlog, ChangeError, DescriptionCache, FolderWatch, Ledger, LoadRequest, Module, Modules,
     ModulesConfig, NoCache, Provided,
 };
+pub use nodes::{MAX_NODE_HOSTS, NodeHosts, NodeLog, Opened};
 pub use pool::Ping;
 pub use pool::{Hosts, Lease};
-pub use run_folder::RunFolder;
+pub use run_folder::{RunFiles, RunFolder};
 pub use sdk::unpack as unpack_sdks;
 pub use trust::Trust;
 pub use web::{Visit, WebConnection};

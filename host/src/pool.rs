@@ -1,33 +1,34 @@
 //! The living hosts of a module: started on demand, reused, retired when idle.
 
+mod lease;
+mod start;
+
+use std::collections::BTreeMap;
 use std::fs;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use futures::future::BoxFuture;
 use serde_json::Value;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use runner_core::module::HostStatus;
 
 use crate::HostError;
 use crate::crashes::Crashes;
 use crate::environments::Environment;
-use crate::host::{Host, Patience, RunEnd, RunHandler, Welcome};
+use crate::host::{Host, Patience, Welcome};
 use crate::launcher::{HostCommand, Killer, Launcher, Limits};
-use crate::loader::{Loader, LoaderEnvironment, Look, Place};
+use crate::loader::{Loader, LoaderEnvironment, Look};
 use crate::manifest::{Isolation, Manifest, NetworkRule, RunRules};
-use crate::protocol::{CallRequest, RunEvent, RunRequest};
-use crate::run_folder::RunFolder;
 use crate::rusage;
 use crate::tap::Tap;
 use crate::usage::Usage;
 use crate::web::Web;
+
+pub use lease::{Lease, Ping};
 
 /// Variables of the runner that its hosts inherit.
 const INHERITED: &[&str] = &[
@@ -58,6 +59,43 @@ pub(crate) struct PoolConfig {
     pub(crate) network: NetworkRule,
     /// What hosts may use where their manifest does not say it.
     pub(crate) limits: Limits,
+}
+
+impl PoolConfig {
+    /// A command without a program yet, and the folder for life that is made for it. `variables` come to those that are
+    /// inherited.
+    pub(crate) fn command(
+        &self,
+        variables: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<HostCommand, HostError> {
+        let id = uuid::Uuid::new_v4().simple().to_string();
+        let folder = self.hosts.join(&id);
+        let work = folder.join("work");
+        for path in [&folder.join("in"), &work] {
+            fs::create_dir_all(path).map_err(HostError::file("make", path))?;
+        }
+        if let Some(owner) = self.launcher.owner() {
+            std::os::unix::fs::lchown(&work, Some(owner), Some(owner))
+                .map_err(HostError::file("give away", &work))?;
+        }
+        let inherited = INHERITED.iter();
+        let mut environment: BTreeMap<String, String> = inherited
+            .filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?)))
+            .chain(variables)
+            .collect();
+        for name in ["HOME", "TMPDIR"] {
+            environment.insert(name.to_owned(), work.to_string_lossy().into_owned());
+        }
+        Ok(HostCommand {
+            id,
+            environment,
+            directory: work.clone(),
+            writable: vec![work],
+            folder,
+            root: self.root.clone(),
+            ..HostCommand::default()
+        })
+    }
 }
 
 /// A host that lives for as long as somebody has its task.
@@ -151,11 +189,7 @@ impl Pool {
             .acquire_owned()
             .await
             .map_err(|_| closed())?;
-        // Before the look whether it is closed, so that who drains it knows of this one.
-        let counted = Counted::new(self);
-        if self.is_closed.load(Ordering::SeqCst) {
-            return Err(closed());
-        }
+        let counted = self.count()?;
         while let Some((host, _)) = self.idle().pop() {
             if !host.has_exited() {
                 return Ok(Lease::new(host, counted, permit));
@@ -236,6 +270,11 @@ impl Pool {
         &self.manifest
     }
 
+    /// The copy of the module.
+    pub(crate) fn snapshot(&self) -> &Path {
+        &self.snapshot
+    }
+
     /// Takes no more runs and requests, and ends the hosts that have none; the others end with what they do.
     pub(crate) fn finalize(&self) {
         self.is_closed.store(true, Ordering::SeqCst);
@@ -283,131 +322,26 @@ impl Pool {
         self.config.idle
     }
 
-    async fn start(self: &Arc<Self>) -> Result<Host, HostError> {
-        self.crashes.rest(self.name()).await?;
-        let (command, folder) = self.prepared().await?;
-        let started = self
-            .start_with(
-                command,
-                folder,
-                |welcome| self.isolated(welcome),
-                Vec::new(),
-            )
-            .await;
-        started.inspect_err(|error| {
-            if matches!(error, HostError::Lost(_) | HostError::TimedOut { .. }) {
-                self.crashes.count(self.name(), &error.to_string());
-            }
-        })
+    /// A host that did not begin may be one of many in a row.
+    pub(crate) fn count_crash(&self, error: &HostError) {
+        if matches!(error, HostError::Lost(_) | HostError::TimedOut { .. }) {
+            self.crashes.count(self.name(), &error.to_string());
+        }
     }
 
-    /// Asks a host to give each run a process of its own, if the manifest says so.
-    fn isolated(&self, welcome: Welcome) -> Welcome {
-        if self.manifest.isolation == Isolation::Host {
-            return welcome;
-        }
-        let temporary = self.config.launcher.temporary();
-        let config = serde_json::json!({"isolation": "process", "temporary": temporary});
-        Welcome { config, ..welcome }
+    /// Waits while the module rests, since its hosts ended one after the other.
+    pub(crate) async fn rest(&self) -> Result<(), HostError> {
+        self.crashes.rest(self.name()).await
     }
 
-    /// The command of a new host, and the folder that was made for it.
-    pub(crate) async fn prepared(self: &Arc<Self>) -> Result<(HostCommand, PathBuf), HostError> {
-        let pool = Arc::clone(self);
-        let prepared = tokio::task::spawn_blocking(move || pool.prepare()).await;
-        prepared.map_err(|error| HostError::Start(format!("preparing it failed: {error}")))?
-    }
-
-    /// Starts what was prepared, with these descriptors from 3 on.
-    pub(crate) async fn start_with(
-        &self,
-        command: HostCommand,
-        folder: PathBuf,
-        welcome: impl FnOnce(Welcome) -> Welcome,
-        extra: Vec<OwnedFd>,
-    ) -> Result<Host, HostError> {
-        let config = &self.config;
-        let made = folder.clone();
-        let host = Host::start(
-            &config.launcher,
-            command,
-            folder,
-            &welcome(self.welcome.clone()),
-            extra,
-            config.patience,
-            Arc::clone(&self.tap),
-        )
-        .await;
-        let outcome = if host.is_ok() { "started" } else { "failed" };
-        metrics::counter!("runner_host_starts_total", "outcome" => outcome).increment(1);
-        self.usage.started(host.is_ok());
-        match &host {
-            Ok(host) => {
-                let mut living = self.living.lock().unwrap_or_else(PoisonError::into_inner);
-                living.retain(|one| one.task.strong_count() > 0);
-                living.push(Living {
-                    task: host.task(),
-                    status: host.status(),
-                    killer: host.killer(),
-                });
-            }
-            Err(_) => {
-                let _ = tokio::fs::remove_dir_all(made).await;
-            }
+    /// Counts a host that is no lease, unless the module takes no more.
+    pub(crate) fn count(self: &Arc<Self>) -> Result<Counted, HostError> {
+        // Before the look whether it is closed, so that who drains it knows of this one.
+        let counted = Counted::new(self);
+        match self.is_closed.load(Ordering::SeqCst) {
+            true => Err(HostError::Closed(self.name().to_owned())),
+            false => Ok(counted),
         }
-        host
-    }
-
-    fn prepare(&self) -> Result<(HostCommand, PathBuf), HostError> {
-        let place = Place {
-            entry: &self.entry,
-            snapshot: &self.snapshot,
-            guest: &self.manifest.guest,
-            environment: self.environment.as_ref().map(|one| one.path.as_path()),
-        };
-        let program = self.loader.program(&place, &self.config.environment)?;
-        let id = uuid::Uuid::new_v4().simple().to_string();
-        let folder = self.config.hosts.join(&id);
-        let (inputs, work) = (folder.join("in"), folder.join("work"));
-        for path in [&inputs, &work] {
-            fs::create_dir_all(path).map_err(HostError::file("make", path))?;
-        }
-        if let Some(owner) = self.config.launcher.owner() {
-            std::os::unix::fs::lchown(&work, Some(owner), Some(owner))
-                .map_err(HostError::file("give away", &work))?;
-        }
-        let mut environment: std::collections::BTreeMap<String, String> = INHERITED
-            .iter()
-            .filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?)))
-            .collect();
-        environment.extend(program.environment);
-        environment.extend(self.manifest.environment.clone());
-        for (name, value) in [
-            ("RUNNER_PROTOCOL", crate::protocol::PROTOCOL.to_string()),
-            (
-                "RUNNER_MODULE_FOLDER",
-                self.origin.to_string_lossy().into_owned(),
-            ),
-            ("HOME", work.to_string_lossy().into_owned()),
-            ("TMPDIR", work.to_string_lossy().into_owned()),
-        ] {
-            environment.insert(name.to_owned(), value);
-        }
-        let mut readable = program.readable;
-        readable.extend([self.snapshot.clone(), self.origin.clone(), inputs]);
-        let command = HostCommand {
-            id,
-            argv: program.argv,
-            environment,
-            directory: work.clone(),
-            readable,
-            writable: vec![work],
-            folder: folder.clone(),
-            root: self.config.root.clone(),
-            network: self.config.network.allows(self.manifest.permissions),
-            limits: self.manifest.limits.or(&self.config.limits),
-        };
-        Ok((command, folder))
     }
 
     /// Keeps a host for the next run, unless it is in the middle of something, or was made to end.
@@ -452,15 +386,6 @@ impl Pool {
     }
 }
 
-/// A host's sign of life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ping {
-    /// Which host.
-    pub pid: i32,
-    /// From the question to the answer; without the start of a host.
-    pub round_trip: Duration,
-}
-
 /// How many hosts of a module live.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Hosts {
@@ -474,7 +399,7 @@ pub struct Hosts {
 
 /// Counts as working while it lives.
 #[derive(Debug)]
-struct Counted(Arc<Pool>);
+pub(crate) struct Counted(Arc<Pool>);
 
 impl Counted {
     fn new(pool: &Arc<Pool>) -> Self {
@@ -486,144 +411,5 @@ impl Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         self.0.leased.send_modify(|leased| *leased -= 1);
-    }
-}
-
-/// A host that works for one caller. When it is dropped the host goes back to its pool, if it is still of
-/// use; until then nothing else runs on it.
-#[derive(Debug)]
-pub struct Lease {
-    /// Empty only while it is being dropped.
-    host: Option<Host>,
-    pool: Arc<Pool>,
-    /// The place of the host among those of its module; given to others while its run only waits.
-    place: Arc<Mutex<Option<OwnedSemaphorePermit>>>,
-    /// Dropped after all else.
-    _counted: Counted,
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        self.pool.usage.touch();
-        if let Some(host) = self.host.take() {
-            self.pool.take_back(host);
-        }
-    }
-}
-
-impl Lease {
-    fn new(host: Host, counted: Counted, place: OwnedSemaphorePermit) -> Self {
-        Self {
-            host: Some(host),
-            pool: Arc::clone(&counted.0),
-            place: Arc::new(Mutex::new(Some(place))),
-            _counted: counted,
-        }
-    }
-
-    /// The name that the module gives itself.
-    pub(crate) fn module_name(&self) -> Option<String> {
-        self.host.as_ref()?.module_name.clone()
-    }
-
-    /// Asks what the module offers.
-    pub(crate) async fn describe(mut self) -> Result<Value, HostError> {
-        let patience = self.pool.config.patience;
-        self.host()?.describe(patience).await
-    }
-
-    /// Asks the host for a sign of life.
-    pub(crate) async fn ping(&mut self) -> Result<Ping, HostError> {
-        let patience = self.pool.config.patience;
-        let host = self.host()?;
-        let begin = Instant::now();
-        host.ping(patience).await?;
-        Ok(Ping {
-            pid: host.pid(),
-            round_trip: begin.elapsed(),
-        })
-    }
-
-    fn host(&mut self) -> Result<&mut Host, HostError> {
-        let gone = || HostError::Lost("the host was given back".to_owned());
-        self.host.as_mut().ok_or_else(gone)
-    }
-
-    /// Whether a run on it can be lost for no fault of its own: the host had worked before, and ended
-    /// without a word about this run. The run may be done on another host.
-    pub fn ended_idle(&self) -> bool {
-        self.host
-            .as_ref()
-            .is_some_and(|host| host.runs > 1 && !host.has_spoken)
-    }
-
-    /// Makes the folders of a run.
-    ///
-    /// # Errors
-    /// They cannot be made.
-    pub fn folder(&mut self) -> Result<RunFolder, HostError> {
-        self.host()?.run_folder()
-    }
-
-    /// Runs a task within `limit`.
-    pub async fn run(
-        &mut self,
-        request: &RunRequest,
-        limit: Duration,
-        handler: &dyn RunHandler,
-        cancel: &CancellationToken,
-    ) -> RunEnd {
-        let patience = self.pool.config.patience;
-        let yielding = Yielding {
-            handler,
-            place: Arc::clone(&self.place),
-            pool: Arc::clone(&self.pool),
-        };
-        let begin = Instant::now();
-        let end = match self.host() {
-            Ok(host) => host.run(request, limit, patience, &yielding, cancel).await,
-            Err(error) => RunEnd::Lost(error),
-        };
-        self.pool.usage.ran(&end, begin.elapsed());
-        match &end {
-            RunEnd::Lost(HostError::Lost(why)) if !self.ended_idle() => {
-                self.pool.crashes.count(self.pool.name(), why);
-            }
-            RunEnd::Finished(_) | RunEnd::Failed(_) => self.pool.crashes.forget(),
-            _ => {}
-        }
-        end
-    }
-}
-
-/// Gives the place of a host to others of its module while its run waits for a plugin that it called: that
-/// may be the same one.
-struct Yielding<'a> {
-    handler: &'a dyn RunHandler,
-    place: Arc<Mutex<Option<OwnedSemaphorePermit>>>,
-    pool: Arc<Pool>,
-}
-
-impl RunHandler for Yielding<'_> {
-    fn event(&self, event: RunEvent) {
-        self.handler.event(event);
-    }
-
-    fn fetch(&self, url: String) -> BoxFuture<'static, Result<Value, String>> {
-        self.handler.fetch(url)
-    }
-
-    fn call(&self, call: CallRequest) -> BoxFuture<'static, Result<Value, String>> {
-        let answer = self.handler.call(call);
-        let (place, permits) = (Arc::clone(&self.place), Arc::clone(&self.pool.permits));
-        Box::pin(async move {
-            drop(place.lock().unwrap_or_else(PoisonError::into_inner).take());
-            let answer = answer.await;
-            // A closed pool has no places to wait for.
-            if let Ok(permit) = permits.acquire_owned().await {
-                *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(permit);
-            }
-            answer
-        })
     }
 }

@@ -10,6 +10,10 @@ use runner_core::task::Progress;
 pub const PROTOCOL: u64 = 1;
 /// The longest line, in bytes.
 pub const MAX_LINE: usize = 1024 * 1024;
+/// The longest item of a pipeline that goes to a host or comes from one, as JSON, in bytes.
+pub const MAX_ITEM: usize = 16 * 1024 * 1024;
+/// The longest line between a pipeline and a host: an item, and what stands around it.
+pub const MAX_ITEMS_LINE: usize = MAX_ITEM + 2 * MAX_LINE;
 /// Bytes of the outputs of one run that may come as text instead of as files.
 pub const OUTPUT_TEXT: usize = 1024 * 1024;
 /// Error code of a run that was cancelled.
@@ -94,6 +98,48 @@ pub enum RunEvent {
     Step(StepNote),
     /// A link to show.
     Link(Link),
+    /// What is seen of a pipeline.
+    Pipeline(PipelineNote),
+    /// Items that pass, for who follows the run.
+    Items(ItemsNote),
+}
+
+/// The parameters of `pipeline`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct PipelineNote {
+    /// Its nodes and edges, told once.
+    #[serde(default)]
+    pub graph: Option<Value>,
+    /// What they have done by now.
+    pub seen: Value,
+}
+
+/// The parameters of `items`. They are not kept: who does not follow misses them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ItemsNote {
+    /// Where they passed.
+    #[serde(flatten)]
+    pub place: ItemsPlace,
+    /// The items, as JSON values.
+    pub items: Vec<Value>,
+}
+
+/// Where items passed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ItemsPlace {
+    /// They left the pipeline at this node.
+    Output {
+        /// The node.
+        node: String,
+        /// How many had left there before them in this run.
+        first: u64,
+    },
+    /// They are samples of what passes on this edge.
+    Tap {
+        /// The edge, `FROM->TO`.
+        edge: String,
+    },
 }
 
 /// The parameters of `output`.
@@ -140,14 +186,103 @@ pub struct StepNote {
     pub values: Map<String, Value>,
 }
 
+/// What a run asks for and waits, perhaps for long.
+#[derive(Debug, Clone, PartialEq)]
+pub enum CallRequest {
+    /// `call`: that another plugin is run.
+    Plugin(PluginCall),
+    /// `wanted`: what is wanted of the pipeline, as soon as it is another version than this.
+    Wanted(WantedAfter),
+}
+
 /// The parameters of `call`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
-pub struct CallRequest {
+pub struct PluginCall {
     /// Identifier, name or URL of the plugin.
     pub plugin: String,
     /// What is submitted to it.
     #[serde(default)]
     pub parameters: Map<String, Value>,
+}
+
+/// The parameters of `node`: a pipeline needs a host in which a plugin is a node, asks how one ended, or exchanges files
+/// with one.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct NodeRequest {
+    /// Identifier or name of the plugin; empty if none is to be opened.
+    #[serde(default)]
+    pub plugin: String,
+    /// Its parameters, where they are the same for every item.
+    #[serde(default)]
+    pub with: Option<Map<String, Value>>,
+    /// The host that it had, and that is of no more use.
+    #[serde(default)]
+    pub lost: Option<u64>,
+    /// The host with which files are exchanged, where that is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<u64>,
+    /// Files of the pipeline that the host is to read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub give: Vec<String>,
+    /// Files that the host has made, for the pipeline.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub take: Vec<String>,
+    /// What these are called, where that is known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<String>,
+    /// Files that were given, and are of no more use.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub forget: Vec<String>,
+}
+
+/// A file that was given or taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Carried {
+    /// Where it is for the one that gets it.
+    pub path: String,
+    /// Its bytes.
+    pub size: u64,
+    /// Under which URL other plugins may read it, if they may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+}
+
+/// The answer to `node`. A host that was not named before comes with a descriptor.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct NodeOpened {
+    /// The number of the host in this run; none if the plugin is called instead.
+    pub host: Option<u64>,
+    /// Whether the host was not named before, and its socket was handed over.
+    #[serde(default, rename = "isNew")]
+    pub is_new: bool,
+    /// Identifier of the plugin.
+    pub plugin: String,
+    /// Its parameters, checked, defaults filled in; what was asked for if that was nothing.
+    pub with: Option<Map<String, Value>>,
+    /// Whether it makes items of nothing.
+    #[serde(default)]
+    pub source: bool,
+    /// What its results depend on beside items and parameters: the digest of its module.
+    #[serde(default)]
+    pub digest: String,
+    /// Whether an item may be worked on again after its host was lost.
+    pub repeatable: bool,
+    /// How the lost host ended.
+    #[serde(default)]
+    pub lost: Option<String>,
+    /// Where the host may write files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directory: Option<String>,
+    /// What was given, and what was taken, in the order of the request.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub carried: Vec<Carried>,
+}
+
+/// The parameters of `wanted`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct WantedAfter {
+    /// The version that is known.
+    pub version: u64,
 }
 
 /// An error of JSON-RPC 2.0.
@@ -187,6 +322,10 @@ pub(crate) enum Incoming {
     Call {
         id: Value,
         call: CallRequest,
+    },
+    Node {
+        id: Value,
+        node: NodeRequest,
     },
     UnknownRequest {
         id: Value,
@@ -244,7 +383,15 @@ pub(crate) fn parse(line: &[u8], task: Option<i64>) -> Result<Incoming, String> 
         return match method.as_str() {
             "call" => Ok(Incoming::Call {
                 id: message.id,
-                call: read(&method, params)?,
+                call: CallRequest::Plugin(read(&method, params)?),
+            }),
+            "wanted" => Ok(Incoming::Call {
+                id: message.id,
+                call: CallRequest::Wanted(read(&method, params)?),
+            }),
+            "node" => Ok(Incoming::Node {
+                id: message.id,
+                node: read(&method, params)?,
             }),
             "fetch" => Ok(Incoming::Fetch {
                 id: message.id,
@@ -262,6 +409,8 @@ pub(crate) fn parse(line: &[u8], task: Option<i64>) -> Result<Incoming, String> 
         "output" => RunEvent::Output(read(&method, params)?),
         "step" => RunEvent::Step(read(&method, params)?),
         "link" => RunEvent::Link(read(&method, params)?),
+        "pipeline" => RunEvent::Pipeline(read(&method, params)?),
+        "items" => RunEvent::Items(read(&method, params)?),
         _ => return Ok(Incoming::Ignored),
     }))
 }
@@ -335,6 +484,28 @@ mod tests {
             let error = parse(line.as_bytes(), Some(1)).unwrap_err();
             assert!(error.contains("params of output"), "{error}");
         }
+    }
+
+    #[test]
+    fn what_pipelines_tell_and_ask_is_understood() {
+        let line = br#"{"method":"items","params":{"output":{"node":"a","first":3},"items":[1]}}"#;
+        let place = ItemsPlace::Output {
+            node: "a".to_owned(),
+            first: 3,
+        };
+        let items = vec![json!(1)];
+        assert_eq!(
+            parse(line, Some(1)),
+            Ok(Incoming::Event(RunEvent::Items(ItemsNote { place, items })))
+        );
+        let line = br#"{"id":7,"method":"wanted","params":{"task":1,"version":2}}"#;
+        assert_eq!(
+            parse(line, Some(1)),
+            Ok(Incoming::Call {
+                id: json!(7),
+                call: CallRequest::Wanted(WantedAfter { version: 2 })
+            })
+        );
     }
 
     #[test]

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use runner_core::file::FileStat;
 use runner_core::plugin::Description;
@@ -56,14 +57,21 @@ pub(crate) async fn content_digests(
     let mut unknown = files;
     unknown.retain(|file| !digests.contains_key(&file.stat));
     let new = on_all_processors(unknown, |file| {
+        let is_settled = file.stat.is_settled(SystemTime::now());
         let digest = digest::content_digest(&file.source).ok()?;
-        Some((file.stat, digest))
+        Some((is_settled, (file.stat, digest)))
     });
-    let new: Vec<_> = new.await?.into_iter().flatten().collect();
-    if !new.is_empty() {
-        cache.put_file_digests(&new).await;
+    let (settled, young): (Vec<_>, Vec<_>) = new
+        .await?
+        .into_iter()
+        .flatten()
+        .partition(|(is_settled, _)| *is_settled);
+    let settled: Vec<_> = settled.into_iter().map(|(_, known)| known).collect();
+    if !settled.is_empty() {
+        cache.put_file_digests(&settled).await;
     }
-    digests.extend(new);
+    digests.extend(settled);
+    digests.extend(young.into_iter().map(|(_, known)| known));
     Ok(digests)
 }
 
@@ -111,7 +119,8 @@ pub(crate) struct ReadModule {
     pub(crate) entry: PathBuf,
     /// Its copy.
     pub(crate) snapshot: PathBuf,
-    /// The folder in which it was found, with its neighbours; that of its copy where only some are trusted.
+    /// The folder in which it was found, with its neighbours; that of its copy where only some are trusted,
+    /// or where it is to be the same on all machines.
     pub(crate) origin: PathBuf,
     /// The packages that it needs.
     pub(crate) requirements: Requirements,
@@ -246,7 +255,7 @@ fn list(mut candidate: Candidate) -> Result<Listed, HostError> {
     })
 }
 
-/// Copies a module, and answers the digests of those of its files that were not known.
+/// Copies a module, and answers the digests of those of its files that were not known and can be remembered.
 fn copy(
     listed: Listed,
     known: &HashMap<FileStat, String>,
@@ -264,8 +273,11 @@ fn copy(
         if let Some(digest) = known.get(&file.stat) {
             return Ok((file, digest.clone()));
         }
+        let is_settled = file.stat.is_settled(SystemTime::now());
         let digest = digest::content_digest(&file.source)?;
-        new.push((file.stat, digest.clone()));
+        if is_settled {
+            new.push((file.stat, digest.clone()));
+        }
         Ok((file, digest))
     });
     let contents: Vec<_> = match contents.collect::<Result<_, HostError>>() {
@@ -285,7 +297,7 @@ fn copy(
             false => snapshot.join(&files.entry),
         };
         // The digest says nothing of neighbours.
-        let neighbours = match means.trust.is_limited() {
+        let neighbours = match means.trust.is_limited() || candidate.is_alone {
             true => &snapshot,
             false => &candidate.path,
         };

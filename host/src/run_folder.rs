@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::PoisonError;
 
 use crate::HostError;
+use crate::carried::below;
 
 /// The name of the folder of the run in progress, in a host's `in/` and `work/`.
 const RUN: &str = "run";
@@ -83,12 +84,15 @@ impl RunFolder {
     /// It cannot be made.
     pub fn inputs(&self) -> Result<PathBuf, HostError> {
         let path = self.inputs_path();
-        // A host of root's runner is another account, and has only this folder of the instance.
-        match fs::DirBuilder::new().mode(0o755).create(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-                Err(HostError::file("make", path)(error))
-            }
-            _ => Ok(path),
+        make_inputs(&path)?;
+        Ok(path)
+    }
+
+    /// Its files, for whoever needs them beside the run.
+    pub fn files(&self) -> RunFiles {
+        RunFiles {
+            inputs: self.inputs_path(),
+            all_work: Arc::clone(&self.all_work),
         }
     }
 
@@ -98,6 +102,76 @@ impl RunFolder {
     /// # Errors
     /// The path leads outside, or to no regular file.
     pub fn open(&self, path: &str) -> Result<File, HostError> {
+        self.files().open(path)
+    }
+}
+
+fn make_inputs(path: &Path) -> Result<(), HostError> {
+    // A host of root's runner is another account, and has only this folder of the instance.
+    match fs::DirBuilder::new().mode(0o755).create(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            Err(HostError::file("make", path)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The files of a run.
+#[derive(Debug, Clone)]
+pub struct RunFiles {
+    /// Where its inputs lie.
+    inputs: PathBuf,
+    /// The host's `work/`.
+    all_work: Arc<WorkFolder>,
+}
+
+impl RunFiles {
+    /// Where the plugin may write.
+    pub(crate) fn work(&self) -> PathBuf {
+        self.all_work.path.join(RUN)
+    }
+
+    /// Where its inputs lie. Made when first asked for.
+    pub(crate) fn inputs(&self) -> Result<PathBuf, HostError> {
+        make_inputs(&self.inputs)?;
+        Ok(self.inputs.clone())
+    }
+
+    /// Opens a file that the plugin made, or that is one of its inputs.
+    ///
+    /// # Errors
+    /// It is neither, or cannot be opened.
+    pub fn open_any(&self, path: &str) -> Result<File, HostError> {
+        match below(Path::new(path), &self.inputs) {
+            // What lies there the runner has put there.
+            Some(_) => File::open(path).map_err(HostError::file("open", path)),
+            None => self.open(path),
+        }
+    }
+
+    /// Whether a path leads into the folders of the run, whatever is there.
+    pub fn has(&self, path: &Path) -> bool {
+        below(path, &self.inputs).is_some() || below(path, &self.work()).is_some()
+    }
+
+    /// Removes an input.
+    pub(crate) fn forget(&self, path: &str) -> Result<(), HostError> {
+        match below(Path::new(path), &self.inputs) {
+            Some(_) => fs::remove_file(path).map_err(HostError::file("remove", path)),
+            None => Err(HostError::Module(format!("{path:?} is no input"))),
+        }
+    }
+
+    /// Removes a file that the plugin made, if it is there.
+    pub(crate) fn remove(&self, path: &str) {
+        if let Ok(relative) = self.relative(path) {
+            // What stays is removed with the host.
+            let _ = self.all_work.remove_beneath(&relative);
+        }
+    }
+
+    /// A path in the host's `work/`.
+    fn relative(&self, path: &str) -> Result<PathBuf, HostError> {
         let outside =
             || HostError::Module(format!("the output {path:?} is not in the run's directory"));
         let given = Path::new(path);
@@ -108,16 +182,21 @@ impl RunFolder {
         let is_plain = relative
             .components()
             .all(|part| !matches!(part, std::path::Component::ParentDir));
-        if !is_plain {
-            return Err(outside());
+        match is_plain {
+            true => Ok(Path::new(RUN).join(relative)),
+            false => Err(outside()),
         }
+    }
+
+    pub(crate) fn open(&self, path: &str) -> Result<File, HostError> {
+        let relative = self.relative(path)?;
         let file = self
             .all_work
-            .open_beneath(&Path::new(RUN).join(relative))
-            .map_err(HostError::file("open the output", relative))?;
+            .open_beneath(&relative)
+            .map_err(HostError::file("open the output", path))?;
         let metadata = file
             .metadata()
-            .map_err(HostError::file("open the output", relative))?;
+            .map_err(HostError::file("open the output", path))?;
         if !metadata.is_file() {
             return Err(HostError::Module(format!(
                 "the output {path:?} is not a regular file"
@@ -125,6 +204,17 @@ impl RunFolder {
         }
         Ok(file)
     }
+}
+
+/// Bytes and number of what lies in a folder. Links are not followed.
+fn used(folder: &Path) -> (u64, u64) {
+    use std::os::unix::fs::MetadataExt;
+    let entries = walkdir::WalkDir::new(folder).min_depth(1).into_iter();
+    let sizes = entries
+        .flatten()
+        .filter_map(|entry| entry.metadata().ok())
+        .map(|metadata| metadata.blocks() * 512);
+    sizes.fold((0, 0), |(bytes, files), size| (bytes + size, files + 1))
 }
 
 impl WorkFolder {
@@ -155,6 +245,12 @@ impl WorkFolder {
         })
     }
 
+    /// The folder itself.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn folder(&self) -> &File {
+        &self.folder
+    }
+
     /// Empties the run's folder. The folder itself stays, since making one costs more than all else that a short
     /// run does to the file system; what is not simply files in a folder is removed and made anew.
     fn clear(&self) -> std::io::Result<()> {
@@ -177,15 +273,12 @@ impl WorkFolder {
 
     /// Bytes and number of what the host has written.
     pub(crate) fn used(&self) -> (u64, u64) {
-        use std::os::unix::fs::MetadataExt;
-        let entries = walkdir::WalkDir::new(&self.reached)
-            .min_depth(1)
-            .into_iter();
-        let sizes = entries
-            .flatten()
-            .filter_map(|entry| entry.metadata().ok())
-            .map(|metadata| metadata.blocks() * 512);
-        sizes.fold((0, 0), |(bytes, files), size| (bytes + size, files + 1))
+        used(&self.reached)
+    }
+
+    /// Bytes of what it has written below a folder.
+    pub(crate) fn used_below(&self, path: &Path) -> u64 {
+        used(&self.reached.join(path)).0
     }
 
     /// Removes the files of the run's folder. `false`: it holds other things.
@@ -247,7 +340,7 @@ impl WorkFolder {
     }
 
     #[cfg(target_os = "linux")]
-    fn open_beneath(&self, path: &Path) -> std::io::Result<File> {
+    pub(crate) fn open_beneath(&self, path: &Path) -> std::io::Result<File> {
         use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
         let how = OpenHow::new()
             .flags(OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)
@@ -255,8 +348,29 @@ impl WorkFolder {
         Ok(File::from(openat2(&self.folder, path, how)?))
     }
 
+    /// Removes a file; no link on the way to it is followed.
+    #[cfg(target_os = "linux")]
+    fn remove_beneath(&self, path: &Path) -> std::io::Result<()> {
+        use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+        use nix::unistd::{UnlinkatFlags, unlinkat};
+        let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(std::io::ErrorKind::InvalidInput.into());
+        };
+        let how = OpenHow::new()
+            .flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
+            .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
+        let folder = openat2(&self.folder, folder, how)?;
+        unlinkat(&folder, name, UnlinkatFlags::NoRemoveDir)?;
+        Ok(())
+    }
+
     #[cfg(not(target_os = "linux"))]
-    fn open_beneath(&self, path: &Path) -> std::io::Result<File> {
+    fn remove_beneath(&self, _: &Path) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn open_beneath(&self, path: &Path) -> std::io::Result<File> {
         let real = fs::canonicalize(self.reached.join(path))?;
         if !real.starts_with(fs::canonicalize(&self.reached)?) {
             return Err(std::io::Error::other(

@@ -11,6 +11,7 @@ use crate::digest::text_digest;
 #[derive(RustEmbed)]
 #[folder = "../sdk/python"]
 #[include = "runner/*.py"]
+#[include = "runner/kernel/*.py"]
 #[include = "runner/py.typed"]
 struct PythonSdk;
 

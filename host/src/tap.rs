@@ -41,16 +41,17 @@ pub struct Traced {
 }
 
 /// Where a message goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Direction {
     /// From the runner to the host.
     ToHost,
     /// From the host to the runner.
+    #[default]
     FromHost,
 }
 
-/// What is done with messages from hosts, to see what happens when a module is stuck.
+/// What is done with messages, to see what happens when a module is stuck.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", tag = "action", deny_unknown_fields)]
 pub enum Fault {
@@ -70,6 +71,8 @@ pub enum Fault {
 pub struct Faulty {
     /// A glob of topics.
     pub messages: String,
+    /// Where they go.
+    pub direction: Direction,
     /// What is done with them.
     #[serde(flatten)]
     pub fault: Fault,
@@ -173,8 +176,14 @@ impl Tap {
             .collect()
     }
 
-    /// Adds a fault for the messages of a pattern, in place of the one that they have; `None` takes that away.
-    pub(crate) fn set_fault(&self, messages: &str, fault: Option<Fault>) -> Result<(), TapError> {
+    /// Adds a fault for the messages of a pattern that go one way, in place of the one that they have; `None` takes
+    /// that away.
+    pub(crate) fn set_fault(
+        &self,
+        messages: &str,
+        direction: Direction,
+        fault: Option<Fault>,
+    ) -> Result<(), TapError> {
         let pattern = matcher(messages)?;
         if let Some(Fault::Delay { seconds }) = fault
             && !(0.0..=MAX_DELAY.as_secs_f64()).contains(&seconds)
@@ -182,10 +191,15 @@ impl Tap {
             return Err(TapError::Delay(seconds));
         }
         let mut faults = self.locked();
-        faults.retain(|(other, _)| other.messages != messages);
+        faults.retain(|(other, _)| (&*other.messages, other.direction) != (messages, direction));
         if let Some(fault) = fault {
             let messages = messages.to_owned();
-            faults.push((Faulty { messages, fault }, pattern));
+            let faulty = Faulty {
+                messages,
+                direction,
+                fault,
+            };
+            faults.push((faulty, pattern));
         }
         self.is_faulty.store(!faults.is_empty(), Ordering::Release);
         drop(faults);
@@ -214,13 +228,15 @@ impl Tap {
         let _ = self.watchers.send(Arc::new(traced));
     }
 
-    fn fault_of(&self, asked: &str, line: &[u8]) -> Option<Fault> {
+    fn fault_of(&self, direction: Direction, asked: &str, line: &[u8]) -> Option<Fault> {
         if !self.is_faulty.load(Ordering::Acquire) {
             return None;
         }
         let topic = topic(asked, line);
         let faults = self.locked();
-        let found = faults.iter().find(|(_, pattern)| pattern.is_match(&topic));
+        let mut faults = faults.iter();
+        let found = faults
+            .find(|(faulty, pattern)| faulty.direction == direction && pattern.is_match(&topic));
         found.map(|(faulty, _)| faulty.fault)
     }
 
@@ -229,18 +245,20 @@ impl Tap {
     }
 }
 
-/// Messages of one host that are held up, in the order in which they came.
+/// Messages of or to one host that are held up, in the order in which they came.
 #[derive(Debug)]
 pub(crate) struct Held {
     tap: Arc<Tap>,
+    direction: Direction,
     lines: VecDeque<(Option<Instant>, Vec<u8>)>,
     size: usize,
 }
 
 impl Held {
-    pub(crate) fn new(tap: Arc<Tap>) -> Self {
+    pub(crate) fn new(tap: Arc<Tap>, direction: Direction) -> Self {
         Self {
             tap,
+            direction,
             lines: VecDeque::new(),
             size: 0,
         }
@@ -252,7 +270,7 @@ impl Held {
 
     /// The message, unless it is held up or dropped.
     pub(crate) fn let_through(&mut self, asked: &str, line: Vec<u8>) -> Option<Vec<u8>> {
-        let due = match self.tap.fault_of(asked, &line) {
+        let due = match self.tap.fault_of(self.direction, asked, &line) {
             None => return Some(line),
             Some(Fault::Drop) => return None,
             Some(Fault::Defer) => None,
@@ -276,7 +294,7 @@ impl Held {
                 None => changed.await,
                 Some((Some(due), _)) if *due <= Instant::now() => return self.take(),
                 Some((Some(due), _)) => tokio::time::sleep_until(*due).await,
-                Some((None, line)) => match tap.fault_of(asked, line) {
+                Some((None, line)) => match tap.fault_of(self.direction, asked, line) {
                     Some(_) => changed.await,
                     None => return self.take(),
                 },
@@ -353,25 +371,36 @@ mod tests {
     #[tokio::test]
     async fn messages_are_delayed_deferred_and_dropped() {
         let tap = Arc::new(Tap::default());
-        let mut held = Held::new(Arc::clone(&tap));
+        let mut held = Held::new(Arc::clone(&tap), Direction::FromHost);
         let through =
             |held: &mut Held, line: &[u8]| held.let_through("run", line.to_vec()).is_some();
         assert!(through(&mut held, LOG));
-        tap.set_fault("log", Some(Fault::Drop)).unwrap();
-        assert!(!through(&mut held, LOG) && through(&mut held, ANSWER));
-        tap.set_fault("log", Some(Fault::Delay { seconds: 0.05 }))
+        tap.set_fault("log", Direction::ToHost, Some(Fault::Drop))
             .unwrap();
+        assert!(through(&mut held, LOG), "it goes the other way");
+        tap.set_fault("log", Direction::ToHost, None).unwrap();
+        tap.set_fault("log", Direction::FromHost, Some(Fault::Drop))
+            .unwrap();
+        assert!(!through(&mut held, LOG) && through(&mut held, ANSWER));
+        tap.set_fault(
+            "log",
+            Direction::FromHost,
+            Some(Fault::Delay { seconds: 0.05 }),
+        )
+        .unwrap();
         assert!(!through(&mut held, LOG));
         let begin = Instant::now();
         assert_eq!(held.due("run").await, LOG);
         assert!(begin.elapsed() >= Duration::from_millis(50));
-        tap.set_fault("*.answer", Some(Fault::Defer)).unwrap();
+        tap.set_fault("*.answer", Direction::FromHost, Some(Fault::Defer))
+            .unwrap();
         assert_eq!(tap.faults().len(), 2);
         assert!(!through(&mut held, ANSWER));
         {
             let mut due = std::pin::pin!(held.due("run"));
             assert!(futures::poll!(&mut due).is_pending());
-            tap.set_fault("*.answer", None).unwrap();
+            tap.set_fault("*.answer", Direction::FromHost, None)
+                .unwrap();
             assert_eq!(due.await, ANSWER);
         }
         assert!(through(&mut held, ANSWER));
@@ -384,7 +413,10 @@ mod tests {
         assert!(error.contains("\"[\""), "{error}");
         for seconds in [-1.0, 3601.0, f64::NAN] {
             let fault = Some(Fault::Delay { seconds });
-            assert!(tap.set_fault("*", fault).is_err(), "{seconds}");
+            assert!(
+                tap.set_fault("*", Direction::FromHost, fault).is_err(),
+                "{seconds}"
+            );
         }
         assert!(tap.faults().is_empty());
     }

@@ -1,13 +1,11 @@
 //! A node that is called: by a task of its own, several items at a time if it may, with all that
 //! its policy says.
 
-use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasher, Hasher, RandomState};
+use std::collections::VecDeque;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::{FuturesOrdered, FuturesUnordered};
@@ -17,16 +15,14 @@ use tokio::time::Instant;
 use crate::control::Control;
 use crate::edge::{Received, Receiver};
 use crate::expression::{Expression, Params, Template};
-use crate::graph::{OnError, Policy, Retry};
+use crate::graph::{OnError, Policy};
 use crate::item::{Item, Lineage};
 use crate::output::{Output, count};
+use crate::policy::{Memory, Rate, backoff};
 use crate::run::UnitError;
 use crate::segment::error_item;
 use crate::sight::NodeSight;
 use crate::surroundings::{Argument, Call, CallFuture, Failure};
-
-/// Bytes of a result that is remembered at most.
-const MAX_REMEMBERED: usize = 64 << 10;
 
 /// A node and its edges.
 pub(crate) struct CallUnit {
@@ -49,6 +45,10 @@ pub(crate) struct Caller {
     pub(crate) params: Params,
     pub(crate) when: Option<Expression>,
     pub(crate) policy: Policy,
+    /// Items that go into one call at most.
+    pub(crate) batch: usize,
+    /// Calls that may be open.
+    pub(crate) open: usize,
     pub(crate) rate: Option<Rate>,
     pub(crate) memory: Option<Memory>,
     pub(crate) sight: Arc<NodeSight>,
@@ -103,8 +103,7 @@ impl CallUnit {
         };
         let (mut queue, mut is_ended) = (VecDeque::new(), false);
         let mut watch = self.control.watch();
-        let policy = &self.caller.policy;
-        let (concurrency, most) = (policy.concurrency, policy.batch);
+        let (open, most) = (self.caller.open, self.caller.batch);
         loop {
             let is_held = self.control.is_held(&self.caller.sight);
             let has_room = self.flush_now();
@@ -112,7 +111,7 @@ impl CallUnit {
                 break;
             }
             let may_begin = !is_held && has_room;
-            while may_begin && flying.len() < concurrency && !queue.is_empty() {
+            while may_begin && flying.len() < open && !queue.is_empty() {
                 let items: Vec<Item> = queue.drain(..queue.len().min(most)).collect();
                 let keeps = !self.errors.is_empty();
                 let caller = Arc::clone(&self.caller);
@@ -138,6 +137,7 @@ impl CallUnit {
                 () = watch.changed(), if is_held => {}
             }
         }
+        end(&self.caller.name, &*self.caller.node).await?;
         for output in self.main.iter_mut().chain(&mut self.errors) {
             output.end();
         }
@@ -213,8 +213,14 @@ impl CallUnit {
     }
 }
 
+/// Lets a node clean up after its last item.
+pub(crate) async fn end(name: &str, node: &dyn Call) -> Result<(), UnitError> {
+    let ended = node.end().await;
+    ended.map_err(|failure| UnitError::failed(name, None, failure.reason))
+}
+
 /// Waits until all results are sent.
-async fn flushed(main: &mut [Output], errors: &mut [Output]) {
+pub(crate) async fn flushed(main: &mut [Output], errors: &mut [Output]) {
     std::future::poll_fn(|cx| poll_flush(main, errors, cx)).await;
 }
 
@@ -330,6 +336,9 @@ impl Caller {
         if let Some(rate) = &self.rate {
             rate.wait(count).await;
         }
+        if self.policy.timeout.is_some() {
+            self.node.ready().await;
+        }
         let _in_flight = InFlight::new(&self.sight, count);
         let start = Instant::now();
         let call = self.node.call(arguments);
@@ -375,92 +384,6 @@ impl<'a> InFlight<'a> {
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(self.1, Relaxed);
-    }
-}
-
-/// The wait before the next attempt: between half and all of what has grown so far, so that those
-/// that failed together do not come back together.
-fn backoff(retry: &Retry, attempt: u32) -> Duration {
-    let exponent = i32::try_from(attempt - 1).unwrap_or(i32::MAX);
-    let grown = retry.backoff.as_secs_f64() * retry.factor.powi(exponent);
-    let whole = grown.min(retry.most.as_secs_f64());
-    let random = RandomState::new().build_hasher().finish() as f64 / u64::MAX as f64;
-    Duration::from_secs_f64(whole * (0.5 + random / 2.0))
-}
-
-/// So many items a second, evenly.
-pub(crate) struct Rate {
-    each: Duration,
-    next: Mutex<Option<Instant>>,
-}
-
-impl Rate {
-    pub(crate) fn new(per_second: f64) -> Self {
-        // Never longer than a day for one item.
-        let each = Duration::from_secs_f64((1.0 / per_second).min(86_400.0));
-        Self {
-            each,
-            next: Mutex::new(None),
-        }
-    }
-
-    /// Waits for the turn of so many items.
-    async fn wait(&self, count: usize) {
-        let now = Instant::now();
-        let turn = {
-            let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-            let turn = next.map_or(now, |next| next.max(now));
-            let count = u32::try_from(count).unwrap_or(u32::MAX);
-            *next = Some(turn + self.each.saturating_mul(count));
-            turn
-        };
-        tokio::time::sleep_until(turn).await;
-    }
-}
-
-/// Results by what they were made of; the oldest are forgotten.
-pub(crate) struct Memory {
-    fingerprint: String,
-    most: usize,
-    known: Mutex<Known>,
-}
-
-#[derive(Default)]
-struct Known {
-    results: HashMap<String, Vec<Value>>,
-    /// Keys, the oldest first.
-    order: VecDeque<String>,
-}
-
-impl Memory {
-    pub(crate) fn new(fingerprint: String, most: usize) -> Self {
-        Self {
-            fingerprint,
-            most,
-            known: Mutex::default(),
-        }
-    }
-
-    fn get(&self, key: &str) -> Option<Vec<Value>> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.results.get(key).cloned()
-    }
-
-    fn put(&self, key: String, values: &[Value]) {
-        let size: usize = values.iter().map(|value| value.to_string().len()).sum();
-        if key.len() + size > MAX_REMEMBERED {
-            return;
-        }
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let Known { results, order } = &mut *known;
-        if results.insert(key.clone(), values.to_vec()).is_none() {
-            order.push_back(key);
-        }
-        if order.len() > self.most
-            && let Some(oldest) = order.pop_front()
-        {
-            results.remove(&oldest);
-        }
     }
 }
 

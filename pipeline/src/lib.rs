@@ -17,7 +17,8 @@
 //!   items.
 //! - [`item`], [`edge`]: what flows, and where. `join`: how several inputs become one.
 //! - `plan`: which nodes share a task. `segment`: a task of built-ins. `calls`: a task of a node
-//!   that is called. `output`: edges to other tasks.
+//!   that is called. `policy`: what it remembers between calls. `pull`: a task of a source that is no
+//!   built-in. `output`: edges to other tasks.
 //! - `run`, `control`: a run from outside. [`sight`]: what is counted.
 
 mod builtin;
@@ -32,6 +33,8 @@ pub mod item;
 mod join;
 mod output;
 mod plan;
+mod policy;
+mod pull;
 mod run;
 mod segment;
 pub mod sight;
@@ -47,4 +50,7 @@ pub use item::{Item, Lineage};
 pub use join::MAX_HELD;
 pub use plan::{Lowering, start};
 pub use run::{Made, Outputs, Run, RunError};
-pub use surroundings::{Argument, Call, CallFuture, Catalog, Failure, Foreign, Surroundings};
+pub use surroundings::{
+    Argument, Call, CallFuture, Catalog, EndFuture, Failure, Foreign, PullFuture, Pulled,
+    ReadyFuture, Surroundings,
+};

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 use crate::builtin::{Batch, Builtin, FileFormat, FileSink, Filter, Flatten, MapStage};
 use crate::builtin::{Pass, SinkSpec, Stage, generate};
-use crate::calls::{CallUnit, Caller, MapCall, Memory, Rate};
+use crate::calls::{CallUnit, Caller, MapCall};
 use crate::check::{Checked, Kind};
 use crate::control::{Control, EdgeView};
 use crate::edge::{Receiver, edge};
@@ -21,6 +21,8 @@ use crate::graph::{GraphError, GraphProblem, Join, NodeSpec, OnError, Policy, Po
 use crate::item::{Item, Lineage};
 use crate::join::{Held, Joiner, Queue};
 use crate::output::Output;
+use crate::policy::{Memory, Rate};
+use crate::pull::PullUnit;
 use crate::run::{Outputs, Run, Unit};
 use crate::segment::{Cell, Segment, State, Way, Work};
 use crate::sight::{EdgeSight, NodeSight};
@@ -218,10 +220,15 @@ impl Plan<'_> {
                 .iter()
                 .filter_map(|edge| receivers.remove(edge))
                 .collect();
+            let caller = self.caller(node, number, &node_sights[number])?;
+            if caller.node.is_source() {
+                units.push(source(node, caller, inputs.is_empty(), main, &control)?);
+                continue;
+            }
             let (receiver, bound) =
                 self.single_input(node, number, inputs, &control, &mut units)?;
             let unit = CallUnit {
-                caller: Arc::new(self.caller(node, number, &node_sights[number])?),
+                caller: Arc::new(caller),
                 receiver,
                 bound,
                 main,
@@ -338,7 +345,16 @@ impl Plan<'_> {
             }
         };
         let policy = node.policy.clone();
+        // What is limited by time is called item by item, and what may do several things at a time
+        // gets them at a time.
+        let is_plain = policy.concurrency == 1 && policy.timeout.is_none() && policy.rate.is_none();
+        let (batch, ahead) = match is_plain {
+            true => (called.batch(), called.ahead()),
+            false => (1, 0),
+        };
         Ok(Caller {
+            batch: policy.batch.unwrap_or(batch),
+            open: policy.concurrency + ahead,
             name: node.name.clone(),
             with,
             params: self.params.clone(),
@@ -403,6 +419,37 @@ impl Plan<'_> {
         });
         Ok((receiver, bound))
     }
+}
+
+/// The task of a source that is no built-in.
+fn source(
+    node: &NodeSpec,
+    caller: Caller,
+    has_no_inputs: bool,
+    main: Vec<Output>,
+    control: &Control,
+) -> Result<Unit, GraphError> {
+    if !has_no_inputs {
+        return Err(GraphError {
+            place: node.place(),
+            problem: GraphProblem::SourceWithInput,
+        });
+    }
+    if node.policy != Policy::default() {
+        let text = format!("{:?} is a source, and takes no policy", node.uses);
+        return refuse(node, text);
+    }
+    let unit = PullUnit {
+        name: node.name.clone(),
+        node: caller.node,
+        main,
+        sight: caller.sight,
+        control: control.clone(),
+    };
+    Ok(Unit {
+        nodes: node.name.clone(),
+        work: Box::pin(unit.run()),
+    })
 }
 
 /// Which input of a node an edge is.

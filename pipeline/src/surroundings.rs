@@ -14,6 +14,24 @@ use crate::types::ItemType;
 pub type CallFuture<'a> =
     Pin<Box<dyn Future<Output = Vec<Result<Vec<Value>, Failure>>> + Send + 'a>>;
 
+/// What a source makes, in time.
+pub type PullFuture<'a> = Pin<Box<dyn Future<Output = Result<Pulled, Failure>> + Send + 'a>>;
+
+/// When a node can be called, in time.
+pub type ReadyFuture<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+
+/// The end of a node, in time.
+pub type EndFuture<'a> = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send + 'a>>;
+
+/// What a source has made.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Pulled {
+    /// Values, at most as many as were asked for.
+    pub values: Vec<Value>,
+    /// Whether there are no more.
+    pub is_end: bool,
+}
+
 /// Why an item failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
@@ -56,6 +74,39 @@ pub trait Call: Send + Sync {
     /// Works on items; for each, in their order, what it makes of it. Several calls may be in
     /// progress. A call that is given up is dropped.
     fn call(&self, items: Vec<Argument>) -> CallFuture<'_>;
+
+    /// Waits until it can be called: what it needs for that is no part of the time that a call may
+    /// take.
+    fn ready(&self) -> ReadyFuture<'_> {
+        Box::pin(async {})
+    }
+
+    /// Items that one call takes best, where nothing says how many.
+    fn batch(&self) -> usize {
+        1
+    }
+
+    /// Calls that may wait at the node while it works on another, so that it need not wait for
+    /// them.
+    fn ahead(&self) -> usize {
+        0
+    }
+
+    /// Whether it makes items of nothing, by [`Call::pull`].
+    fn is_source(&self) -> bool {
+        false
+    }
+
+    /// Makes items, as soon as there are any, at most so many.
+    fn pull(&self, most: usize) -> PullFuture<'_> {
+        let _ = most;
+        Box::pin(async { Err(Failure::lasting("it is no source")) })
+    }
+
+    /// Cleans up: there are no more items. Called when all calls have ended, unless the run failed.
+    fn end(&self) -> EndFuture<'_> {
+        Box::pin(async { Ok(()) })
+    }
 
     /// What, beside the arguments, its results depend on: results are remembered under it.
     fn fingerprint(&self) -> String {

@@ -60,6 +60,8 @@ struct runner_plugin {
     struct runner_bytes (*run)(const struct runner_host *host, struct runner_bytes params);
     void (*cancel)(struct runner_bytes params);
     void (*free)(struct runner_bytes answer);
+    /* Answers a request to a node of a pipeline; may be NULL. */
+    struct runner_bytes (*node)(const struct runner_host *host, struct runner_bytes request);
 };
 
 #if defined(__GNUC__)
@@ -105,7 +107,22 @@ struct runner_definition {
     const char *more;
 };
 
-/* What functions below return is valid until the run ends. */
+/* A plugin that is a node of pipelines as well: `plugin` is its name in the array of plugins, where `run` may be
+ * NULL then. Members of `shape`, which may be NULL, are the JSON Schemas "takes" and "gives" and the list "example".
+ * `open` and `close` may be NULL; the parameters are had as in a run, in `open` only where they are the same for
+ * every item. `item` works on one item, `pull` makes up to `most` values of nothing, and sets `is_end` after the
+ * last: one of them is NULL. They return NULL, or in one line why they failed. Different nodes are called by
+ * different threads, each by one. */
+struct runner_node {
+    const char *plugin;
+    const char *shape;
+    const char *(*open)(struct runner_task *task);
+    const char *(*item)(struct runner_task *task);
+    const char *(*pull)(struct runner_task *task, long most, int *is_end);
+    void (*close)(struct runner_task *task);
+};
+
+/* What functions below return is valid until the run ends; of a node, until it returns. */
 
 struct runner__piece {
     struct runner__piece *next;
@@ -124,6 +141,13 @@ struct runner_task {
     const char *kept;
     const char *error;
     int is_out_of_memory;
+    /* Of a node: what `open` left for the other functions, the item, and what was made of it. */
+    void *state;
+    const char *item;
+    const char *item_end;
+    struct runner__text *made;
+    size_t made_from;
+    long made_count;
 };
 
 /* Text that grows. */
@@ -411,6 +435,16 @@ RUNNER_UNUSED static char *runner__keep(struct runner_task *task, const char *da
     return (char *)(piece + 1);
 }
 
+/* Gives back what was kept after `piece`. */
+RUNNER_UNUSED static void runner__forget(struct runner_task *task, struct runner__piece *piece)
+{
+    while (task->pieces != piece) {
+        struct runner__piece *next = task->pieces->next;
+        free(task->pieces);
+        task->pieces = next;
+    }
+}
+
 RUNNER_UNUSED static char *runner__kept(struct runner_task *task, struct runner__text *text)
 {
     char *kept = text->failed ? NULL : runner__keep(task, text->data, text->length);
@@ -465,7 +499,8 @@ RUNNER_UNUSED static const char *runner_input(struct runner_task *task, const ch
     return runner__of(task, runner__member(input, "path"));
 }
 
-/* The run's own directory: empty at first, writable, removed after the run. */
+/* The run's own directory: empty at first, writable, removed after the run. Of a node: where it may write files, which
+ * it hands on as items {"name", "dataType", "path"}. */
 RUNNER_UNUSED static const char *runner_directory(struct runner_task *task)
 {
     return runner__of(task, runner__param(task, "directory"));
@@ -701,10 +736,11 @@ RUNNER_UNUSED static void runner_done(struct runner_task *task, const char *log)
     task->log = runner__keep(task, log, strlen(log));
 }
 
-/* Keeps JSON with the task; the next step gets it by runner_data. */
+/* Keeps JSON with the task; the next step gets it by runner_data. NULL, or an empty text, keeps nothing any more. */
 RUNNER_UNUSED static void runner_keep(struct runner_task *task, const char *json)
 {
-    task->kept = runner__keep(task, json, strlen(json));
+    const char *kept = json == NULL || *json == '\0' ? "null" : json;
+    task->kept = runner__keep(task, kept, strlen(kept));
 }
 
 /* Which run was cancelled last. A library does one run at a time, unless its manifest says otherwise. */
@@ -715,6 +751,83 @@ static long runner__cancelled_run = -1;
 RUNNER_UNUSED static int runner_cancelled(const struct runner_task *task)
 {
     return RUNNER_LOAD(runner__cancelled_task) == task->id && RUNNER_LOAD(runner__cancelled_run) == task->run;
+}
+
+/* ---- Of nodes. ---- */
+
+/* Values that may be made of one item; bytes of these as JSON; bytes after which outcomes are sent ahead. */
+#define RUNNER__MAX_MADE 65536
+#define RUNNER__MAX_ITEM 16777216ul
+#define RUNNER__PART 1048576ul
+
+/* What `open` leaves for the other functions of a node, and `close` gives back. */
+RUNNER_UNUSED static void runner_keep_state(struct runner_task *task, void *state)
+{
+    task->state = state;
+}
+
+RUNNER_UNUSED static void *runner_state(const struct runner_task *task)
+{
+    return task->state;
+}
+
+RUNNER_UNUSED static struct runner__json runner__item(const struct runner_task *task)
+{
+    struct runner__json item;
+    item.from = task->item;
+    item.end = task->item_end;
+    return item;
+}
+
+/* The item as JSON. */
+RUNNER_UNUSED static const char *runner_item_json(struct runner_task *task)
+{
+    return runner__keep(task, task->item, (size_t)(task->item_end - task->item));
+}
+
+/* The text of the item, or of its member `key` if that is not NULL; of other values their JSON. NULL if it is null,
+ * or there is no such member. */
+RUNNER_UNUSED static const char *runner_item_text(struct runner_task *task, const char *key)
+{
+    return runner__of(task, key == NULL ? runner__item(task) : runner__member(runner__item(task), key));
+}
+
+/* The number that is the item, or its member `key` if that is not NULL; or `otherwise`. */
+RUNNER_UNUSED static double runner_item_number(struct runner_task *task, const char *key, double otherwise)
+{
+    const char *text = runner_item_text(task, key);
+    return text == NULL ? otherwise : strtod(text, NULL);
+}
+
+RUNNER_UNUSED static struct runner__text *runner__made(struct runner_task *task)
+{
+    task->made_count++;
+    if (task->made_count > 1) {
+        runner__put(task->made, ",");
+    }
+    return task->made;
+}
+
+/* Makes a value: some JSON, a text, or a number. Beyond the limits of an item, the item fails. */
+RUNNER_UNUSED static void runner_make_json(struct runner_task *task, const char *json)
+{
+    if (task->made_count <= RUNNER__MAX_MADE && task->made->length - task->made_from <= RUNNER__MAX_ITEM) {
+        runner__put(runner__made(task), json);
+    }
+}
+
+RUNNER_UNUSED static void runner_make_text(struct runner_task *task, const char *value)
+{
+    if (task->made_count <= RUNNER__MAX_MADE && task->made->length - task->made_from <= RUNNER__MAX_ITEM) {
+        runner__string(runner__made(task), value, strlen(value));
+    }
+}
+
+RUNNER_UNUSED static void runner_make_number(struct runner_task *task, double number)
+{
+    if (task->made_count <= RUNNER__MAX_MADE && task->made->length - task->made_from <= RUNNER__MAX_ITEM) {
+        runner__number(runner__made(task), number);
+    }
 }
 
 /* ---- The sides of the interface that are the same for all plugins. ---- */
@@ -734,9 +847,10 @@ RUNNER_UNUSED static void runner__fail(struct runner__text *text, long code, con
 }
 
 RUNNER_UNUSED static void runner__describe(struct runner__text *text,
-                                           const struct runner_definition *plugins, size_t count)
+                                           const struct runner_definition *plugins, size_t count,
+                                           const struct runner_node *nodes, size_t node_count)
 {
-    size_t index;
+    size_t index, other;
     runner__put(text, "{\"result\":{\"depends\":[],\"plugins\":[");
     for (index = 0; index < count; index++) {
         const struct runner_definition *plugin = &plugins[index];
@@ -758,6 +872,18 @@ RUNNER_UNUSED static void runner__describe(struct runner__text *text,
             }
         }
         runner__put(text, "]}");
+        for (other = 0; other < node_count; other++) {
+            const struct runner_node *node = &nodes[other];
+            if (strcmp(node->plugin, plugin->name) == 0) {
+                runner__put(text, node->pull == NULL ? ",\"node\":{\"source\":false" : ",\"node\":{\"source\":true");
+                if (node->shape != NULL) {
+                    runner__put(text, ",");
+                    runner__put(text, node->shape);
+                }
+                runner__put(text, "}");
+                break;
+            }
+        }
         if (plugin->more != NULL) {
             runner__put(text, ",");
             runner__put(text, plugin->more);
@@ -805,6 +931,8 @@ RUNNER_UNUSED static void runner__run(struct runner__text *text, const struct ru
     }
     if (index == count) {
         runner__fail(text, -32602, "there is no such plugin here");
+    } else if (plugins[index].run == NULL) {
+        runner__fail(text, -32000, "it is a node of pipelines, and does nothing by itself");
     } else {
         failure = plugins[index].run(&task);
         if (runner_cancelled(&task)) {
@@ -823,11 +951,7 @@ RUNNER_UNUSED static void runner__run(struct runner__text *text, const struct ru
             runner__put(text, "}}");
         }
     }
-    while (task.pieces != NULL) {
-        struct runner__piece *next = task.pieces->next;
-        free(task.pieces);
-        task.pieces = next;
-    }
+    runner__forget(&task, NULL);
 }
 
 static const char runner__failed[] = "{\"error\":{\"code\":-32000,\"message\":\"out of memory\"}}";
@@ -844,6 +968,283 @@ RUNNER_UNUSED static struct runner_bytes runner__give(struct runner__text *text)
         bytes.length = text->length;
     }
     return bytes;
+}
+
+/* A node that is open. */
+struct runner__open {
+    struct runner__open *next;
+    const struct runner_node *node;
+    struct runner_task task;
+    struct runner__text parameters;
+    struct runner__text directory;
+    long number;
+};
+
+/* Those that are open, and the lock of this list. */
+static struct runner__open *runner__nodes;
+static char runner__turn;
+
+RUNNER_UNUSED static void runner__lock(void)
+{
+#if defined(__GNUC__)
+    /* It is held for a few instructions. */
+    while (__atomic_test_and_set(&runner__turn, __ATOMIC_ACQUIRE)) {
+    }
+#else
+    (void)runner__turn;
+#endif
+}
+
+RUNNER_UNUSED static void runner__unlock(void)
+{
+#if defined(__GNUC__)
+    __atomic_clear(&runner__turn, __ATOMIC_RELEASE);
+#endif
+}
+
+/* The node of this number; out of the list if it is to be closed. */
+RUNNER_UNUSED static struct runner__open *runner__node_of(long number, int is_last)
+{
+    struct runner__open **at, *found;
+    runner__lock();
+    for (at = &runner__nodes; *at != NULL && (*at)->number != number; at = &(*at)->next) {
+    }
+    found = *at;
+    if (found != NULL && is_last) {
+        *at = found->next;
+    }
+    runner__unlock();
+    return found;
+}
+
+RUNNER_UNUSED static int runner__equals(struct runner__json json, const char *text)
+{
+    size_t length = strlen(text);
+    return json.from != NULL && (size_t)(json.end - json.from) == length && memcmp(json.from, text, length) == 0;
+}
+
+/* Goes to the next element of an array, or to the first if `at` is its bracket. 0: there is none. */
+RUNNER_UNUSED static int runner__element(const char **at, const char *end, struct runner__json *value)
+{
+    const char *here = *at;
+    if (here == NULL || here >= end || *here == ']') {
+        return 0;
+    }
+    here = runner__space(here + 1, end);
+    if (here >= end || *here == ']') {
+        return 0;
+    }
+    value->from = here;
+    value->end = runner__after(here, end);
+    *at = runner__space(value->end, end);
+    return 1;
+}
+
+/* Makes the parameters those of the next call. */
+RUNNER_UNUSED static void runner__with(struct runner__open *open, struct runner__json with)
+{
+    open->parameters.length = 0;
+    runner__put(&open->parameters, "{\"parameters\":");
+    if (with.from == NULL || *with.from != '{') {
+        runner__put(&open->parameters, "{}");
+    } else {
+        runner__add(&open->parameters, with.from, (size_t)(with.end - with.from));
+    }
+    if (open->directory.length > 0) {
+        runner__put(&open->parameters, ",\"directory\":");
+        runner__add(&open->parameters, open->directory.data, open->directory.length);
+    }
+    runner__put(&open->parameters, "}");
+    open->task.params = open->parameters.data;
+    open->task.end = open->parameters.failed ? open->task.params : open->task.params + open->parameters.length;
+}
+
+RUNNER_UNUSED static void runner__open_node(struct runner__text *text, const struct runner_definition *plugins,
+                                            size_t count, const struct runner_node *nodes,
+                                            size_t node_count, const struct runner_host *host,
+                                            struct runner__json params)
+{
+    struct runner__open *open = (struct runner__open *)calloc(1, sizeof *open);
+    struct runner__json directory;
+    const char *identifier, *failure = NULL;
+    size_t index, other;
+    if (open == NULL) {
+        runner__fail(text, -32000, "out of memory");
+        return;
+    }
+    open->task.host = host;
+    open->number = runner__integer(runner__member(params, "node"));
+    identifier = runner__of(&open->task, runner__member(params, "plugin"));
+    for (index = 0; identifier != NULL && index < count; index++) {
+        for (other = 0; other < node_count && runner__is(&plugins[index], identifier); other++) {
+            if (strcmp(nodes[other].plugin, plugins[index].name) == 0) {
+                open->node = &nodes[other];
+            }
+        }
+    }
+    directory = runner__member(params, "directory");
+    if (directory.from != NULL && *directory.from == '"') {
+        runner__add(&open->directory, directory.from, (size_t)(directory.end - directory.from));
+    }
+    runner__with(open, runner__member(params, "with"));
+    if (open->node == NULL) {
+        runner__fail(text, -32602, "there is no such node here");
+    } else if (open->node->open != NULL && (failure = open->node->open(&open->task)) != NULL) {
+        runner__fail(text, -32000, failure);
+    } else {
+        runner__forget(&open->task, NULL);
+        runner__lock();
+        open->next = runner__nodes;
+        runner__nodes = open;
+        runner__unlock();
+        runner__put(text, "{\"result\":{}}");
+        return;
+    }
+    runner__forget(&open->task, NULL);
+    free(open->parameters.data);
+    free(open->directory.data);
+    free(open);
+}
+
+/* Begins what is made of an item, or of nothing. */
+RUNNER_UNUSED static void runner__begin_made(struct runner_task *task, struct runner__text *text)
+{
+    task->made = text;
+    task->made_from = text->length;
+    task->made_count = 0;
+    task->is_out_of_memory = 0;
+}
+
+/* Why what was made cannot be handed on. NULL: it can. */
+RUNNER_UNUSED static const char *runner__too_much(const struct runner_task *task)
+{
+    if (task->is_out_of_memory || task->made->failed) {
+        return "out of memory";
+    }
+    if (task->made_count > RUNNER__MAX_MADE) {
+        return "it made more than 65536 items of one";
+    }
+    if (task->made->length - task->made_from > RUNNER__MAX_ITEM) {
+        return "what it made has too many bytes as JSON; an item has at most 16777216";
+    }
+    return NULL;
+}
+
+/* Adds the outcome of one item. */
+RUNNER_UNUSED static void runner__outcome(struct runner__text *text, struct runner__open *open)
+{
+    size_t begin = text->length;
+    const char *failure;
+    runner__put(text, "[");
+    runner__begin_made(&open->task, text);
+    failure = open->node->item == NULL ? "the node is a source" : open->node->item(&open->task);
+    if (failure == NULL) {
+        failure = runner__too_much(&open->task);
+    }
+    if (failure == NULL) {
+        runner__put(text, "]");
+    } else if (!text->failed) {
+        text->length = begin;
+        runner__put(text, "{\"error\":");
+        runner__string(text, failure, strlen(failure));
+        runner__put(text, "}");
+    }
+    runner__forget(&open->task, NULL);
+}
+
+RUNNER_UNUSED static void runner__items(struct runner__text *text, struct runner__open *open,
+                                        struct runner__json params)
+{
+    struct runner__json items = runner__member(params, "items"), withs = runner__member(params, "with");
+    struct runner__json item, with;
+    struct runner__text outcomes = {NULL, 0, 0, 0};
+    const char *at = items.from, *with_at = withs.from;
+    runner__add(&outcomes, "", 0);
+    while (runner__element(&at, items.end, &item)) {
+        if (with_at != NULL && runner__element(&with_at, withs.end, &with)) {
+            runner__with(open, with);
+        }
+        if (outcomes.length > RUNNER__PART) {
+            struct runner__text part = {NULL, 0, 0, 0};
+            runner__put(&part, "{\"method\":\"made\",\"params\":{\"made\":[");
+            runner__add(&part, outcomes.data, outcomes.length);
+            runner__put(&part, "]");
+            runner__notify(&open->task, &part);
+            outcomes.length = 0;
+        }
+        if (outcomes.length > 0) {
+            runner__put(&outcomes, ",");
+        }
+        open->task.item = item.from;
+        open->task.item_end = item.end;
+        runner__outcome(&outcomes, open);
+    }
+    runner__put(text, "{\"result\":{\"made\":[");
+    runner__add(text, outcomes.data, outcomes.length);
+    runner__put(text, "]}}");
+    text->failed |= outcomes.failed;
+    free(outcomes.data);
+}
+
+RUNNER_UNUSED static void runner__pull(struct runner__text *text, struct runner__open *open,
+                                       struct runner__json params)
+{
+    long most = runner__integer(runner__member(params, "count"));
+    int is_end = 0;
+    const char *failure;
+    runner__put(text, "{\"result\":{\"values\":[");
+    runner__begin_made(&open->task, text);
+    failure = open->node->pull == NULL ? "the node is no source" : open->node->pull(&open->task, most, &is_end);
+    if (failure == NULL) {
+        failure = runner__too_much(&open->task);
+    }
+    if (failure == NULL) {
+        runner__put(text, is_end ? "],\"end\":true}}" : "],\"end\":false}}");
+    } else if (!text->failed) {
+        text->length = 0;
+        runner__fail(text, -32000, failure);
+    }
+    runner__forget(&open->task, NULL);
+}
+
+/* Answers a request of a pipeline. */
+RUNNER_UNUSED static void runner__node(struct runner__text *text, const struct runner_definition *plugins,
+                                       size_t count, const struct runner_node *nodes, size_t node_count,
+                                       const struct runner_host *host, struct runner_bytes request)
+{
+    struct runner__json json, method, params;
+    struct runner__open *open;
+    int is_last;
+    json.from = (const char *)request.data;
+    json.end = json.from + request.length;
+    json.from = runner__space(json.from, json.end);
+    method = runner__member(json, "method");
+    params = runner__member(json, "params");
+    if (runner__equals(method, "\"open\"")) {
+        runner__open_node(text, plugins, count, nodes, node_count, host, params);
+        return;
+    }
+    is_last = runner__equals(method, "\"close\"");
+    open = runner__node_of(runner__integer(runner__member(params, "node")), is_last);
+    if (open == NULL) {
+        runner__fail(text, -32602, "the node is not open");
+        return;
+    }
+    open->task.host = host;
+    if (is_last) {
+        if (open->node->close != NULL) {
+            open->node->close(&open->task);
+        }
+        runner__forget(&open->task, NULL);
+        free(open->parameters.data);
+        free(open->directory.data);
+        free(open);
+        runner__put(text, "{\"result\":{}}");
+    } else if (runner__equals(method, "\"pull\"")) {
+        runner__pull(text, open, params);
+    } else {
+        runner__items(text, open, params);
+    }
 }
 
 RUNNER_UNUSED static void runner__cancel(struct runner_bytes params)
@@ -865,16 +1266,30 @@ RUNNER_UNUSED static void runner__cancel(struct runner_bytes params)
 
 /* Makes the plugins of an array those of this library; once in a library. */
 #define RUNNER_PLUGINS(plugins)                                                                            \
+    RUNNER__LIBRARY(plugins, sizeof(plugins) / sizeof((plugins)[0]), (const struct runner_node *)NULL, 0)
+
+/* The same, with an array of the plugins that are nodes. */
+#define RUNNER_PLUGINS_AND_NODES(plugins, nodes)                                                           \
+    RUNNER__LIBRARY(plugins, sizeof(plugins) / sizeof((plugins)[0]), nodes,                                \
+                    sizeof(nodes) / sizeof((nodes)[0]))
+
+#define RUNNER__LIBRARY(plugins, count, nodes, node_count)                                                 \
     static struct runner_bytes runner__describe_all(void)                                                  \
     {                                                                                                      \
         struct runner__text text = {NULL, 0, 0, 0};                                                        \
-        runner__describe(&text, plugins, sizeof(plugins) / sizeof((plugins)[0]));                          \
+        runner__describe(&text, plugins, count, nodes, node_count);                                        \
         return runner__give(&text);                                                                        \
     }                                                                                                      \
     static struct runner_bytes runner__run_one(const struct runner_host *host, struct runner_bytes params) \
     {                                                                                                      \
         struct runner__text text = {NULL, 0, 0, 0};                                                        \
-        runner__run(&text, plugins, sizeof(plugins) / sizeof((plugins)[0]), host, params);                 \
+        runner__run(&text, plugins, count, host, params);                                                  \
+        return runner__give(&text);                                                                        \
+    }                                                                                                      \
+    static struct runner_bytes runner__ask_node(const struct runner_host *host, struct runner_bytes asked) \
+    {                                                                                                      \
+        struct runner__text text = {NULL, 0, 0, 0};                                                        \
+        runner__node(&text, plugins, count, nodes, node_count, host, asked);                               \
         return runner__give(&text);                                                                        \
     }                                                                                                      \
     static void runner__free(struct runner_bytes answer)                                                   \
@@ -890,7 +1305,8 @@ RUNNER_UNUSED static void runner__cancel(struct runner_bytes params)
     RUNNER__C RUNNER_EXPORT const struct runner_plugin *runner_plugin_table(void)                          \
     {                                                                                                      \
         static const struct runner_plugin table = {sizeof(struct runner_plugin), runner__describe_all,     \
-                                                   runner__run_one, runner__cancel, runner__free};         \
+                                                   runner__run_one, runner__cancel, runner__free,          \
+                                                   runner__ask_node};                                      \
         return &table;                                                                                     \
     }                                                                                                      \
     struct runner__semicolon
@@ -977,7 +1393,8 @@ static void runner__wasi_free(void *context, struct runner_bytes answer)
     free((void *)answer.data);
 }
 
-RUNNER_UNUSED static int runner__main(const struct runner_definition *plugins, size_t count)
+RUNNER_UNUSED static int runner__main(const struct runner_definition *plugins, size_t count,
+                                      const struct runner_node *nodes, size_t node_count)
 {
     struct runner_host host;
     struct runner__text welcome = {NULL, 0, 0, 0};
@@ -1014,16 +1431,24 @@ RUNNER_UNUSED static int runner__main(const struct runner_definition *plugins, s
         } else if (strcmp(method, "ping") == 0) {
             runner__put(&answer, "{\"result\":{}}");
         } else if (strcmp(method, "describe") == 0) {
-            runner__describe(&answer, plugins, count);
+            runner__describe(&answer, plugins, count, nodes, node_count);
         } else if (strcmp(method, "run") == 0) {
             runner__run(&answer, plugins, count, &host, bytes);
+        } else if (strcmp(method, "open") == 0 || strcmp(method, "items") == 0 ||
+                   strcmp(method, "pull") == 0 || strcmp(method, "close") == 0) {
+            bytes.data = (const unsigned char *)line.data;
+            bytes.length = line.length;
+            runner__node(&answer, plugins, count, nodes, node_count, &host, bytes);
         } else {
             runner__fail(&answer, -32601, "unknown method");
         }
-        if (id.from != NULL && !answer.failed) {
-            runner__send(id.from, (size_t)(id.end - id.from), answer.data, answer.length);
+        bytes = runner__give(&answer);
+        if (id.from != NULL) {
+            runner__send(id.from, (size_t)(id.end - id.from), (const char *)bytes.data, bytes.length);
         }
-        free(answer.data);
+        if (bytes.data != (const unsigned char *)runner__failed) {
+            free((void *)bytes.data);
+        }
         free(name.data);
         free(line.data);
     }
@@ -1032,7 +1457,17 @@ RUNNER_UNUSED static int runner__main(const struct runner_definition *plugins, s
 #define RUNNER_PLUGINS(plugins)                                                     \
     int main(void)                                                                  \
     {                                                                               \
-        return runner__main(plugins, sizeof(plugins) / sizeof((plugins)[0]));       \
+        return runner__main(plugins, sizeof(plugins) / sizeof((plugins)[0]),        \
+                            (const struct runner_node *)NULL, 0);                   \
+    }                                                                               \
+    struct runner__semicolon
+
+/* A node has an instance of its own while it is open. */
+#define RUNNER_PLUGINS_AND_NODES(plugins, nodes)                                    \
+    int main(void)                                                                  \
+    {                                                                               \
+        return runner__main(plugins, sizeof(plugins) / sizeof((plugins)[0]), nodes, \
+                            sizeof(nodes) / sizeof((nodes)[0]));                    \
     }                                                                               \
     struct runner__semicolon
 

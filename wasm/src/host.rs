@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use runner_host::hosted::{Hosted, Line, serve};
+use runner_host::hosted::{Hosted, Line, Node, NodeCall, serve};
 use runner_host::manifest::GuestLimits;
 use runner_sdk::RunFailure;
 use runner_sdk::failure::code;
@@ -11,6 +11,7 @@ use serde_json::Value;
 use wasmtime::{Engine, InstancePre};
 
 use crate::guest::{Guest, Request, Talk, clean, perform};
+use crate::node::WasmNode;
 use crate::{Error, engine, wasi};
 
 /// Speaks the protocol for a module whose machine code lies at `path`, until standard input ends.
@@ -62,11 +63,13 @@ impl WasmHost {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn loaded(&self) -> Result<&(Engine, InstancePre<Guest>), RunFailure> {
+        let loaded = self.loaded.as_ref();
+        loaded.map_err(|error| RunFailure::new(code::FAILED, error.as_str()))
+    }
+
     fn request(&self, method: &'static str, params: &Value) -> Result<Value, RunFailure> {
-        let (engine, pre) = self
-            .loaded
-            .as_ref()
-            .map_err(|error| RunFailure::new(code::FAILED, error.as_str()))?;
+        let (engine, pre) = self.loaded()?;
         let null = Value::Null;
         let request = Request {
             method,
@@ -103,6 +106,18 @@ impl Hosted for WasmHost {
 
     fn run(&self, params: &Value) -> Result<Value, RunFailure> {
         self.request("run", params)
+    }
+
+    fn open(&self, call: &NodeCall<'_>) -> Result<Box<dyn Node>, RunFailure> {
+        let (engine, pre) = self.loaded()?;
+        let mut welcome = self.welcome.get().cloned().unwrap_or_default();
+        if let Some(welcome) = welcome.as_object_mut() {
+            // An instance has no descriptor but its streams and folders.
+            welcome.remove("config");
+        }
+        let talk = Talk::with_node(&welcome, Arc::clone(&self.line));
+        let node = WasmNode::open(engine, pre, talk, self.limits, call)?;
+        Ok(Box::new(node))
     }
 
     fn cancel(&self, params: &Value) {

@@ -59,16 +59,18 @@ impl Conversation {
         launcher: &Launcher,
         command: HostCommand,
         folder: PathBuf,
+        extra: Vec<OwnedFd>,
     ) -> Result<Self, Problem> {
         let broken = |error: std::io::Error| format!("cannot make a pipe: {error}");
         let (input_reader, input) = std::io::pipe().map_err(broken)?;
         let (output, output_writer) = std::io::pipe().map_err(broken)?;
         let (errors, errors_writer) = std::io::pipe().map_err(broken)?;
-        let fds: Vec<OwnedFd> = vec![
+        let mut fds: Vec<OwnedFd> = vec![
             input_reader.into(),
             output_writer.into(),
             errors_writer.into(),
         ];
+        fds.extend(extra);
         let told = |error: crate::HostError| error.to_string();
         let mut process = launcher.spawn(command, fds).await.map_err(told)?;
         let work = WorkFolder::open(&folder, process.take_work(), launcher.owner());
@@ -191,6 +193,7 @@ impl Conversation {
                 Incoming::Event(event) => self.told.push(event),
                 Incoming::Fetch { id, .. } => self.refuse("fetch", id).await?,
                 Incoming::Call { id, .. } => self.refuse("call", id).await?,
+                Incoming::Node { id, .. } => self.refuse("node", id).await?,
                 Incoming::UnknownRequest { id, method } => self.refuse(&method, id).await?,
                 Incoming::Ignored => {}
             }

@@ -7,8 +7,10 @@
 
 mod acts;
 mod conversation;
+mod nodes;
 
 use std::collections::BTreeSet;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -83,6 +85,16 @@ pub const CHECKS: &[(&str, &str)] = &[
         "cancel-in-run",
         "a plugin at work ends with -32001 when it is cancelled",
     ),
+    ("node-open", "a node is opened and closed"),
+    (
+        "node-items",
+        "requests that come together are each answered, for each of their items",
+    ),
+    (
+        "node-outcomes",
+        "an item becomes itself, several, none or an error, and shifts no other",
+    ),
+    ("node-end", "the end of the items' socket ends the process"),
     ("shutdown", "shutdown ends the process"),
     ("closed-input", "the end of standard input ends the process"),
 ];
@@ -141,6 +153,7 @@ pub async fn examine(
         example,
         limit,
         act: None,
+        node: None,
         tasks: 0,
     };
     let mut findings = Vec::new();
@@ -183,6 +196,8 @@ struct Desk {
     limit: Duration,
     /// Identifier of the plugin with the tag [`TAG`].
     act: Option<String>,
+    /// A plugin that is a node.
+    node: Option<nodes::Subject>,
     tasks: i64,
 }
 
@@ -198,6 +213,12 @@ impl Desk {
             "long-line" => self.long_line().await?,
             "unknown-plugin" => self.unknown_plugin().await?,
             "late-cancel" => self.late_cancel().await?,
+            "node-open" | "node-items" | "node-outcomes" | "node-end" => {
+                let Some(node) = self.node.clone() else {
+                    return Ok(Done::Skipped("no plugin is a node".to_owned()));
+                };
+                return self.node_check(name, &node).await;
+            }
             "shutdown" => self.ends(true).await?,
             "closed-input" => self.ends(false).await?,
             "run" | "run-again" | "cancel" => {
@@ -233,13 +254,20 @@ impl Desk {
     }
 
     async fn welcome(&mut self) -> Result<(), Problem> {
+        let config = self.welcome["config"].clone();
+        self.welcome_with(config, Vec::new()).await
+    }
+
+    /// Greets a new host that inherits these descriptors.
+    async fn welcome_with(&mut self, config: Value, extra: Vec<OwnedFd>) -> Result<(), Problem> {
         let prepared = self.pool.prepared().await;
         let (command, folder) = prepared.map_err(|error| error.to_string())?;
         let mut params = self.welcome.clone();
         params["protocol"] = PROTOCOL.into();
         params["directory"] = folder.join("work").to_string_lossy().into();
+        params["config"] = config;
         params["aKeyOfTheFuture"] = json!({"is": "ignored"});
-        let mut talk = Conversation::start(&self.launcher, command, folder).await?;
+        let mut talk = Conversation::start(&self.launcher, command, folder, extra).await?;
         let limit = self.pool.patience().describe;
         let answer = well(talk.ask("welcome", params, limit).await?)?;
         if answer["protocol"] != PROTOCOL || answer["framing"] != "lines" {
@@ -268,8 +296,17 @@ impl Desk {
         let mut identifiers = BTreeSet::new();
         for plugin in description.plugins {
             let plugin = Plugin::new(plugin).map_err(|error| error.to_string())?;
-            if plugin.tags.iter().any(|tag| tag == TAG) {
-                self.act = Some(plugin.identifier.clone());
+            let is_made_for_it = plugin.tags.iter().any(|tag| tag == TAG);
+            match &plugin.node {
+                Some(node) => {
+                    self.node.get_or_insert(nodes::Subject {
+                        plugin: plugin.identifier.clone(),
+                        node: node.clone(),
+                        is_made_for_it,
+                    });
+                }
+                None if is_made_for_it => self.act = Some(plugin.identifier.clone()),
+                None => {}
             }
             if !identifiers.insert(plugin.identifier.clone()) {
                 return Err(format!("it offers {} twice", plugin.identifier));

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
+use std::thread::Thread;
 
 use runner_sdk::failure::code;
 use runner_sdk::{HostCalls, RunFailure};
@@ -18,6 +19,10 @@ use crate::protocol::MAX_LINE;
 pub struct Line {
     out: Mutex<File>,
     last_id: AtomicU64,
+    /// The thread that reads while the first one is at work.
+    watcher: OnceLock<Thread>,
+    /// How many wait for an answer.
+    awaited: AtomicUsize,
     waiting: Mutex<HashMap<u64, mpsc::Sender<Result<Value, RunFailure>>>>,
 }
 
@@ -39,6 +44,8 @@ impl Line {
         Ok(Arc::new(Self {
             out: Mutex::new(File::from(out)),
             last_id: AtomicU64::new(0),
+            watcher: OnceLock::new(),
+            awaited: AtomicUsize::new(0),
             waiting: Mutex::default(),
         }))
     }
@@ -97,6 +104,34 @@ impl Line {
         });
     }
 
+    /// Has somebody read from now on, for as long as the work lasts in which this was called: somebody waits for
+    /// an answer until this is dropped.
+    pub fn awaited(&self) -> Awaited<'_> {
+        self.awaited.fetch_add(1, Ordering::SeqCst);
+        self.wake_watcher();
+        Awaited(self)
+    }
+
+    pub(super) fn is_awaited(&self) -> bool {
+        self.awaited.load(Ordering::SeqCst) > 0
+    }
+
+    pub(super) fn set_watcher(&self, thread: Thread) {
+        let _ = self.watcher.set(thread);
+    }
+
+    pub(super) fn wake_watcher(&self) {
+        if let Some(watcher) = self.watcher.get() {
+            watcher.unpark();
+        }
+    }
+
+    /// Nobody answers what was asked by now: the run that asked has ended.
+    pub fn forget_requests(&self) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.clear();
+    }
+
     fn request(&self, method: &str, params: Value) -> Result<Value, RunFailure> {
         let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
         let (answer, answered) = mpsc::channel();
@@ -105,9 +140,20 @@ impl Line {
             .unwrap_or_else(PoisonError::into_inner)
             .insert(id, answer);
         self.write(&json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}));
+        let _awaited = self.awaited();
         answered
             .recv()
             .unwrap_or_else(|_| Err(RunFailure::new(code::INTERNAL, "the runner is gone")))
+    }
+}
+
+/// Somebody waits for an answer while this lives.
+#[derive(Debug)]
+pub struct Awaited<'a>(&'a Line);
+
+impl Drop for Awaited<'_> {
+    fn drop(&mut self) {
+        self.0.awaited.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -136,6 +182,11 @@ impl Calls {
     /// Hands an answer of the runner to whoever waits for it.
     pub fn take_answer(&self, message: &Value) {
         self.line.take_answer(message);
+    }
+
+    /// Nobody answers what was asked by now: the run that asked has ended.
+    pub fn forget_requests(&self) {
+        self.line.forget_requests();
     }
 }
 

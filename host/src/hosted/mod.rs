@@ -1,22 +1,27 @@
 //! The protocol, spoken for modules that do not speak it themselves: what the host processes of the runner's
 //! own program have in common.
 //!
-//! The first thread reads the protocol all the time; a second one describes and runs, so that `ping` and
-//! `cancel` are heard during a run.
+//! The first thread reads, describes and runs. When that takes it longer than a moment, a second one reads in its
+//! place, so that `ping` and `cancel` are heard meanwhile; a short run costs no change of threads.
 
+mod items;
 mod line;
+mod reader;
+mod sockets;
 
-use std::io::{BufRead, Read};
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 
 use runner_sdk::RunFailure;
-use serde_json::{Value, json};
+use runner_sdk::failure::code;
+use serde_json::Value;
 
-use crate::protocol::{MAX_LINE, PROTOCOL, UNKNOWN_METHOD};
-pub use line::{Calls, Line};
+pub use items::{Node, NodeCall, write_failure};
+pub use line::{Awaited, Calls, Line};
+use reader::Reader;
+pub use sockets::Sockets;
 
-/// A module in this process. `describe` and `run` are called in one thread, one after the other; the rest in
-/// another one, also meanwhile.
+/// A module in this process. `describe`, `run` and `prepare` are called in one thread, one after the other; the
+/// rest also in another one, meanwhile.
 pub trait Hosted: Send + Sync + 'static {
     /// Hears the params of `welcome`, before anything else.
     fn welcome(&self, params: &Value);
@@ -39,6 +44,15 @@ pub trait Hosted: Send + Sync + 'static {
     /// Hears the answer to a request of the module's.
     fn answered(&self, message: &Value);
 
+    /// Opens a plugin as a node of a pipeline, in a thread of the node's own.
+    ///
+    /// # Errors
+    /// It cannot be used as a node, or its setup failed.
+    fn open(&self, _: &NodeCall<'_>) -> Result<Box<dyn Node>, RunFailure> {
+        let text = "plugins of this kind cannot be nodes in a host";
+        Err(RunFailure::new(code::INVALID_PARAMS, text))
+    }
+
     /// Gets ready for the next run; called after each answer.
     fn prepare(&self) {}
 }
@@ -55,61 +69,17 @@ struct Job {
 /// # Errors
 /// The standard streams cannot be used.
 pub fn serve(hosted: Arc<dyn Hosted>, line: Arc<Line>) -> std::io::Result<()> {
-    let (jobs, queue) = mpsc::channel::<Job>();
-    let worker = {
-        let (line, hosted) = (Arc::clone(&line), Arc::clone(&hosted));
-        std::thread::Builder::new()
-            .name("runs".to_owned())
-            .spawn(move || {
-                for job in queue {
-                    let answer = match job.is_run {
-                        true => hosted.run(&job.params),
-                        false => hosted.describe(),
-                    };
-                    line.answer(job.id, answer);
-                    hosted.prepare();
-                }
-            })?
-    };
-    let mut input = std::io::stdin().lock();
-    let mut text = Vec::new();
-    loop {
-        text.clear();
-        let limit = u64::try_from(MAX_LINE).unwrap_or(u64::MAX);
-        if (&mut input).take(limit).read_until(b'\n', &mut text)? == 0 {
-            break;
-        }
-        let Ok(message) = serde_json::from_slice::<Value>(&text) else {
-            continue;
+    let reader = Reader::start(Arc::clone(&hosted), Arc::clone(&line))?;
+    while let Some(job) = reader.next_job() {
+        reader.begin();
+        let answer = match job.is_run {
+            true => hosted.run(&job.params),
+            false => hosted.describe(),
         };
-        let id = message["id"].clone();
-        match message["method"].as_str() {
-            None => hosted.answered(&message),
-            Some("welcome") => {
-                hosted.welcome(&message["params"]);
-                line.answer(id, Ok(json!({"protocol": PROTOCOL, "framing": "lines"})));
-            }
-            Some("ping" | "stats") => line.answer(id, Ok(json!({}))),
-            Some("cancel") => hosted.cancel(&message["params"]),
-            Some("shutdown") => break,
-            Some(method @ ("describe" | "run")) => {
-                let job = Job {
-                    id,
-                    is_run: method == "run",
-                    params: message["params"].clone(),
-                };
-                if jobs.send(job).is_err() {
-                    break;
-                }
-            }
-            Some(_) if id.is_null() => {}
-            Some(method) => {
-                let unknown = RunFailure::new(UNKNOWN_METHOD, format!("unknown method {method:?}"));
-                line.answer(id, Err(unknown));
-            }
-        }
+        line.answer(job.id, answer);
+        hosted.prepare();
+        reader.end();
     }
     // A run in progress is of no use to anybody any more.
-    drop(worker);
     std::process::exit(0)
 }

@@ -19,7 +19,7 @@ mod wire;
 
 use std::collections::HashMap;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{oneshot, watch};
@@ -31,8 +31,10 @@ pub use abilities::{SandboxConfig, SandboxMode};
 pub use limits::Limits;
 use namespaces::Way;
 pub use process::launcher_main;
+pub(crate) use sandbox::system_paths;
 use wire::{Command, Report, pair, receive, send};
 pub use wire::{Exit, HostCommand};
+pub(crate) use wire::{pair as line_pair, receive as receive_passed, send as pass};
 
 use crate::HostError;
 
@@ -330,6 +332,23 @@ impl Process {
                 &[],
             );
         }
+    }
+}
+
+impl Process {
+    /// Kills it, and removes its folder for life when it has ended: what it still writes while it dies must not keep that
+    /// alive.
+    pub(crate) fn end(&self, folder: PathBuf) {
+        self.kill();
+        if self.has_exited() || tokio::runtime::Handle::try_current().is_err() {
+            let _ = std::fs::remove_dir_all(folder);
+            return;
+        }
+        let exit = self.exited();
+        tokio::spawn(async move {
+            exit.await;
+            let _ = tokio::fs::remove_dir_all(folder).await;
+        });
     }
 }
 

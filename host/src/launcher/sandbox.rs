@@ -62,10 +62,15 @@ pub(super) const DEVICES: &[&str] = &[
 /// Where a host may write beside its `work/`, in a root of its own.
 const TEMPORARY: &[&str] = &["/tmp", "/dev/shm"];
 
+/// What every host may read, where it has no root of its own.
+pub(crate) fn system_paths() -> impl Iterator<Item = &'static str> {
+    SYSTEM.iter().chain(CONFIGURATION).copied()
+}
+
 /// What every host is shown. The configuration is shown one by one, since there are secrets beside it.
 pub(super) fn system_view() -> View {
     let mut view = View::default();
-    for path in SYSTEM.iter().chain(CONFIGURATION) {
+    for path in system_paths() {
         view.show(std::path::Path::new(path));
     }
     view

@@ -135,19 +135,24 @@ pub(super) fn program(sockets: Sockets) -> Vec<sock_filter> {
         answer(refusal(libc::EPERM)),
         answer(libc::SECCOMP_RET_ALLOW),
     ]);
-    let mut allowed: Vec<i32> = Vec::new();
+    let allow = libc::SECCOMP_RET_ALLOW;
+    let mut answers: Vec<(i32, u32)> = Vec::new();
     if sockets.unix {
-        allowed.push(libc::AF_UNIX);
+        answers.push((libc::AF_UNIX, allow));
     }
-    if sockets.network {
-        allowed.extend([libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK]);
+    match sockets.network {
+        true => answers.extend(
+            [libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK].map(|family| (family, allow)),
+        ),
+        // Whoever asks for the interfaces knows systems without; ZeroMQ aborts at any other answer.
+        false => answers.push((libc::AF_NETLINK, refusal(libc::EOPNOTSUPP))),
     }
-    let behind = u8::try_from(2 * allowed.len() + 2).unwrap_or(u8::MAX);
+    let behind = u8::try_from(2 * answers.len() + 2).unwrap_or(u8::MAX);
     program.push(jump(libc::BPF_JEQ, number(libc::SYS_socket), 0, behind));
     program.push(load(ARGUMENT));
-    for family in allowed {
+    for (family, told) in answers {
         program.push(jump(libc::BPF_JEQ, family.cast_unsigned(), 0, 1));
-        program.push(answer(libc::SECCOMP_RET_ALLOW));
+        program.push(answer(told));
     }
     program.push(answer(refusal(libc::EACCES)));
     program.push(answer(libc::SECCOMP_RET_ALLOW));
@@ -277,7 +282,7 @@ mod tests {
             (libc::AF_UNIX, [ALLOW, ALLOW, no]),
             (libc::AF_INET, [no, ALLOW, ALLOW]),
             (libc::AF_INET6, [no, ALLOW, ALLOW]),
-            (libc::AF_NETLINK, [no, ALLOW, ALLOW]),
+            (libc::AF_NETLINK, [refusal(libc::EOPNOTSUPP), ALLOW, ALLOW]),
             (libc::AF_PACKET, [no, no, no]),
             (libc::AF_VSOCK, [no, no, no]),
         ];

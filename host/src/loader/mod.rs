@@ -20,7 +20,8 @@ use serde::Serialize;
 
 use crate::HostError;
 use crate::manifest::GuestLimits;
-pub(crate) use python::{Runtime, runtime};
+pub use python::interpreter_folders;
+pub(crate) use python::{Runtime, interpreter, runtime};
 pub use registered::Registered;
 
 /// How much of a file is looked at to choose its loader.
@@ -51,6 +52,11 @@ pub trait Loader: Send + Sync + std::fmt::Debug {
 
     /// Whether its modules may need packages, which lie in a virtual environment of Python.
     fn takes_environment(&self) -> bool {
+        false
+    }
+
+    /// Whether its modules are pipelines, whose hosts are given the hosts of their nodes.
+    fn runs_pipelines(&self) -> bool {
         false
     }
 
@@ -233,7 +239,7 @@ impl Loaders {
 }
 
 /// A path as an argument.
-fn argument(path: &Path) -> Result<String, HostError> {
+pub(crate) fn argument(path: &Path) -> Result<String, HostError> {
     let text = path.to_str().map(str::to_owned);
     text.ok_or_else(|| HostError::Module(format!("the path {path:?} is not UTF-8")))
 }

@@ -25,6 +25,10 @@ impl Loader for Pipeline {
         EXTENSIONS.contains(&probe.extension.as_str()) && probe.stem.ends_with(MARK)
     }
 
+    fn runs_pipelines(&self) -> bool {
+        true
+    }
+
     fn look(&self, entry: &Path) -> Look {
         look_at_text("pipeline", entry)
     }

@@ -4,6 +4,7 @@ use mlua::{Error, Function, Lua, Result, Table, Value as LuaValue};
 use runner_core::identity::Identity;
 use serde_json::{Map, Value, json};
 
+use super::state::State;
 use super::values::to_json;
 
 /// Fields of a plugin or step that are told as they are.
@@ -21,7 +22,18 @@ const PLAIN: &[&str] = &[
     "step",
 ];
 /// Fields with a meaning of their own.
-const OWN: &[&str] = &["parameters", "run", "steps"];
+const OWN: &[&str] = &[
+    "parameters",
+    "run",
+    "steps",
+    "node",
+    "source",
+    "setup",
+    "cleanup",
+    "takes",
+    "gives",
+    "items",
+];
 /// Fields that are lists, also when they are empty.
 const LISTS: &[&str] = &["tags", "dataOutput", "links"];
 
@@ -44,8 +56,16 @@ pub(super) fn describe(lua: &Lua, module: &LuaValue) -> Result<Value> {
     let described: Result<Vec<Value>> = plugins(module)?
         .iter()
         .map(|plugin| {
-            function(plugin, "run")?;
             let mut described = form(lua, plugin)?;
+            match node(lua, plugin)? {
+                Some(node) => {
+                    if plugin.get::<LuaValue>("run")?.is_nil() {
+                        takes_items(&mut described);
+                    }
+                    described.insert("node".to_owned(), node);
+                }
+                None => drop(function(plugin, "run")?),
+            }
             let steps = list(plugin, "steps")?;
             let steps: Result<Vec<Value>> = steps
                 .iter()
@@ -61,31 +81,73 @@ pub(super) fn describe(lua: &Lua, module: &LuaValue) -> Result<Value> {
     Ok(json!({"plugins": described?, "depends": []}))
 }
 
-/// The function that does a run; the error names what there is instead.
-pub(super) fn find(module: &LuaValue, identifier: &str, step: Option<&str>) -> Result<Function> {
-    let plugins = plugins(module)?;
+/// How a plugin is a node of pipelines, if it is one: it has `node`, or `source`.
+fn node(lua: &Lua, plugin: &Table) -> Result<Option<Value>> {
+    let has = |key: &str| Ok::<_, Error>(!plugin.get::<LuaValue>(key)?.is_nil());
+    let is_source = has("source")?;
+    match (has("node")?, is_source) {
+        (false, false) => return Ok(None),
+        (true, true) => {
+            return Err(Error::runtime(
+                "a plugin has either `node` or `source`, not both",
+            ));
+        }
+        (true, false) => drop(function(plugin, "node")?),
+        (false, true) => drop(function(plugin, "source")?),
+    }
+    for key in ["setup", "cleanup"] {
+        if has(key)? {
+            function(plugin, key)?;
+        }
+    }
+    let mut node = json!({"source": is_source});
+    for (key, name) in [("takes", "takes"), ("gives", "gives"), ("items", "example")] {
+        let value = to_json(lua, &plugin.get(key)?)?;
+        if !value.is_null() {
+            node[name] = value;
+        }
+    }
+    Ok(Some(node))
+}
+
+/// A node without `run` is run as a task over the items that it is given.
+fn takes_items(described: &mut Map<String, Value>) {
+    described["parameters"]["properties"]["items"] =
+        json!({"type": "array", "title": "Items", "default": []});
+}
+
+/// The table of a plugin.
+pub(super) fn plugin(module: &LuaValue, identifier: &str) -> Result<Table> {
     let mut offered = Vec::new();
-    for plugin in &plugins {
+    for plugin in plugins(module)? {
         let (name, version): (String, String) = (plugin.get("name")?, plugin.get("version")?);
         let identity = Identity::new(&name, &version).map_err(Error::external)?;
-        if identity.identifier() != identifier {
-            offered.push(identity.identifier());
-            continue;
+        if identity.identifier() == identifier {
+            return Ok(plugin);
         }
-        let Some(step) = step else {
-            return function(plugin, "run");
-        };
-        for declared in list(plugin, "steps")? {
-            if declared.get::<String>("step")? == step {
-                return function(&declared, "run");
-            }
-        }
-        return Err(Error::runtime(format!("{identifier} has no step {step:?}")));
+        offered.push(identity.identifier());
     }
     Err(Error::runtime(format!(
         "there is no plugin {identifier:?} here; there are: {}",
         offered.join(", ")
     )))
+}
+
+/// The function that does a run; the error names what there is instead.
+pub(super) fn find(state: &State, identifier: &str, step: Option<&str>) -> Result<Function> {
+    let plugin = plugin(&state.module, identifier)?;
+    let Some(step) = step else {
+        if plugin.get::<LuaValue>("run")?.is_nil() && node(&state.lua, &plugin)?.is_some() {
+            return state.nodes.get::<Function>("run")?.bind(plugin);
+        }
+        return function(&plugin, "run");
+    };
+    for declared in list(&plugin, "steps")? {
+        if declared.get::<String>("step")? == step {
+            return function(&declared, "run");
+        }
+    }
+    Err(Error::runtime(format!("{identifier} has no step {step:?}")))
 }
 
 fn function(table: &Table, key: &str) -> Result<Function> {

@@ -4,6 +4,7 @@
 //! limit on its memory. It is made before the run comes, from what was compiled once.
 
 mod describe;
+mod node;
 mod state;
 mod task;
 mod values;
@@ -17,7 +18,7 @@ use runner_sdk::RunFailure;
 use runner_sdk::failure::code;
 use serde_json::{Map, Value, json};
 
-use crate::hosted::{Calls, Hosted, Line, serve};
+use crate::hosted::{Calls, Hosted, Line, Node, NodeCall, serve};
 use crate::manifest::GuestLimits;
 use state::{Sources, State};
 
@@ -74,7 +75,7 @@ impl LuaHost {
     fn perform_in(&self, state: &State, params: &Value) -> Result<Value, RunFailure> {
         let text = |key: &str| params[key].as_str();
         let plugin = text("plugin").unwrap_or_default();
-        let function = describe::find(&state.module, plugin, text("step"))
+        let function = describe::find(state, plugin, text("step"))
             .map_err(|error| RunFailure::new(BAD_PARAMS, first_line(&error)))?;
         let null = Value::Null;
         let welcome = self.welcome.get().unwrap_or(&null);
@@ -125,6 +126,14 @@ impl Hosted for LuaHost {
             true => Err(RunFailure::new(code::CANCELLED, "cancelled")),
             false => result,
         }
+    }
+
+    fn open(&self, call: &NodeCall<'_>) -> Result<Box<dyn Node>, RunFailure> {
+        let sources = self.sources.as_ref().map_err(Clone::clone)?;
+        // Each node has an interpreter of its own, in its own thread.
+        let state = State::new(sources, &Arc::default()).map_err(|error| failure(&error))?;
+        let node = node::LuaNode::open(state, call.line).map_err(|error| failure(&error))?;
+        Ok(Box::new(node))
     }
 
     fn cancel(&self, params: &Value) {

@@ -1,6 +1,8 @@
 //! A fresh interpreter for one run: what a plugin finds in it, and what not.
 
+use std::cell::Cell;
 use std::path::{Component, Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use mlua::chunk::ChunkMode;
@@ -22,6 +24,7 @@ const CLOCK: &[&str] = &["clock", "date", "difftime", "time"];
 /// The largest file of source text, in bytes.
 const MAX_SOURCE: u64 = 16 << 20;
 const PRELUDE: &str = include_str!("../../../sdk/lua/runner.lua");
+const NODES: &str = include_str!("../../../sdk/lua/nodes.lua");
 
 /// What is the same for all runs of a module.
 #[derive(Debug)]
@@ -33,6 +36,8 @@ pub(super) struct Sources {
     name: String,
     /// The task handle, likewise.
     prelude: Vec<u8>,
+    /// What makes plugins nodes, likewise.
+    nodes: Vec<u8>,
     limits: GuestLimits,
 }
 
@@ -43,6 +48,12 @@ pub(super) struct State {
     /// What the module's file returned.
     pub(super) module: LuaValue,
     prelude: Function,
+    /// What makes plugins nodes of pipelines.
+    pub(super) nodes: Table,
+    /// Instructions since the run began, or the items that are worked on came.
+    pub(super) spent: Rc<Cell<u64>>,
+    /// For how many runs or items the limit of instructions is meant.
+    pub(super) shares: Rc<Cell<u64>>,
 }
 
 impl Sources {
@@ -60,6 +71,7 @@ impl Sources {
             module: compile(&source(path)?, &name)?,
             name: format!("@{name}"),
             prelude: compile(PRELUDE.as_bytes(), "runner.lua")?,
+            nodes: compile(NODES.as_bytes(), "nodes.lua")?,
             limits,
         })
     }
@@ -92,18 +104,27 @@ impl State {
         lua.set_memory_limit(memory)?;
         withhold(&lua)?;
         provide(&lua, sources)?;
-        watch(&lua, guard, sources.limits.instructions)?;
+        let (spent, shares) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(1)));
+        let budget = (Rc::clone(&spent), Rc::clone(&shares));
+        watch(&lua, guard, sources.limits.instructions, budget)?;
         // What this process compiled itself need not be compiled again.
         let load = |code: &[u8], name: &str| {
             let chunk = lua.load(code).set_mode(ChunkMode::Binary);
             chunk.set_name(name).into_function()
         };
         let prelude = load(&sources.prelude, "@runner.lua")?;
+        let require: Function = lua.globals().raw_get("require")?;
+        let runner: Table = require.call("runner")?;
+        let (list, encode): (Function, Function) = (runner.get("list")?, runner.get("encode")?);
+        let nodes = load(&sources.nodes, "@nodes.lua")?.call((list, encode))?;
         let module = load(&sources.module, &sources.name)?.call(())?;
         Ok(Self {
             lua,
             module,
             prelude,
+            nodes,
+            spent,
+            shares,
         })
     }
 
@@ -221,9 +242,13 @@ fn module_path(folder: &Path, name: &str) -> Result<PathBuf> {
 }
 
 /// Ends what was cancelled or takes too many instructions. A plugin that catches the error is told again.
-fn watch(lua: &Lua, guard: &Arc<Guard>, limit: Option<u64>) -> Result<()> {
+fn watch(
+    lua: &Lua,
+    guard: &Arc<Guard>,
+    limit: Option<u64>,
+    (passed, shares): (Rc<Cell<u64>>, Rc<Cell<u64>>),
+) -> Result<()> {
     let guard = Arc::clone(guard);
-    let passed = std::cell::Cell::new(0_u64);
     let stride = limit.map_or(STRIDE, |limit| {
         u32::try_from(limit.max(1)).unwrap_or(STRIDE).min(STRIDE)
     });
@@ -234,9 +259,11 @@ fn watch(lua: &Lua, guard: &Arc<Guard>, limit: Option<u64>) -> Result<()> {
             return Err(Error::runtime("cancelled"));
         }
         match limit {
-            Some(limit) if passed.get() > limit => Err(Error::runtime(format!(
-                "the run takes more than its limit of {limit} instructions"
-            ))),
+            Some(limit) if passed.get() > limit.saturating_mul(shares.get()) => {
+                Err(Error::runtime(format!(
+                    "the run takes more than its limit of {limit} instructions"
+                )))
+            }
             _ => Ok(VmState::Continue),
         }
     })

@@ -99,24 +99,29 @@ impl<'a> Task<'a> {
                 },
             )?
         };
-        let read = lua.create_function(move |lua, path: String| {
-            let path = Path::new(&path);
-            // `in/` stands beside `work/`, in which the run's directory lies.
-            let inputs = directory.ancestors().nth(2).map(|host| host.join("in"));
-            let is_allowed = super::is_in(path, &directory)
-                || inputs.is_some_and(|inputs| super::is_in(path, &inputs));
-            if !is_allowed {
-                return Err(Error::runtime(format!(
-                    "{} is neither an input nor in the run's directory",
-                    path.display()
-                )));
-            }
-            let content = std::fs::read(path);
-            let failed = |error| Error::runtime(format!("cannot read {}: {error}", path.display()));
-            lua.create_string(content.map_err(failed)?)
-        })?;
+        let read = reading(lua, directory)?;
         Ok([notify, request, output, read])
     }
+}
+
+/// The function that reads files of a run: what lies in its directory, and its inputs.
+pub(super) fn reading(lua: &Lua, directory: PathBuf) -> Result<Function> {
+    lua.create_function(move |lua, path: String| {
+        let path = Path::new(&path);
+        // `in/` stands beside `work/`, in which the run's directory lies.
+        let inputs = directory.ancestors().nth(2).map(|host| host.join("in"));
+        let is_allowed = super::is_in(path, &directory)
+            || inputs.is_some_and(|inputs| super::is_in(path, &inputs));
+        if !is_allowed {
+            return Err(Error::runtime(format!(
+                "{} is neither an input nor in the run's directory",
+                path.display()
+            )));
+        }
+        let content = std::fs::read(path);
+        let failed = |error| Error::runtime(format!("cannot read {}: {error}", path.display()));
+        lua.create_string(content.map_err(failed)?)
+    })
 }
 
 /// The way to the runner.

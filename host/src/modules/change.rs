@@ -1,24 +1,28 @@
 //! What administrators do with modules while the runner runs.
 //!
 //! Each change goes on when its caller is gone, and each has an end: a load when its host does not answer in time, a
-//! removal at its deadline.
+//! removal at its deadline. What administrators decide is written down for all processes (`decide`); the same changes
+//! are made by the process itself, which follows what was decided, or its plugin folders.
 
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
 
 use runner_core::module::{ModuleState, Origin, check_name};
+use runner_core::wanted::WantedState;
 
+use super::Modules;
+use super::decide::By;
 use super::in_progress::{Change, Verb};
-use super::loading::finalize;
+use super::loading::{finalize, is_kept};
 use super::module::{Module, Source};
-use super::{Modules, ModulesConfig};
-use crate::HostError;
-use crate::discovery::Candidate;
+use super::replace::Newer;
+use super::table::Table;
+use super::target::{check_target, find, is_own, replaceable};
 use crate::pool::PoolConfig;
+use crate::tap::Tap;
 
 /// The reason of a module that an administrator stopped.
 pub(super) const STOPPED: &str = "stopped";
@@ -56,6 +60,17 @@ pub enum ChangeError {
         /// Why not.
         reason: String,
     },
+    /// Its files cannot be put to where all processes have them, or be had from there, just now.
+    #[error("the module {name} was not loaded: {reason}")]
+    Unavailable {
+        /// Its name.
+        name: String,
+        /// Why not.
+        reason: String,
+    },
+    /// It cannot be written down for all processes; nothing was done.
+    #[error("what is wanted of the module {0} cannot be written down: {1}")]
+    Away(String, String),
 }
 
 /// How the end of a module went.
@@ -75,7 +90,7 @@ impl Modules {
         request: LoadRequest,
     ) -> Result<Arc<Module>, ChangeError> {
         let modules = Arc::clone(self);
-        detached(async move { modules.load_new(request, Origin::Administrator).await }).await
+        detached(async move { modules.load_new(request, By::Administrator).await }).await
     }
 
     /// Loads an EXITED module again; answers when it is RUNNING.
@@ -83,16 +98,42 @@ impl Modules {
     /// # Errors
     /// There is none, it is running, or why it cannot be loaded.
     pub async fn start(self: &Arc<Self>, name: &str) -> Result<Arc<Module>, ChangeError> {
+        self.start_by(By::Administrator, name).await
+    }
+
+    pub(super) async fn start_by(
+        self: &Arc<Self>,
+        by: By,
+        name: &str,
+    ) -> Result<Arc<Module>, ChangeError> {
         let (modules, name) = (Arc::clone(self), name.to_owned());
         detached(async move {
             let change = modules.begin(&name, Verb::Start)?;
-            let module = modules.named(&name)?;
-            match module.state() {
-                ModuleState::Exited => modules.load_again(change, module, None, None).await,
-                state => Err(ChangeError::Conflict(format!(
-                    "the module {name} is {state}; only one that is EXITED can be started"
-                ))),
+            let older = modules.named(&name)?;
+            match older.state() {
+                ModuleState::Exited => {}
+                state => {
+                    return Err(ChangeError::Conflict(format!(
+                        "the module {name} is {state}; only one that is EXITED can be started"
+                    )));
+                }
             }
+            let candidate = match is_kept(&older) {
+                true => modules.kept_again(&older).await?,
+                false => {
+                    modules
+                        .look_again(&older, older.source.path.clone())
+                        .await?
+                }
+            };
+            let module = modules.again(&older, &candidate, older.source.args.clone());
+            let newer = Newer {
+                module,
+                candidate,
+                is_load: false,
+                by,
+            };
+            modules.replace_by(change, older, newer, None).await
         })
         .await
     }
@@ -109,11 +150,32 @@ impl Modules {
         args: Option<Vec<Value>>,
         limit: Option<Duration>,
     ) -> Result<Arc<Module>, ChangeError> {
+        self.reload_by(By::Administrator, name, args, limit).await
+    }
+
+    pub(super) async fn reload_by(
+        self: &Arc<Self>,
+        by: By,
+        name: &str,
+        args: Option<Vec<Value>>,
+        limit: Option<Duration>,
+    ) -> Result<Arc<Module>, ChangeError> {
         let (modules, name) = (Arc::clone(self), name.to_owned());
         detached(async move {
             let change = modules.begin(&name, Verb::Reload)?;
-            let module = modules.named(&name)?;
-            modules.load_again(change, module, args, limit).await
+            let older = modules.named(&name)?;
+            // One that is kept was perhaps loaded from a copy; where it lay there may be a newer version.
+            let path = PathBuf::from(older.status().path);
+            let candidate = modules.look_again(&older, path).await?;
+            let args = args.or_else(|| older.source.args.clone());
+            let module = modules.again(&older, &candidate, args);
+            let newer = Newer {
+                module,
+                candidate,
+                is_load: true,
+                by,
+            };
+            modules.replace_by(change, older, newer, limit).await
         })
         .await
     }
@@ -127,17 +189,28 @@ impl Modules {
         name: &str,
         limit: Option<Duration>,
     ) -> Result<Ended, ChangeError> {
+        self.stop_by(By::Administrator, name, limit).await
+    }
+
+    pub(super) async fn stop_by(
+        self: &Arc<Self>,
+        by: By,
+        name: &str,
+        limit: Option<Duration>,
+    ) -> Result<Ended, ChangeError> {
         let (modules, name) = (Arc::clone(self), name.to_owned());
         detached(async move {
-            let change = modules.in_progress.begin_at_any_rate(&name, Verb::Stop);
-            let _change = change.await.map_err(ChangeError::Conflict)?;
+            let _change = modules.begin_end(&name, Verb::Stop).await?;
             let module = modules.named(&name)?;
-            match module.state() {
-                ModuleState::Exited => Err(ChangeError::Conflict(format!(
+            // One that failed here may run elsewhere.
+            let is_stopped = module.state() == ModuleState::Exited
+                && module.status().reason.as_deref() == Some(STOPPED);
+            if is_stopped {
+                return Err(ChangeError::Conflict(format!(
                     "the module {name} is EXITED already"
-                ))),
-                _ => modules.end(&module, STOPPED, limit).await,
+                )));
             }
+            modules.end(&module, WantedState::Stopped, by, limit).await
         })
         .await
     }
@@ -152,22 +225,30 @@ impl Modules {
         name: &str,
         limit: Option<Duration>,
     ) -> Result<Ended, ChangeError> {
+        self.remove_by(By::Administrator, name, limit).await
+    }
+
+    pub(super) async fn remove_by(
+        self: &Arc<Self>,
+        by: By,
+        name: &str,
+        limit: Option<Duration>,
+    ) -> Result<Ended, ChangeError> {
         let (modules, name) = (Arc::clone(self), name.to_owned());
         detached(async move {
             let was_there = modules.table().module(&name).is_some();
-            let change = modules.in_progress.begin_at_any_rate(&name, Verb::Remove);
-            let _change = change.await.map_err(ChangeError::Conflict)?;
+            let _change = modules.begin_end(&name, Verb::Remove).await?;
             let module = match modules.named(&name) {
                 Ok(module) => module,
                 // It was just being loaded, and that was given up.
                 Err(_) if was_there => return Ok(Ended { killed: 0 }),
                 Err(error) => return Err(error),
             };
-            let ended = match module.state() {
-                ModuleState::Exited => Ended { killed: 0 },
-                _ => modules.end(&module, "removed", limit).await?,
-            };
+            let ended = modules
+                .end(&module, WantedState::Removed, by, limit)
+                .await?;
             modules.forget(&module);
+            modules.was_put_aside(&module);
             module.tap.close();
             Ok(ended)
         })
@@ -178,7 +259,7 @@ impl Modules {
     pub(super) async fn load_new(
         self: &Arc<Self>,
         request: LoadRequest,
-        origin: Origin,
+        by: By,
     ) -> Result<Arc<Module>, ChangeError> {
         if let Some(name) = &request.name {
             check_name(name).map_err(|error| ChangeError::Unusable(error.to_string()))?;
@@ -186,9 +267,13 @@ impl Modules {
         check_target(&request.target)?;
         let hosting = self.settled().await;
         let config = self.config.clone();
-        let (target, loader) = (request.target, request.loader.clone());
+        let (target, loader) = (request.target.clone(), request.loader.clone());
         let found = blocking(move || find(&config, &target, loader.as_deref())).await?;
         let mut candidate = found?;
+        let origin = match by == By::Process || is_own(&self.config, &request, &candidate) {
+            true => Origin::Folder,
+            false => Origin::Administrator,
+        };
         if let Some(name) = &request.name {
             candidate.name.clone_from(name);
         }
@@ -197,6 +282,12 @@ impl Modules {
             ChangeError::Unusable(format!("{error}; another name can be given"))
         })?;
         let change = self.begin(&name, Verb::Load)?;
+        let wanted = self.known().of(&name);
+        if by == By::Process && (wanted.kept.is_some() || wanted.state != WantedState::Running) {
+            return Err(ChangeError::Conflict(format!(
+                "an administrator decided otherwise about the module {name}"
+            )));
+        }
         let source = Source {
             path: candidate.path.clone(),
             name: request.name,
@@ -204,11 +295,8 @@ impl Modules {
             loader: request.loader,
             origin,
         };
-        let tap = self
-            .table()
-            .module(&name)
-            .map(|older| Arc::clone(&older.tap));
-        let module = self.module(&candidate, source, tap.unwrap_or_default());
+        let tap = self.tap_of(&name);
+        let module = self.module(&candidate, source, tap);
         let older = match self.table().module(&name) {
             None => {
                 self.replace(|table| table.modules.push(Arc::clone(&module)));
@@ -219,108 +307,42 @@ impl Modules {
                 Arc::clone(older)
             }
         };
-        let loaded = self
-            .load_in_place_of(&change, &older, &module, candidate, hosting)
-            .await;
+        let newer = Newer {
+            module: Arc::clone(&module),
+            candidate,
+            is_load: true,
+            by,
+        };
+        let loaded = self.load_in_place_of(&change, &older, newer, hosting).await;
         // What lies in a plugin folder is shown with what is wrong with it, as after a start.
-        if loaded.is_err() && origin == Origin::Administrator {
+        if loaded.is_err() && by == By::Administrator {
             self.forget(&module);
         }
         loaded.map(|()| module)
     }
 
-    /// Loads a module once more, from where it was loaded before.
-    async fn load_again(
-        self: &Arc<Self>,
-        change: Change,
-        older: Arc<Module>,
-        args: Option<Vec<Value>>,
-        limit: Option<Duration>,
-    ) -> Result<Arc<Module>, ChangeError> {
-        let hosting = self.settled().await;
-        let mut source = older.source.clone();
-        source.args = args.or(source.args);
-        let (config, path, loader) = (
-            self.config.clone(),
-            source.path.clone(),
-            source.loader.clone(),
-        );
-        let looked = move || config.discovery(loader.as_deref()).look_at_one(&path);
-        let mut candidate = blocking(looked).await?;
-        candidate.name = older.name();
-        let was_running = older.state() == ModuleState::Running;
-        let module = self.module(&candidate, source, Arc::clone(&older.tap));
-        let loaded = self
-            .load_in_place_of(&change, &older, &module, candidate, hosting)
-            .await;
-        match loaded {
-            Ok(()) => {}
-            Err(error) => {
-                older.change(|status| match was_running {
-                    true => status.refused = Some(error.to_string()),
-                    false => status.reason = Some(error.to_string()),
-                });
-                return Err(error);
-            }
-        }
-        if was_running {
-            let (modules, limit) = (Arc::clone(self), limit.unwrap_or(self.config.drain));
-            let reason = format!("replaced by {}", module.status().uuid);
-            tokio::spawn(async move { modules.drain(&older, limit, &reason).await });
-        }
-        Ok(module)
-    }
-
-    /// All of a load that can fail, and then its taking the place of an older one.
-    async fn load_in_place_of(
-        &self,
-        change: &Change,
-        older: &Arc<Module>,
-        module: &Arc<Module>,
-        candidate: Candidate,
-        hosting: PoolConfig,
-    ) -> Result<(), ChangeError> {
-        let preparing = async {
-            let read = self.read(vec![(module, candidate)], &hosting).await?;
-            let read = read
-                .into_iter()
-                .next()
-                .unwrap_or_else(|| Err(HostError::Module("it was not read".to_owned())))?;
-            self.prepare(module, read, hosting.clone()).await
-        };
-        let prepared = tokio::select! {
-            prepared = preparing => prepared,
-            () = change.given_up() => Err(HostError::Module(
-                "it was removed or stopped while it was being loaded".to_owned(),
-            )),
-        };
-        let provided =
-            prepared.and_then(|provided| self.provide_in_place_of(older, module, provided));
-        provided.map_err(|error| {
-            let reason = error.to_string();
-            module.fail(&reason);
-            ChangeError::Failed {
-                name: module.name(),
-                reason,
-            }
-        })
-    }
-
+    /// Ends a module if it is not needed by others. That it is to end everywhere is written down before.
     async fn end(
         &self,
         module: &Arc<Module>,
-        reason: &str,
+        state: WantedState,
+        by: By,
         limit: Option<Duration>,
     ) -> Result<Ended, ChangeError> {
+        if by == By::Administrator {
+            not_required(&self.table(), module)?;
+            self.decide_end(module, state).await?;
+        }
+        let reason = match state {
+            WantedState::Removed => "removed",
+            _ => STOPPED,
+        };
+        if module.state() == ModuleState::Exited {
+            module.exit(reason);
+            return Ok(Ended { killed: 0 });
+        }
         self.try_replace(|table| {
-            let dependents = table.dependents(module);
-            if !dependents.is_empty() {
-                return Err(ChangeError::Conflict(format!(
-                    "the module {} is required by {}, which runs",
-                    module.name(),
-                    dependents.join(", ")
-                )));
-            }
+            not_required(table, module)?;
             finalize(module, reason);
             table.take_away(module, false);
             Ok(())
@@ -336,20 +358,35 @@ impl Modules {
         });
     }
 
-    fn begin(&self, name: &str, verb: Verb) -> Result<Change, ChangeError> {
+    /// Begins the end of a module; a load of it is given up.
+    async fn begin_end(&self, name: &str, verb: Verb) -> Result<Change, ChangeError> {
+        let change = self.in_progress.begin_at_any_rate(name, verb).await;
+        change.map_err(ChangeError::Conflict)
+    }
+
+    pub(super) fn begin(&self, name: &str, verb: Verb) -> Result<Change, ChangeError> {
         self.in_progress
             .begin(name, verb)
             .map_err(ChangeError::Conflict)
     }
 
-    fn named(&self, name: &str) -> Result<Arc<Module>, ChangeError> {
+    pub(super) fn named(&self, name: &str) -> Result<Arc<Module>, ChangeError> {
         let table = self.table();
         let module = table.module(name).cloned();
         module.ok_or_else(|| ChangeError::Unknown(name.to_owned()))
     }
 
+    /// What watches the messages of a module of this name, also over its loads.
+    pub(super) fn tap_of(&self, name: &str) -> Arc<Tap> {
+        let table = self.table();
+        let older = table.module(name);
+        older
+            .map(|older| Arc::clone(&older.tap))
+            .unwrap_or_default()
+    }
+
     /// What pools share, as soon as the plugin folders were gone through.
-    pub(super) async fn settled(&self) -> PoolConfig {
+    pub(crate) async fn settled(&self) -> PoolConfig {
         let mut hosting = self.hosting.subscribe();
         loop {
             if let Some(hosting) = hosting.borrow_and_update().clone() {
@@ -360,6 +397,19 @@ impl Modules {
                 std::future::pending::<()>().await;
             }
         }
+    }
+}
+
+/// Whether no running module requires this one.
+fn not_required(table: &Table, module: &Module) -> Result<(), ChangeError> {
+    let dependents = table.dependents(module);
+    match dependents.is_empty() {
+        true => Ok(()),
+        false => Err(ChangeError::Conflict(format!(
+            "the module {} is required by {}, which runs",
+            module.name(),
+            dependents.join(", ")
+        ))),
     }
 }
 
@@ -375,76 +425,9 @@ async fn detached<T: Send + 'static>(
     }
 }
 
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, ChangeError> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|error| ChangeError::Conflict(format!("looking at the module failed: {error}")))
-}
-
-/// Whether a load may take the place of what has its name.
-fn replaceable(name: &str, older: &Module, module: &Module) -> Result<(), ChangeError> {
-    let (older, path) = (older.status(), module.status().path);
-    let absolute = |path: &str| std::path::absolute(path).unwrap_or_else(|_| path.into());
-    let is_same = absolute(&older.path) == absolute(&path);
-    if older.state == ModuleState::Exited && is_same {
-        return Ok(());
-    }
-    let advice = match is_same {
-        true => "reload it, or give it another name to load it twice",
-        false => "give it another name, or remove that one first",
-    };
-    Err(ChangeError::Conflict(format!(
-        "the module {name} is already loaded, from {} ({}): {advice}",
-        older.path, older.state
-    )))
-}
-
-fn check_target(target: &str) -> Result<(), ChangeError> {
-    let problem = if target.is_empty() {
-        "what is to be loaded is not said"
-    } else if target.chars().any(char::is_control) {
-        "what is to be loaded has control characters in its name"
-    } else if target.contains('/') && !Path::new(target).is_absolute() {
-        "the path of what is to be loaded is not absolute"
-    } else {
-        return Ok(());
-    };
-    Err(ChangeError::Unusable(format!(
-        "{problem} ({target:?}); expected an absolute path, or the name of a module in the plugin folders"
-    )))
-}
-
-/// What a path or a name leads to.
-fn find(
-    config: &ModulesConfig,
-    target: &str,
-    loader: Option<&str>,
-) -> Result<Candidate, ChangeError> {
-    let discovery = config.discovery(loader);
-    if target.contains('/') {
-        return Ok(discovery.look_at_one(Path::new(target)));
-    }
-    let is_named = |candidate: &Candidate| {
-        let file = candidate.path.file_name().unwrap_or_default();
-        candidate.name == target || file == target
-    };
-    let mut candidates = discovery
-        .discover(&config.folders, &mut BTreeSet::new())
-        .into_iter();
-    candidates.find(is_named).ok_or_else(|| {
-        let folders: Vec<_> = config
-            .folders
-            .iter()
-            .map(|folder: &PathBuf| folder.display().to_string())
-            .collect();
-        let places = match folders.is_empty() {
-            true => "there are no plugin folders".to_owned(),
-            false => format!("it is not in {}", folders.join(", ")),
-        };
-        ChangeError::Failed {
-            name: target.to_owned(),
-            reason: format!("{places} (a path has a slash)"),
-        }
-    })
 }

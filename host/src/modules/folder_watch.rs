@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::change::{LoadRequest, STOPPED};
+use super::decide::By;
 use super::{Modules, ModulesConfig};
 use crate::HostError;
 use crate::digest::{self, ModuleFile};
@@ -177,7 +178,7 @@ impl FolderWatch {
             let status = module.status();
             let is_stopped =
                 status.state == ModuleState::Exited && status.reason.as_deref() == Some(STOPPED);
-            is_of(&module.source.path) && !is_stopped
+            is_of(&module.source.path) && is_own(module) && !is_stopped
         });
         found.map(|module| module.name()).collect()
     }
@@ -185,7 +186,7 @@ impl FolderWatch {
     async fn gone(&self, path: &Path) {
         for name in self.named(path) {
             tracing::info!(module = name, "{} is gone", path.display());
-            if let Err(error) = self.modules.remove(&name, None).await {
+            if let Err(error) = self.modules.remove_by(By::Process, &name, None).await {
                 tracing::warn!("what is gone cannot be removed: {error}");
             }
         }
@@ -195,11 +196,12 @@ impl FolderWatch {
         let names = self.named(path);
         for name in &names {
             tracing::info!(module = name, "{} has changed", path.display());
-            if let Err(error) = self.modules.reload(name, None, None).await {
+            if let Err(error) = self.modules.reload_by(By::Process, name, None, None).await {
                 tracing::warn!("what has changed cannot be reloaded: {error}");
             }
         }
-        let is_known = |module: &Arc<super::Module>| same(&module.source.path, path);
+        let is_known =
+            |module: &Arc<super::Module>| is_own(module) && same(&module.source.path, path);
         if !names.is_empty() || self.modules.table().modules.iter().any(is_known) {
             return;
         }
@@ -211,10 +213,15 @@ impl FolderWatch {
             target,
             ..LoadRequest::default()
         };
-        if let Err(error) = self.modules.load_new(request, Origin::Folder).await {
+        if let Err(error) = self.modules.load_new(request, By::Process).await {
             tracing::warn!("what is new cannot be loaded: {error}");
         }
     }
+}
+
+/// Whether a module is the machine's own. One that is kept is the same everywhere.
+fn is_own(module: &super::Module) -> bool {
+    module.source.origin == Origin::Folder
 }
 
 /// Whether something may be different now. That files are opened is told, too, and happens when they are looked at.

@@ -75,6 +75,11 @@ impl InProgress {
         })
     }
 
+    /// Whether there is a change of this module.
+    pub(super) fn is_changing(&self, name: &str) -> bool {
+        lock(&self.0).contains_key(name)
+    }
+
     /// Begins a change that others have to give way to, where they can.
     pub(super) async fn begin_at_any_rate(&self, name: &str, verb: Verb) -> Result<Change, String> {
         loop {

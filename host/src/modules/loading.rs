@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use runner_core::module::{ModuleState, check_name};
+use runner_core::module::{ModuleState, Origin, check_name};
 use runner_core::plugin::{Description, MAX_PLUGINS, Plugin};
+use runner_core::wanted::{Wanted, WantedState};
 
+use super::change::STOPPED;
 use super::module::{Module, Provided};
 use super::table::{Table, twice};
 use super::{Modules, is_set, order};
@@ -36,6 +38,7 @@ impl Modules {
                 if let (Ok(found), Some(args)) = (&mut candidate.found, &module.source.args) {
                     found.manifest.args.clone_from(args);
                 }
+                candidate.is_alone = module.source.origin == Origin::Administrator;
                 (module, candidate)
             })
             .unzip();
@@ -55,6 +58,18 @@ impl Modules {
             outcome.read
         });
         Ok(read.collect())
+    }
+
+    /// Reads and copies a module.
+    pub(super) async fn read_one(
+        &self,
+        module: &Arc<Module>,
+        candidate: Candidate,
+        config: &PoolConfig,
+    ) -> Result<ReadModule, HostError> {
+        let mut read = self.read(vec![(module, candidate)], config).await?;
+        read.pop()
+            .unwrap_or_else(|| Err(HostError::Module("it was not read".to_owned())))
     }
 
     /// Loads a module that was read: all that can fail before it takes its place. Dropped, it leaves nothing behind.
@@ -182,12 +197,30 @@ impl Modules {
         }
         self.replace(|table| {
             for (module, provided) in all {
+                // Its name may be known only now.
+                match self.known().of(&module.name()) {
+                    wanted if wanted.kept.is_some() != is_kept(&module) => {}
+                    Wanted { state, .. } if state != WantedState::Running => {
+                        self.put_aside(table, &module, state);
+                        continue;
+                    }
+                    _ => {}
+                }
                 if let Err(error) = provide_one(table, &module, &provided) {
                     module.fail(&error.to_string());
                 }
             }
             table.sort();
         });
+    }
+
+    /// A module that is not wanted to run: one that was stopped is shown.
+    pub(super) fn put_aside(&self, table: &mut Table, module: &Arc<Module>, state: WantedState) {
+        module.exit(STOPPED);
+        if state == WantedState::Removed {
+            table.modules.retain(|other| !Arc::ptr_eq(other, module));
+            self.was_put_aside(module);
+        }
     }
 
     /// Puts the plugins of a module into the table that an administrator loads. `older` is the load whose place it
@@ -199,13 +232,7 @@ impl Modules {
         provided: Vec<Provided>,
     ) -> Result<(), HostError> {
         self.try_replace(|table| {
-            let position = table.position(older).ok_or_else(|| {
-                HostError::Module("it was removed while a newer version was loaded".to_owned())
-            })?;
-            take_name(table, module, Some(older))?;
-            if let Some((one, other)) = table.rival(&provided, &[module, older]) {
-                return Err(twice(&one.plugin.identity, &other.module));
-            }
+            let position = place(table, older, module, &provided)?;
             table.modules[position] = Arc::clone(module);
             if !Arc::ptr_eq(older, module) && older.state() == ModuleState::Running {
                 table.replaced.push(Arc::clone(older));
@@ -218,6 +245,28 @@ impl Modules {
             Ok(())
         })
     }
+}
+
+/// The place of an older load in the table, if a newer one can take it.
+pub(super) fn place(
+    table: &Table,
+    older: &Arc<Module>,
+    module: &Arc<Module>,
+    provided: &[Provided],
+) -> Result<usize, HostError> {
+    let position = table.position(older).ok_or_else(|| {
+        HostError::Module("it was removed while a newer version was loaded".to_owned())
+    })?;
+    take_name(table, module, Some(older))?;
+    match table.rival(provided, &[module, older]) {
+        Some((one, other)) => Err(twice(&one.plugin.identity, &other.module)),
+        None => Ok(position),
+    }
+}
+
+/// Whether all machines have it from the file store.
+pub(super) fn is_kept(module: &Module) -> bool {
+    module.source.origin == Origin::Administrator
 }
 
 /// Of two modules that offer one identity, the one that was found first keeps it, whichever was described first. To be
@@ -242,7 +291,7 @@ fn provide_one(
 }
 
 /// From here on its plugins can be used.
-fn run(module: &Module, provided: &[Provided]) {
+pub(super) fn run(module: &Module, provided: &[Provided]) {
     let plugins = provided.iter().map(|one| one.plugin.identifier.clone());
     module.change(|status| {
         status.state = ModuleState::Running;

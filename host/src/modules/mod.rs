@@ -3,10 +3,14 @@
 //!
 //! # Layout
 //! - [`Module`]: one load of a module, with the hosts that belong to it. [`Table`]: all that is there at a moment.
-//! - `loading`: from a file to the plugins it offers. `order`: which of those that need each other comes first.
-//! - `change`: load, start, stop, reload, remove. `in_progress`: one change of a module at a time.
+//! - `start`: all that there are, before anybody changes one. `loading`: from a file to the plugins it offers. `order`: which of those that need each other comes first.
+//! - `change`: load, start, stop, reload, remove. `in_progress`: one change of a module at a time. `target`: what is
+//!   to be loaded, by path or name. `replace`: a newer load in place of an older one.
+//! - `decide`: what administrators decide counts for all processes. `ledger`: where that stands. `kept`: modules that
+//!   all processes have from there. `claims`: what was decided about and has no place yet. `follow`: does what was
+//!   decided elsewhere, or while this process was away.
 //! - `drain`: the end of a load.
-//! - `folder_watch`: follows the plugin folders.
+//! - `folder_watch`: follows the plugin folders. `given`: what runs pipelines that come with their tasks.
 //! - `cache`: what is remembered over restarts.
 //!
 //! # Invariants
@@ -14,50 +18,65 @@
 //!   with it; what it got says [`HostError::Closed`] if it came too late, and then a new look finds what there is now.
 //! - A newer load of a module takes the place of the older one only when it is RUNNING. The older one takes no new
 //!   runs from then on, and ends when those in progress have, or at a deadline.
+//! - Between the decision about a load and its taking its place nothing else takes its name or its plugins: what was
+//!   decided is what is done.
 
 mod cache;
 mod change;
+mod claims;
+mod decide;
 mod drain;
 mod folder_watch;
+mod follow;
+mod given;
 mod in_progress;
+mod kept;
+mod ledger;
 mod loading;
 mod module;
 mod order;
+mod replace;
+mod start;
 mod table;
+mod target;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, OnceCell, Semaphore, watch};
 
 use runner_core::module::{Confinement, ModuleState, ModuleStatus};
+use runner_core::wanted::WantedModules;
 
+use self::change::STOPPED;
+use self::claims::Claims;
 use self::in_progress::InProgress;
 use self::module::Source;
-use self::order::Wish;
-use crate::discovery::{Candidate, Discovery, Fetched};
-use crate::environments::{Environments, EnvironmentsConfig, UNUSED};
+use crate::HostError;
+use crate::discovery::{Candidate, Discovery};
+use crate::environments::{Environments, EnvironmentsConfig};
 use crate::folders::Folders;
 use crate::host::Patience;
 use crate::launcher::{Launcher, Limits};
 use crate::loader::{LoaderEnvironment, Loaders};
 use crate::manifest::NetworkRule;
 use crate::pool::PoolConfig;
-use crate::reading::ReadModule;
 use crate::tap::Tap;
 use crate::trust::Trust;
-use crate::{HostError, sdk};
 
 pub use self::cache::{Backlog, DescriptionCache, NoCache};
 pub use self::change::{ChangeError, Ended, LoadRequest};
 pub use self::folder_watch::FolderWatch;
+pub use self::ledger::Ledger;
 pub use self::module::{Module, Provided};
 pub use self::table::Table;
 
 /// Modules that are described at the same time.
 const DESCRIBED_AT_ONCE: usize = 4;
+/// Kept modules that are fetched at the same time.
+const FETCHED_AT_ONCE: usize = 4;
 
 /// Settings of [`Modules`].
 #[derive(Debug, Clone)]
@@ -90,18 +109,25 @@ pub struct ModulesConfig {
     pub drain: Duration,
 }
 
-/// What modules are loaded with.
-struct Prepared {
-    folders: Folders,
-    hosting: PoolConfig,
-}
-
 /// All modules of this runner.
 pub struct Modules {
     config: ModulesConfig,
     launcher: Launcher,
     cache: Arc<dyn DescriptionCache>,
     backlog: Arc<dyn Backlog>,
+    ledger: Arc<dyn Ledger>,
+    /// What the ledger says, as far as it was read.
+    wanted: Mutex<WantedModules>,
+    /// The generation up to which all was done that is wanted, or was tried.
+    followed: watch::Sender<i64>,
+    /// Woken when the ledger may say something else.
+    look: Notify,
+    /// What loads that were decided about are about to take.
+    claims: Claims,
+    /// Names of modules of the plugin folders that were put aside here, since they are to be removed.
+    put_aside: Mutex<BTreeSet<String>>,
+    /// A place for each kept module that is being fetched.
+    fetching: Semaphore,
     environments: Environments,
     /// A place for each module that is being described.
     describing: Semaphore,
@@ -114,6 +140,8 @@ pub struct Modules {
     /// What pools share; there as soon as the plugin folders were gone through.
     hosting: watch::Sender<Option<PoolConfig>>,
     is_ready: watch::Sender<bool>,
+    /// What runs pipelines that come with their tasks, once there was one.
+    given: OnceCell<Provided>,
 }
 
 impl Modules {
@@ -123,6 +151,7 @@ impl Modules {
         launcher: Launcher,
         cache: Arc<dyn DescriptionCache>,
         backlog: Arc<dyn Backlog>,
+        ledger: Arc<dyn Ledger>,
     ) -> Arc<Self> {
         metrics::describe_counter!(
             "runner_host_starts_total",
@@ -135,12 +164,20 @@ impl Modules {
             launcher,
             cache,
             backlog,
+            ledger,
+            wanted: Mutex::default(),
+            followed: watch::Sender::new(0),
+            look: Notify::new(),
+            claims: Claims::default(),
+            put_aside: Mutex::default(),
+            fetching: Semaphore::new(FETCHED_AT_ONCE),
             changes: watch::Sender::new(0),
             table: RwLock::default(),
             in_progress: InProgress::default(),
             folders: Mutex::default(),
             hosting: watch::Sender::new(None),
             is_ready: watch::Sender::new(false),
+            given: OnceCell::new(),
         })
     }
 
@@ -159,6 +196,25 @@ impl Modules {
         self.changes.subscribe()
     }
 
+    /// The generation of what is wanted up to which all was done here, or was tried.
+    pub fn followed(&self) -> i64 {
+        *self.followed.borrow()
+    }
+
+    /// Why modules are not here as they should be, by their names.
+    pub fn failing(&self) -> BTreeMap<String, String> {
+        let table = self.table();
+        let failing = table.modules.iter().filter_map(|module| {
+            let status = module.status();
+            let reason = match status.state {
+                ModuleState::Exited => status.reason.filter(|reason| reason != STOPPED),
+                _ => status.refused,
+            };
+            Some((status.name, reason?))
+        });
+        failing.collect()
+    }
+
     /// Whether every module was described, or failed.
     pub fn is_ready(&self) -> bool {
         *self.is_ready.borrow()
@@ -174,182 +230,6 @@ impl Modules {
     /// How hosts are confined on this machine.
     pub fn sandbox(&self) -> Confinement {
         self.launcher.sandbox()
-    }
-
-    /// Finds and loads all modules of the plugin folders, and those that were fetched. The former are loaded while
-    /// the latter are fetched. A module that fails takes no other down.
-    ///
-    /// # Errors
-    /// The instance folder cannot be used.
-    pub async fn load(
-        self: &Arc<Self>,
-        fetched: impl Future<Output = Vec<Fetched>>,
-    ) -> Result<(), HostError> {
-        let prepared = self.make_folders().await?;
-        let folders = self.config.folders.clone();
-        let mut names = BTreeSet::new();
-        let find = move |discovery: &Discovery<'_>| {
-            let found = discovery.discover(&folders, &mut names);
-            (names, found)
-        };
-        let (mut names, found) = self.find(find, None).await?;
-        let (taken, fetched) = tokio::join!(self.take(found, None, &prepared.hosting), fetched);
-        taken?;
-        let find = move |discovery: &Discovery<'_>| discovery.look_at_fetched(fetched, &mut names);
-        let found = self.find(find, None).await?;
-        self.take(found, None, &prepared.hosting).await?;
-        self.settle(prepared).await;
-        self.prune_environments().await;
-        Ok(())
-    }
-
-    /// Loads one file or folder, and nothing else; with this loader if one is named.
-    ///
-    /// # Errors
-    /// The instance folder cannot be used. What is wrong with the module stands in its status.
-    pub async fn load_only(
-        self: &Arc<Self>,
-        path: &Path,
-        loader: Option<&str>,
-    ) -> Result<(), HostError> {
-        let prepared = self.make_folders().await?;
-        let (path, forced) = (path.to_owned(), loader.map(str::to_owned));
-        let find = move |discovery: &Discovery<'_>| vec![discovery.look_at_one(&path)];
-        let found = self.find(find, forced.clone()).await?;
-        self.take(found, forced, &prepared.hosting).await?;
-        self.settle(prepared).await;
-        Ok(())
-    }
-
-    async fn make_folders(&self) -> Result<Prepared, HostError> {
-        let instance = self.config.instance.clone();
-        let made = tokio::task::spawn_blocking(move || {
-            let folders = Folders::make(&instance)?;
-            let sdk = sdk::unpack(&folders.sdk)?;
-            Ok::<_, HostError>((folders, sdk))
-        });
-        let (folders, sdk) = made
-            .await
-            .map_err(|error| HostError::Module(format!("making folders failed: {error}")))??;
-        let hosting = self.hosting(&folders, sdk);
-        Ok(Prepared { folders, hosting })
-    }
-
-    /// Looks for modules.
-    async fn find<T: Send + 'static>(
-        &self,
-        find: impl FnOnce(&Discovery<'_>) -> T + Send + 'static,
-        forced: Option<String>,
-    ) -> Result<T, HostError> {
-        let config = self.config.clone();
-        let looked =
-            tokio::task::spawn_blocking(move || find(&config.discovery(forced.as_deref())));
-        looked
-            .await
-            .map_err(|error| HostError::Module(format!("looking for modules failed: {error}")))
-    }
-
-    /// Reads modules, loads them in waves, each after what it waits for, and puts their plugins into the table.
-    async fn take(
-        self: &Arc<Self>,
-        candidates: Vec<Candidate>,
-        forced: Option<String>,
-        hosting: &PoolConfig,
-    ) -> Result<(), HostError> {
-        let wishes: Vec<Wish<'_>> = candidates
-            .iter()
-            .map(|candidate| Wish {
-                name: &candidate.name,
-                manifest: candidate.found.as_ref().ok().map(|found| &found.manifest),
-            })
-            .collect();
-        let order = order::waves(&wishes, &is_set);
-        let modules: Vec<Arc<Module>> = candidates
-            .iter()
-            .map(|candidate| {
-                let source = Source {
-                    path: candidate.path.clone(),
-                    name: None,
-                    args: None,
-                    loader: forced.clone(),
-                    origin: runner_core::module::Origin::Folder,
-                };
-                self.module(candidate, source, Arc::default())
-            })
-            .collect();
-        self.replace(|table| table.modules.extend(modules.iter().cloned()));
-        let read = self
-            .read(modules.iter().zip(candidates).collect(), hosting)
-            .await?;
-        let mut waves: Vec<Vec<(Arc<Module>, ReadModule)>> = Vec::new();
-        for ((module, read), wave) in modules.into_iter().zip(read).zip(order) {
-            match (wave, read) {
-                (Ok(wave), Ok(read)) => {
-                    waves.resize_with(waves.len().max(wave + 1), Vec::new);
-                    waves[wave].push((module, read));
-                }
-                (Err(reason), _) => module.fail(&reason),
-                (_, Err(error)) => module.fail(&error.to_string()),
-            }
-        }
-        for wave in waves {
-            self.load_wave(wave, hosting).await;
-        }
-        Ok(())
-    }
-
-    /// Loads modules that do not wait for each other: those that are known at once, then the others beside each other.
-    async fn load_wave(
-        self: &Arc<Self>,
-        wave: Vec<(Arc<Module>, ReadModule)>,
-        hosting: &PoolConfig,
-    ) {
-        let is_known = |read: &ReadModule| read.remembered.is_some() && read.environment.is_none();
-        let (known, unknown): (Vec<_>, Vec<_>) =
-            wave.into_iter().partition(|(_, read)| is_known(read));
-        let mut all = Vec::with_capacity(known.len());
-        for (module, read) in known {
-            match self.prepare(&module, read, hosting.clone()).await {
-                Ok(provided) => all.push((module, provided)),
-                Err(error) => module.fail(&error.to_string()),
-            }
-        }
-        self.provide(all);
-        let loading = unknown.into_iter().map(|(module, read)| {
-            let (modules, hosting) = (Arc::clone(self), hosting.clone());
-            async move {
-                match modules.prepare(&module, read, hosting).await {
-                    Ok(provided) => modules.provide(vec![(module, provided)]),
-                    Err(error) => module.fail(&error.to_string()),
-                }
-            }
-        });
-        futures::future::join_all(loading).await;
-    }
-
-    /// From here on modules can be changed.
-    async fn settle(&self, prepared: Prepared) {
-        self.is_ready.send_replace(true);
-        self.sweep_snapshots(prepared.folders).await;
-        self.hosting.send_replace(Some(prepared.hosting));
-    }
-
-    /// Removes environments that were needed long ago.
-    async fn prune_environments(&self) {
-        if !self.config.environments.makes {
-            return;
-        }
-        let table = self.table();
-        let kept = table.modules.iter();
-        let kept = kept.filter_map(|module| module.status().environment);
-        match self.environments.prune(kept.collect(), UNUSED).await {
-            Ok(removed) if removed.is_empty() => {}
-            Ok(removed) => tracing::info!(
-                "removed environments that were not used for 30 days: {}",
-                removed.join(", ")
-            ),
-            Err(error) => tracing::warn!("old environments cannot be removed: {error}"),
-        }
     }
 
     /// What all pools share.
@@ -374,7 +254,8 @@ impl Modules {
     /// Ends all idle hosts.
     pub fn close(&self) {
         let table = self.table();
-        for module in table.modules.iter().chain(&table.replaced) {
+        let given = self.given.get().map(|given| &given.module);
+        for module in table.modules.iter().chain(&table.replaced).chain(given) {
             if let Some(pool) = module.pool() {
                 pool.close();
             }
@@ -429,23 +310,6 @@ impl Modules {
         };
         self.changes.send_modify(|count| *count += 1);
         Ok(changed)
-    }
-
-    /// Removes snapshots of modules that are loaded no more.
-    async fn sweep_snapshots(&self, folders: Folders) {
-        let table = self.table();
-        let kept: HashSet<String> = table.modules.iter().map(|module| module.digest()).collect();
-        let swept = tokio::task::spawn_blocking(move || {
-            let swept = folders.sweep_modules(&kept);
-            (folders, swept)
-        });
-        let Ok((folders, swept)) = swept.await else {
-            return;
-        };
-        if let Err(error) = swept {
-            tracing::warn!("old copies of modules cannot be removed: {error}");
-        }
-        *self.folders.lock().unwrap_or_else(PoisonError::into_inner) = Some(folders);
     }
 }
 

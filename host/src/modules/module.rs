@@ -1,6 +1,7 @@
 //! One load of a module.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
@@ -13,7 +14,7 @@ use crate::loader::Look;
 use crate::manifest::RunRules;
 use crate::pool::{Hosts, Lease, Ping, Pool};
 use crate::rusage;
-use crate::tap::{Fault, Faulty, Tap, TapError, Trace};
+use crate::tap::{Direction, Fault, Faulty, Tap, TapError, Trace};
 use crate::web::WebConnection;
 
 /// From what a module is loaded, so that it can be loaded again.
@@ -37,6 +38,8 @@ pub struct Module {
     status: Mutex<ModuleStatus>,
     pool: Mutex<Option<Arc<Pool>>>,
     pub(super) source: Source,
+    /// The generation that wanted this load, as [`Wanted::loaded`](runner_core::wanted::Wanted::loaded).
+    loaded: AtomicI64,
     /// That of the load before it under this name.
     pub(super) tap: Arc<Tap>,
 }
@@ -56,8 +59,19 @@ impl Module {
             status: Mutex::new(status),
             pool: Mutex::new(None),
             source,
+            loaded: AtomicI64::new(0),
             tap,
         })
+    }
+
+    /// The generation that wanted this load.
+    pub(super) fn loaded(&self) -> i64 {
+        self.loaded.load(Ordering::Acquire)
+    }
+
+    /// It was loaded because this generation wanted it.
+    pub(super) fn is_loaded_for(&self, generation: i64) {
+        self.loaded.store(generation, Ordering::Release);
     }
 
     /// What administrators see.
@@ -165,16 +179,21 @@ impl Module {
         self.tap.faults()
     }
 
-    /// Holds up the messages of its hosts whose topics match a glob, or no more.
+    /// Holds up the messages from or to its hosts whose topics match a glob, or no more.
     ///
     /// # Errors
     /// The pattern is no glob, or the delay is none.
-    pub fn set_fault(&self, messages: &str, fault: Option<Fault>) -> Result<(), TapError> {
-        let done = self.tap.set_fault(messages, fault);
+    pub fn set_fault(
+        &self,
+        messages: &str,
+        direction: Direction,
+        fault: Option<Fault>,
+    ) -> Result<(), TapError> {
+        let done = self.tap.set_fault(messages, direction, fault);
         if done.is_ok() {
             tracing::warn!(
                 module = self.name(),
-                "messages {messages:?} are held up: {fault:?}"
+                "messages {messages:?} ({direction:?}) are held up: {fault:?}"
             );
         }
         done

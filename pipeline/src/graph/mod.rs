@@ -89,8 +89,8 @@ impl Default for Retry {
 pub struct Policy {
     /// Calls that are made at a time.
     pub concurrency: usize,
-    /// Items that go into one call at most.
-    pub batch: usize,
+    /// Items that go into one call at most; if it is not given, as the node likes it.
+    pub batch: Option<usize>,
     /// Attempts.
     pub retry: Retry,
     /// How long an attempt may take.
@@ -107,7 +107,7 @@ impl Default for Policy {
     fn default() -> Self {
         Self {
             concurrency: 1,
-            batch: 1,
+            batch: None,
             retry: Retry::default(),
             timeout: None,
             rate: None,

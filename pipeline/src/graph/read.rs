@@ -252,7 +252,7 @@ fn read_policy(fields: &Fields<'_>) -> Result<Policy, GraphError> {
     };
     Ok(Policy {
         concurrency: fields.count("concurrency", MAX_CONCURRENCY)?.unwrap_or(1),
-        batch: fields.count("batch", MAX_BATCH)?.unwrap_or(1),
+        batch: fields.count("batch", MAX_BATCH)?,
         retry,
         timeout: fields.seconds("timeout")?,
         rate: fields.number("rate")?,

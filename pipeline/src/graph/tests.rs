@@ -215,6 +215,30 @@ fn pictures_quote_what_they_name() {
     );
 }
 
+#[test]
+fn what_is_left_of_a_large_graph_is_drawn_and_says_what_is_not() {
+    let nodes = json!({
+        "a": {"use": "x"},
+        "b": {"use": "y", "from": "a"},
+        "c": {"use": "z", "from": ["b", "a.errors"]},
+    });
+    let graph = Graph::from_json(&json!({ "nodes": nodes })).unwrap();
+    let mut picture = serde_json::to_value(graph.picture()).unwrap();
+    assert!(picture.get("omitted").is_none(), "{picture}");
+    picture["nodes"].as_array_mut().unwrap().truncate(2);
+    picture["omitted"] = json!(1);
+    let picture: Picture = serde_json::from_value(picture).unwrap();
+    assert_eq!(
+        picture.mermaid(),
+        "flowchart LR\n  n0[\"a<br>x\"]\n  n1[\"b<br>y\"]\n  n0 --> n1\n  %% 1 nodes and edges are left out\n"
+    );
+    let dot = picture.dot();
+    assert!(
+        dot.ends_with("  n0 -> n1;\n  // 1 nodes and edges are left out\n}\n"),
+        "{dot}"
+    );
+}
+
 proptest! {
     /// Random edges: either the order holds, or the cycle is a real one.
     #[test]

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use runner_sdk::{Description, Failure, Outcome, Plugin, Task, Text, Value, json};
+use runner_sdk::{
+    Description, Failure, Made, Map, Node, Opening, Outcome, Plugin, Task, Text, Value, json,
+};
 
 struct Conformance;
 
@@ -54,4 +56,42 @@ impl Plugin for Conformance {
     }
 }
 
-runner_sdk::export!(Conformance);
+/// Gives items back, or does as they say.
+struct ConformanceNode;
+
+impl Plugin for ConformanceNode {
+    fn describe(&self) -> Description {
+        Description::new("conformance-node", "1.0.0")
+            .description("Gives items back, or does as they say.")
+            .tags(["conformance"])
+            .node(Value::Null, Value::Null)
+    }
+
+    fn run(&self, _: &Task) -> Result<Outcome, Failure> {
+        Ok("it is there for pipelines".into())
+    }
+
+    fn node(&self, _: &Opening) -> Result<Box<dyn Node>, Failure> {
+        Ok(Box::new(Self))
+    }
+}
+
+impl Node for ConformanceNode {
+    fn item(
+        &mut self,
+        item: Value,
+        _: Option<&Map<String, Value>>,
+        made: &mut Made,
+    ) -> Result<(), Failure> {
+        if let Some(text) = item["fail"].as_str() {
+            return Err(Failure::new(text));
+        }
+        match item["several"].as_array() {
+            Some(several) => several.iter().try_for_each(|value| made.value(value)),
+            None if item.is_null() => Ok(()),
+            None => made.value(&item),
+        }
+    }
+}
+
+runner_sdk::export!(Conformance, ConformanceNode);

@@ -20,7 +20,8 @@
 //!     struct runner_bytes (*run)(const struct runner_host *host, struct runner_bytes params);
 //!     void (*cancel)(struct runner_bytes params);
 //!     void (*free)(struct runner_bytes answer);
-//! };
+//!     struct runner_bytes (*node)(const struct runner_host *host, struct runner_bytes request);
+//! };                                                              // `node` if `size` says so
 //!
 //! struct runner_host {                                            // given to `run`
 //!     size_t size;                                                // sizeof(struct runner_host)
@@ -42,6 +43,9 @@
 //!   `{"error": {"code", "message", "data"?: {"traceback"?}}}`, what a JSON-RPC response has
 //!   beside its id. The result of `describe` is `{"plugins": […], "depends": […]}`, that of `run`
 //!   is `{"log"?, "data"?}`. A cancelled run ends with error −32001.
+//! - `node` takes the requests `open`, `items`, `pull` and `close` of pipelines whole, `{"id",
+//!   "method", "params"}`, and answers as `run` does. Requests to one node come one after the other,
+//!   those to several at the same time. Its `host` takes notifications, among them `made`.
 //! - `notify` and `request` take `{"method", "params"}`.
 //! - `welcome` are the params of `welcome`: name, uuid and arguments of the module.
 //!
@@ -58,8 +62,8 @@
 //!   given to has returned.
 //! - **Unwinding.** No exception or panic may cross: both sides catch theirs and make an error.
 //! - **Growth.** A side may append members to its table and raises `size`; the other uses a member
-//!   only if `size` says that it is there. All members above but `welcome` are required, and no
-//!   function is NULL. Any other change raises the version.
+//!   only if `size` says that it is there. All members above but `welcome` and `node` are required,
+//!   and no function but `node` is NULL. Any other change raises the version.
 
 use std::ffi::c_void;
 
@@ -102,6 +106,9 @@ pub struct PluginTable {
     pub cancel: Option<unsafe extern "C" fn(params: Bytes)>,
     /// Takes back what `describe` or `run` returned.
     pub free: Option<unsafe extern "C" fn(answer: Bytes)>,
+    /// Answers a request to a node of a pipeline. Older libraries do not have it, and others need
+    /// not.
+    pub node: Option<unsafe extern "C" fn(host: *const HostTable, request: Bytes) -> Bytes>,
 }
 
 /// `struct runner_host`: what a run may ask of its host.

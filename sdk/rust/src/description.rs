@@ -74,6 +74,20 @@ impl Description {
         }
     }
 
+    /// It is also a node of pipelines: [`Plugin::node`](crate::Plugin::node) opens it. `takes` and
+    /// `gives` are JSON Schemas of its items, null for any.
+    #[must_use]
+    pub fn node(self, takes: Value, gives: Value) -> Self {
+        self.field("node", json!({"takes": takes, "gives": gives}))
+    }
+
+    /// It is also a source of pipelines: [`Plugin::node`](crate::Plugin::node) opens it. `gives` is
+    /// the JSON Schema of its items, null for any.
+    #[must_use]
+    pub fn source(self, gives: Value) -> Self {
+        self.field("node", json!({"source": true, "gives": gives}))
+    }
+
     /// What people see instead of the name.
     #[must_use]
     pub fn title(self, title: impl Into<String>) -> Self {

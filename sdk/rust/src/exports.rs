@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::abi::{Bytes, HostTable, PluginTable};
 use crate::failure::{RunFailure, code, decode, encode};
+use crate::nodes::{NodeRequest, Nodes};
 use crate::task::RunParams;
 use crate::{Failure, HostCalls, Plugin, Task, panics};
 
@@ -64,6 +65,7 @@ pub struct Exports {
     identifiers: OnceLock<Vec<String>>,
     /// The mark of cancellation of each run in progress, by task and run.
     runs: Mutex<HashMap<(u64, u64), Arc<AtomicBool>>>,
+    nodes: Nodes,
 }
 
 /// The params of the protocol's `cancel`.
@@ -80,6 +82,7 @@ impl Exports {
             plugins,
             identifiers: OnceLock::new(),
             runs: Mutex::default(),
+            nodes: Nodes::default(),
         }
     }
 
@@ -118,6 +121,27 @@ impl Exports {
             && let Some(cancelled) = self.runs().get(&(task, run))
         {
             cancelled.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Answers a request to a node: `{"result":…}` or `{"error":…}`.
+    fn node(&self, request: &[u8], host: &dyn HostCalls) -> Vec<u8> {
+        let answer = serde_json::from_slice::<NodeRequest<'_>>(request)
+            .map_err(|error| {
+                let text = format!("the request to a node is wrong: {error}");
+                RunFailure::new(code::INVALID_PARAMS, text)
+            })
+            .and_then(|request| match request.method.as_ref() {
+                "open" => {
+                    let plugin = self.plugin(&request.params.plugin)?;
+                    self.nodes
+                        .open(request.params, |opening| plugin.node(opening))
+                }
+                _ => self.nodes.answer(request, host),
+            });
+        match answer {
+            Ok(result) => [br#"{"result":"#, result.as_slice(), b"}"].concat(),
+            Err(failure) => encode(Err(failure)),
         }
     }
 
@@ -182,6 +206,7 @@ pub const fn table<L: Library>() -> PluginTable {
         run: Some(run_function::<L>),
         cancel: Some(cancel_function::<L>),
         free: Some(free_function),
+        node: Some(node_function::<L>),
     }
 }
 
@@ -195,6 +220,15 @@ unsafe extern "C" fn run_function<L: Library>(host: *const HostTable, params: By
         let (host, params) = unsafe { (Host::new(host)?, params.as_slice()) };
         L::exports().run(params, Box::new(host))
     })
+}
+
+unsafe extern "C" fn node_function<L: Library>(host: *const HostTable, request: Bytes) -> Bytes {
+    let answer = panics::catch(|| {
+        // SAFETY: by the rules of the ABI the host lends its table and the request for this call.
+        let (host, request) = unsafe { (Host::new(host)?, request.as_slice()) };
+        Ok(L::exports().node(request, &host))
+    });
+    Bytes::give(answer.unwrap_or_else(|failure| encode(Err(failure))))
 }
 
 unsafe extern "C" fn cancel_function<L: Library>(params: Bytes) {

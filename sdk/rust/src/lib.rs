@@ -9,6 +9,8 @@ pub mod exports;
 pub mod failure;
 #[cfg(feature = "host")]
 mod library;
+mod node;
+mod nodes;
 mod output;
 mod panics;
 mod parameter;
@@ -21,11 +23,12 @@ pub use description::{DataOutput, Description, Kind, StepDescription};
 pub use failure::{Failure, RunFailure};
 #[cfg(feature = "host")]
 pub use library::{Error, NativeLibrary};
+pub use node::{Made, Node, Opening, each};
 pub use output::Output;
 pub use parameter::{
     Boolean, Choice, Data, Integer, Json, List, Number, Parameter, PluginRef, Secret, Text, Upload,
     Url, kind,
 };
 pub use plugin::{Outcome, Plugin};
-pub use serde_json::{Value, json};
+pub use serde_json::{Map, Value, json};
 pub use task::{Called, Input, ModuleInfo, Task};

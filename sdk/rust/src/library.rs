@@ -74,6 +74,7 @@ pub struct NativeLibrary {
     run: unsafe extern "C" fn(*const HostTable, Bytes) -> Bytes,
     cancel: unsafe extern "C" fn(Bytes),
     free: unsafe extern "C" fn(Bytes),
+    node: Option<unsafe extern "C" fn(*const HostTable, Bytes) -> Bytes>,
 }
 
 impl NativeLibrary {
@@ -91,6 +92,7 @@ impl NativeLibrary {
                 run: Some(run),
                 cancel: Some(cancel),
                 free: Some(free),
+                node,
                 ..
             } => Ok(Self {
                 path,
@@ -98,6 +100,7 @@ impl NativeLibrary {
                 run,
                 cancel,
                 free,
+                node,
             }),
             _ => Err(Error::Table {
                 path,
@@ -124,6 +127,71 @@ impl NativeLibrary {
     /// when the run is over.
     pub fn run(&self, params: &Value, host: &dyn HostCalls) -> Result<Value, RunFailure> {
         let params = params.to_string();
+        self.with_host(host, |table| {
+            // SAFETY: as in `describe`; table, context and params outlive the call, and by the rules
+            // of the ABI the library uses none of them after it.
+            let bytes = unsafe { (self.run)(table, Bytes::lend(params.as_bytes())) };
+            self.answer(bytes, "run")
+        })
+    }
+
+    /// Opens a plugin as a node of a pipeline, by the request `open` of the protocol.
+    pub fn open_node(&self, request: &[u8], host: &dyn HostCalls) -> Result<(), RunFailure> {
+        let node = self.node_function()?;
+        self.with_host(host, |table| {
+            // SAFETY: as in `run`.
+            let bytes = unsafe { node(table, Bytes::lend(request)) };
+            self.answer(bytes, "node").map(drop)
+        })
+    }
+
+    /// Answers a request to a node that is open. `take` gets what follows in a response after the
+    /// id: `"result":…}` or `"error":…}`.
+    pub fn node(
+        &self,
+        request: &[u8],
+        host: &dyn HostCalls,
+        take: impl FnOnce(&[u8]),
+    ) -> Result<(), RunFailure> {
+        let node = self.node_function()?;
+        self.with_host(host, |table| {
+            // SAFETY: as in `run`.
+            let bytes = unsafe { node(table, Bytes::lend(request)) };
+            // SAFETY: by the rules of the ABI these are bytes that are ours until they are given back.
+            let answer = unsafe { bytes.as_slice() };
+            let is_answer =
+                answer.starts_with(br#"{"result":"#) || answer.starts_with(br#"{"error":"#);
+            if is_answer {
+                take(&answer[1..]);
+            }
+            // SAFETY: they go back to the library that gave them, unchanged and once.
+            unsafe { (self.free)(bytes) };
+            match is_answer {
+                true => Ok(()),
+                false => {
+                    let text =
+                        "the plugin library answered `node` with neither a result nor an error";
+                    Err(RunFailure::new(code::INTERNAL, text))
+                }
+            }
+        })
+    }
+
+    fn node_function(
+        &self,
+    ) -> Result<unsafe extern "C" fn(*const HostTable, Bytes) -> Bytes, RunFailure> {
+        self.node.ok_or_else(|| {
+            let text = "the plugin library has no nodes: it was built with an older SDK";
+            RunFailure::new(code::INVALID_PARAMS, text)
+        })
+    }
+
+    /// Calls the library with a table of this host.
+    fn with_host<T>(
+        &self,
+        host: &dyn HostCalls,
+        call: impl FnOnce(*const HostTable) -> Result<T, RunFailure>,
+    ) -> Result<T, RunFailure> {
         let context = Context {
             host,
             broken: Mutex::default(),
@@ -137,10 +205,7 @@ impl NativeLibrary {
             free: Some(free),
             welcome: Bytes::lend(host.welcome().as_bytes()),
         };
-        // SAFETY: as in `describe`; table, context and params outlive the call, and by the rules of
-        // the ABI the library uses none of them after it.
-        let bytes = unsafe { (self.run)(&raw const table, Bytes::lend(params.as_bytes())) };
-        let answer = self.answer(bytes, "run");
+        let answer = call(&raw const table);
         if let Some(payload) = lock(&context.panic).take() {
             panic::resume_unwind(payload);
         }
@@ -212,14 +277,34 @@ fn load(path: &Path) -> Result<PluginTable, Error> {
     }
     // SAFETY: the table is there, and its size is its first member in every version.
     let size = unsafe { (*table).size };
-    let expected = size_of::<PluginTable>();
-    if size < expected {
+    // What every library has.
+    let required = std::mem::offset_of!(PluginTable, node);
+    if size < required {
         return Err(broken(format!(
-            "its table has {size} bytes instead of {expected}"
+            "its table has {size} bytes instead of {required}"
         )));
     }
-    // SAFETY: the table is at least as large as what we copy.
-    Ok(unsafe { *table })
+    if size >= size_of::<PluginTable>() {
+        // SAFETY: the table is at least as large as what we copy.
+        return Ok(unsafe { *table });
+    }
+    // SAFETY: these members lie within the required size.
+    let (describe, run, cancel, free) = unsafe {
+        (
+            (*table).describe,
+            (*table).run,
+            (*table).cancel,
+            (*table).free,
+        )
+    };
+    Ok(PluginTable {
+        size,
+        describe,
+        run,
+        cancel,
+        free,
+        node: None,
+    })
 }
 
 /// The function `name` of a library.

@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::connection::{check_size, cut};
-use crate::{Description, Failure, Task};
+use crate::{Description, Failure, Node, Opening, Task};
 
 /// A plugin. Made known with [`export!`](crate::export!).
 ///
@@ -21,6 +21,13 @@ pub trait Plugin: Send + Sync + 'static {
     fn step(&self, task: &Task, step: &str) -> Result<Outcome, Failure> {
         let _ = task;
         Err(Failure::new(format!("this plugin has no step `{step}`")))
+    }
+
+    /// Opens it as a node of a pipeline, where its description says that it is one
+    /// ([`Description::node`]). It may be open several times.
+    fn node(&self, opening: &Opening) -> Result<Box<dyn Node>, Failure> {
+        let _ = opening;
+        Err(Failure::new("this plugin is no node of pipelines"))
     }
 }
 

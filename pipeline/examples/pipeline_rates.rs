@@ -1,4 +1,4 @@
-//! How fast the engine is, beside its limits: `cargo run --release -p runner-pipeline --example rates`.
+//! How fast the engine is, beside its limits: `cargo run --release -p runner-pipeline --example pipeline_rates`.
 //!
 //! Prints items for each second of wall and of CPU time of the seed's test graph, of one trivial
 //! node over an edge between two tasks, and of that edge and tokio's channel alone.
