@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import threading
-from typing import Any, ContextManager, Dict, Iterator, Optional, Union
+from _thread import allocate_lock
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, ContextManager, Dict, List, Optional, Union
 
 #: The longest line that either side sends, in bytes.
 MAX_LINE = 1024 * 1024
@@ -32,7 +35,7 @@ def encode(message: Dict[str, Any]) -> bytes:
 
 
 class Channel:
-    """The host's end of the protocol. Any thread may send; one thread receives."""
+    """The host's end of the protocol. Any thread may send; one at a time reads."""
 
     def __init__(
         self, source: int, sink: int, shield: ContextManager[Any], begun: bytes = b""
@@ -41,9 +44,13 @@ class Channel:
         self.sink = sink
         #: What was read before.
         self.begun = begun
+        #: Lines that are whole and not given out yet; `None` for one that was too long.
+        self.lines: List[Optional[bytes]] = []
+        #: What was read after the last line break, and whether it belongs to a line that is too long.
+        self.held, self.skipping = bytearray(), False
         #: Holds back the interruption of a cancelled run until a line is whole.
         self.shield = shield
-        self.lock = threading.Lock()
+        self.lock = allocate_lock()
         os.register_at_fork(after_in_child=self._forget)
 
     def _forget(self) -> None:
@@ -66,39 +73,46 @@ class Channel:
     def notify(self, method: str, **params: Any) -> None:
         self.send({"method": method, "params": params})
 
-    def receive(self) -> Iterator[Union[Dict[str, Any], Garbage]]:
-        """Everything that arrives until the other side closes."""
-        for line in self._lines():
-            if line is None:
-                yield Garbage(-32600, f"a line is at most {MAX_LINE} bytes")
-                continue
-            if not line.strip():
-                continue
-            try:
-                message = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                yield Garbage(-32700, f"not JSON: {error}")
-                continue
-            if isinstance(message, dict):
-                yield message
-            else:
-                yield Garbage(-32600, "a message is a JSON object")
-
-    def _lines(self) -> Iterator[Optional[bytes]]:
-        """The lines; `None` for one that is too long, of which no more is kept than its limit."""
-        held = bytearray()
-        skipping = False
+    def read(self) -> Union[Dict[str, Any], Garbage, None]:
+        """What arrives next; `None` when the other side has closed."""
         while True:
-            try:
-                chunk, self.begun = self.begun or os.read(self.source, 1 << 16), b""
-            except OSError:
-                return
-            if not chunk:
-                return
-            first, *more = chunk.split(b"\n")
-            held += first
-            for part in more:
-                yield None if skipping or len(held) > MAX_LINE else bytes(held)
-                held, skipping = bytearray(part), False
-            if len(held) > MAX_LINE:
-                held, skipping = bytearray(), True
+            while self.lines:
+                line = self.lines.pop(0)
+                if line is None:
+                    return Garbage(-32600, f"a line is at most {MAX_LINE} bytes")
+                if line.strip():
+                    return _parsed(line)
+            if not self._fill():
+                return None
+
+    def wait(self) -> None:
+        """Waits until something can be read. Given up half way, nothing is lost."""
+        import select
+
+        if not self.lines:
+            select.select([self.source], [], [])
+
+    def _fill(self) -> bool:
+        """Reads once. `False` at the end."""
+        try:
+            chunk, self.begun = self.begun or os.read(self.source, 1 << 16), b""
+        except OSError:
+            return False
+        first, *more = chunk.split(b"\n")
+        self.held += first
+        for part in more:
+            is_long = self.skipping or len(self.held) > MAX_LINE
+            self.lines.append(None if is_long else bytes(self.held))
+            self.held, self.skipping = bytearray(part), False
+        if len(self.held) > MAX_LINE:
+            # No more of it is kept than its limit.
+            self.held, self.skipping = bytearray(), True
+        return bool(chunk)
+
+
+def _parsed(line: bytes) -> Union[Dict[str, Any], Garbage]:
+    try:
+        message = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        return Garbage(-32700, f"not JSON: {error}")
+    return message if isinstance(message, dict) else Garbage(-32600, "a message is a JSON object")

@@ -1,10 +1,11 @@
 """The process in which a Python plugin runs: `python -m runner.host ENTRY`, or by its path.
 
-Speaks docs/protocol.md. The main thread loads the module and runs the tasks; a
-reader thread always reads, so that `ping` is answered and `cancel` heard during
-a run. A cancel raises `Cancelled` in the main thread by way of a signal, which
-also wakes it from a sleep or a blocking read. Where each run has a process of its
-own, this is the host in each of them, and `runner.zygote` the one above.
+Speaks docs/protocol.md. The main thread reads, loads the module and runs the tasks.
+When that takes it longer than a moment, a second thread reads in its place, so that
+`ping` is answered and `cancel` heard meanwhile; a short run costs no change of threads.
+A cancel raises `Cancelled` in the main thread by way of a signal, which also wakes it
+from a sleep or a blocking read. Where each run has a process of its own, this is the
+host in each of them, and `runner.zygote` the one above.
 """
 
 from __future__ import annotations
@@ -19,80 +20,26 @@ if __package__ in (None, ""):  # started by its path: the package is the folder 
 import contextlib
 import itertools
 import json
-import math
-import queue
-import resource
 import signal
-import threading
 import time
-import traceback
-from typing import Any, Dict, List, Optional, Tuple
+from _thread import allocate_lock, get_ident
 
 from runner.channel import MAX_LINE, Channel, Garbage, encode
+from runner.failure import FAILED, failure
 from runner.module import SDK_FOLDER, Module
 from runner.plugin import REGISTRY, Form, Plugin
-from runner.task import Cancelled, RequestError, Task
+from runner.task import RequestError, Task
+from runner.threads import TICK, WAKE, Answer, Inbox, Interruption, Run, Watcher
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Dict, List, Optional, Tuple
 
 PROTOCOL = 1
 #: Codes of JSON-RPC, and ours from -32000 down.
-FAILED, CANCELLED, UNKNOWN_METHOD, BAD_PARAMS = -32000, -32001, -32601, -32602
-#: Wakes the main thread; nothing else about this signal matters.
-WAKE = signal.SIGUSR1
-#: Between two signals to a main thread that has not noticed the first, in seconds.
-WAKE_PAUSE = 0.01
+CANCELLED, UNKNOWN_METHOD, BAD_PARAMS = -32001, -32601, -32602
 #: How long the plugin may still take to end when the host has to exit, in seconds.
 EXIT_GRACE = 1.0
-#: The most that is told of a traceback, in characters; the middle is left out.
-MAX_TRACEBACK = 64 * 1024
-
-
-class Run:
-    """One `run` request, from its arrival to its answer."""
-
-    def __init__(self, id: Any, params: Dict[str, Any]) -> None:
-        self.id = id
-        self.params = params
-        #: Set by the reader thread.
-        self.cancelled = False
-        #: Whether Cancelled has been raised: once is enough, clean-up is left in peace.
-        self.interrupted = False
-
-    @property
-    def key(self) -> Tuple[Any, Any]:
-        return self.params.get("task"), self.params.get("run")
-
-
-class Interruption:
-    """Raises Cancelled in the main thread while a plugin runs, never in the middle of a message."""
-
-    def __init__(self) -> None:
-        self.run: Optional[Run] = None
-        self.depth = 0
-        signal.signal(WAKE, lambda *_: self.check())
-
-    def check(self) -> None:
-        run = self.run
-        if run is not None and run.cancelled and not run.interrupted and self.depth == 0:
-            run.interrupted = True
-            raise Cancelled()
-
-    def wake(self, run: Run, end: float = math.inf) -> None:
-        """Signals the main thread until it has noticed. Called in another thread.
-
-        Once is not enough: a signal that comes just before a system call does not interrupt it.
-        """
-        while self.run is run and not run.interrupted and time.monotonic() < end:
-            signal.pthread_kill(threading.main_thread().ident or 0, WAKE)
-            time.sleep(WAKE_PAUSE)
-
-    def __enter__(self) -> None:
-        if threading.current_thread() is threading.main_thread():
-            self.depth += 1
-
-    def __exit__(self, *_: Any) -> None:
-        if threading.current_thread() is threading.main_thread():
-            self.depth -= 1
-            self.check()
 
 
 class Host:
@@ -104,29 +51,45 @@ class Host:
         self.plugins: List[Plugin] = []
         self.loaded = False
         self.load_error: Optional[Dict[str, Any]] = None
-        self.inbox: "queue.SimpleQueue[Any]" = queue.SimpleQueue()
+        self.inbox = Inbox()
+        #: Held by the one thread that reads, and which that is; 0 for none.
+        self.reading = allocate_lock()
+        self.reader = 0
         #: Guards `runs` and `waiting`.
-        self.lock = threading.Lock()
+        self.lock = allocate_lock()
         self.runs: Dict[Tuple[Any, Any], Run] = {}
         #: Our own requests, by id, waiting for their responses.
-        self.waiting: Dict[str, "queue.SimpleQueue[Dict[str, Any]]"] = {}
+        self.waiting: Dict[str, Answer] = {}
         self.numbers = itertools.count(1)
         self.finished = 0
         self.pid = os.getpid()
+        #: How much the main thread has begun, and whether it is at it.
+        self.begun, self.busy = 0, False
+        self.watcher: Optional[Watcher] = None
 
-    # --- the reader thread -------------------------------------------------
+    # --- whoever reads -----------------------------------------------------
 
-    def read(self) -> None:
-        try:
-            for message in self.channel.receive():
-                if isinstance(message, Garbage):
-                    self._fail(None, message.code, message.reason)
-                elif message.get("method") == "shutdown":
-                    break
-                else:
-                    self._dispatch(message)
-        finally:
-            self._leave()
+    def _read(self) -> bool:
+        """Reads a message and deals with it, or leaves it to the main thread. `False` at the end."""
+        message = self.channel.read()
+        if message is None or (isinstance(message, dict) and message.get("method") == "shutdown"):
+            return False
+        if isinstance(message, Garbage):
+            self._fail(None, message.code, message.reason)
+        else:
+            self._dispatch(message)
+        return True
+
+    def read_beside(self) -> None:
+        """Reads in another thread while the main one is busy, unless somebody does."""
+        if not self._take_turn():
+            return
+        with contextlib.suppress(Exception):
+            while self._read():
+                if self.inbox.messages and not self.busy:
+                    self._end_turn()  # the main thread takes what is there, and reads on
+                    return
+        self._leave()
 
     def _dispatch(self, message: Dict[str, Any]) -> None:
         method, id = message.get("method"), message.get("id")
@@ -145,9 +108,8 @@ class Host:
         elif method == "ping":
             self._answer(id, {})
         elif method == "stats":
-            unit = 1 if sys.platform == "darwin" else 1024
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-            self._answer(id, {"pid": self.pid, "runs": self.finished, "peakMemory": peak})
+            memory = peak_memory()
+            self._answer(id, {"pid": self.pid, "runs": self.finished, "peakMemory": memory})
         elif method == "run":
             run = Run(id, params)
             with self.lock:
@@ -163,8 +125,19 @@ class Host:
             run = self.runs.get((params.get("task"), params.get("run")))
             if run is not None:
                 run.cancelled = True
-        if run is not None and self.interruption.run is run:
-            threading.Thread(target=self.interruption.wake, args=(run,), daemon=True).start()
+        if run is None or self.interruption.run is not run:
+            return
+        if get_ident() == self.interruption.main:
+            return  # it notices when it has read this
+        import threading
+
+        threading.Thread(target=self.interruption.wake, args=(run,), daemon=True).start()
+
+    def _depart(self) -> None:
+        """Ends the process from the main thread on, whatever the plugin's threads do."""
+        import threading
+
+        threading.Thread(target=self._leave, daemon=True).start()
 
     def _leave(self) -> None:
         """Ends the process: in good order if the plugin lets us, else without it."""
@@ -183,24 +156,61 @@ class Host:
     # --- the main thread ---------------------------------------------------
 
     def serve(self) -> None:
-        threading.Thread(target=self.read, name="protocol", daemon=True).start()
         while True:
-            message = self.inbox.get()
+            message = self._next()
             if message is None:
                 return
-            if isinstance(message, Run):
-                self._load()
-                self._run(message)
-            elif message["method"] == "welcome":
-                self.welcome = message.get("params") or {}
-                listener = self._listener()
-                self._answer(message["id"], {"protocol": PROTOCOL, "framing": "lines"})
-                self._load()
-                if listener is not None:
-                    self._serve_routes(listener)
-            else:
-                self._load()
-                self._describe(message["id"])
+            self.begun += 1
+            self.busy = True
+            if self.watcher is not None:
+                self.watcher.wake()
+            self._obey(message)
+            self.busy = False
+
+    def _next(self) -> Any:
+        """What there is to do; `None` at the end."""
+        while not self.inbox.messages:
+            if not self._take_turn():
+                return self.inbox.get()
+            # Whoever read before may have left something.
+            while not self.inbox.messages:
+                if not self._read():
+                    self._depart()
+                    return None
+            self._end_turn()
+        return self.inbox.get()
+
+    def _obey(self, message: Any) -> None:
+        if isinstance(message, Run):
+            self._load()
+            self._run(message)
+        elif message["method"] == "welcome":
+            self.welcome = message.get("params") or {}
+            listener = self._listener()
+            self._answer(message["id"], {"protocol": PROTOCOL, "framing": "lines"})
+            self.watcher = Watcher(self)
+            self._load()
+            if listener is not None:
+                self._serve_routes(listener)
+            if (self.welcome.get("config") or {}).get("items"):
+                self._serve_items()
+        else:
+            self._load()
+            self._describe(message["id"])
+
+    def serve_one(self, before: Callable[[], None]) -> None:
+        """Waits for a `run` and runs it, after `before`; a `cancel` is a signal here."""
+        while not self.inbox.messages:
+            if not self._read():
+                return
+        before()
+        run = self.inbox.get()
+        signal.signal(WAKE, lambda *_: self._cancel_here(run))
+        self._run(run)
+
+    def _cancel_here(self, run: Run) -> None:
+        run.cancelled = True
+        self.interruption.check()
 
     def _listener(self) -> Any:
         """The socket for requests to the own routes, where this host is there for them."""
@@ -215,8 +225,26 @@ class Host:
         from runner import serving
 
         limit = int(self.welcome["config"]["web"].get("connections") or 1)
+        import threading
+
         arguments = (listener, self.plugins, limit)
         threading.Thread(target=serving.serve, args=arguments, name="routes", daemon=True).start()
+
+    def _serve_items(self) -> None:
+        import threading
+
+        from runner import items
+
+        connection = items.inherited(self.welcome["config"])
+        assert connection is not None, "items are served where there is a socket for them"
+        taken = items.Items(connection, self.plugins, self.load_error)
+
+        def serve() -> None:
+            taken.serve()
+            _flush()
+            os._exit(0)
+
+        threading.Thread(target=serve, name="items", daemon=True).start()
 
     def _load(self) -> None:
         if self.loaded:
@@ -226,9 +254,9 @@ class Host:
             name = self.module.load().__name__
             self.plugins = REGISTRY.declared_by(name)
             if not self.plugins:
-                raise ValueError(f"{self.module.path.name} declares no plugin with @plugin")
+                raise ValueError(f"{os.path.basename(self.module.path)} declares no plugin with @plugin")
         except BaseException as error:  # SystemExit too: the host answers, whatever the plugin does
-            self.load_error = _failure(error)
+            self.load_error = failure(error)
         _flush()
 
     def _describe(self, id: Any) -> None:
@@ -243,6 +271,7 @@ class Host:
 
     def _run(self, run: Run) -> None:
         answer = self._outcome(run)
+        self._end_turn()  # a cancel may have come in the way of that
         _flush()  # what was printed belongs to this run, and comes before its end
         if os.getpid() != self.pid:
             os._exit(1)  # a child that the plugin forked and that found its way back here
@@ -273,7 +302,7 @@ class Host:
                 self.welcome,
             )
             home = os.getcwd()
-            os.chdir(task.directory)
+            os.chdir(task._directory)
         except (LookupError, TypeError, ValueError, OSError) as error:
             message = str(error.args[0]) if isinstance(error, LookupError) else str(error)
             return {"error": {"code": BAD_PARAMS, "message": message}}
@@ -281,13 +310,13 @@ class Host:
             try:
                 self.interruption.run = run  # from here on a cancel raises in this thread
                 self.interruption.check()
-                log = form(task, **arguments)
+                log = form.run(task, **arguments)
             finally:
                 self.interruption.run = None
             return {"result": self._result(task, run, log)}
         except BaseException as error:
             self.interruption.run = None  # a cancel may have hit the `finally` above
-            return {"error": _failure(error)}
+            return {"error": failure(error)}
         finally:
             task._end()
             with contextlib.suppress(OSError):
@@ -328,14 +357,51 @@ class Host:
 
     def _request(self, method: str, params: Dict[str, Any]) -> Any:
         id = f"host-{next(self.numbers)}"
-        answer: "queue.SimpleQueue[Dict[str, Any]]" = queue.SimpleQueue()
+        answer = Answer()
         with self.interruption, self.lock:
             self.waiting[id] = answer
         self.channel.send({"id": id, "method": method, "params": params})
-        message = answer.get()
+        message = self._answer_to(answer)
         if "error" in message:
             raise RequestError((message["error"] or {}).get("message") or "no reason given")
         return message["result"]
+
+    def _answer_to(self, answer: Answer) -> Dict[str, Any]:
+        """Waits for it; reads itself while nobody else does."""
+        while answer.message is None:
+            try:
+                if not self._take_turn():
+                    answer.arrived.acquire(timeout=TICK)
+                elif answer.message is None:
+                    self._read_or_abandon()
+            finally:
+                self._end_turn()
+        return answer.message
+
+    def _read_or_abandon(self) -> None:
+        self.channel.wait()
+        with self.interruption:
+            if self._read():
+                return
+        # The runner is gone.
+        self._depart()
+        while True:
+            time.sleep(EXIT_GRACE)
+
+    def _take_turn(self) -> bool:
+        """Whether this thread may read, until it ends its turn."""
+        with self.interruption:
+            is_taken = self.reading.acquire(blocking=False)
+            if is_taken:
+                self.reader = get_ident()
+            return is_taken
+
+    def _end_turn(self) -> None:
+        """Others may read, if it was this thread's turn."""
+        with self.interruption:
+            if self.reader == get_ident():
+                self.reader = 0
+                self.reading.release()
 
     def _answer(self, id: Any, result: Any) -> None:
         self.channel.send({"id": id, "result": result})
@@ -344,40 +410,12 @@ class Host:
         self.channel.send({"id": id, "error": {"code": code, "message": message}})
 
 
-def _failure(error: BaseException) -> Dict[str, Any]:
-    """An exception of the plugin as an error of JSON-RPC."""
-    try:
-        message = " ".join(repr(error).splitlines()) or type(error).__name__
-    except BaseException as worse:
-        message = f"{type(error).__name__} (its repr raised {type(worse).__name__})"
-    try:
-        trace = _own_frames(error)
-        text = "".join(traceback.format_exception(type(error), error, trace))
-    except BaseException as worse:
-        text = f"no traceback: formatting it raised {type(worse).__name__}"
-    return {
-        "code": FAILED,
-        "message": _shortened(message, MAX_TRACEBACK),
-        "data": {"traceback": _shortened(text, MAX_TRACEBACK)},
-    }
+def peak_memory() -> int:
+    """The most memory that this process has had, in bytes."""
+    import resource
 
-
-def _own_frames(error: BaseException) -> Any:
-    """The traceback from the plugin's first frame on."""
-    trace = error.__traceback__
-    while trace is not None:
-        file = trace.tb_frame.f_code.co_filename
-        if not file.startswith((SDK_FOLDER + os.sep, "<frozen importlib")):
-            return trace
-        trace = trace.tb_next
-    return None
-
-
-def _shortened(text: str, limit: int) -> str:
-    if len(text) <= limit:
-        return text
-    half = limit // 2
-    return f"{text[:half]}\n… {len(text) - 2 * half} characters left out …\n{text[-half:]}"
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _flush() -> None:
@@ -392,9 +430,10 @@ def _take_descriptors() -> Tuple[int, int]:
     empty = os.open(os.devnull, os.O_RDONLY)
     os.dup2(empty, 0)
     os.close(empty)
-    os.dup2(2, 1)
+    # Before its descriptor is another: a stream that could seek asks where it is.
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)  # type: ignore
+    os.dup2(2, 1)
     return source, sink
 
 
@@ -410,25 +449,26 @@ def main(arguments: List[str]) -> int:
     source, sink = _take_descriptors()
     module = Module(arguments[0], os.environ.get("RUNNER_MODULE_FOLDER", ""))
     with contextlib.suppress(BrokenPipeError):  # the runner is gone
-        first = _first_line(source)
+        begun = _first_line(source)
+        first, _, rest = begun.partition(b"\n")
         if _is_isolated(first):
             from runner.zygote import Zygote
 
-            return Zygote(module, source, sink).serve(first)
-        Host(module, source, sink, first).serve()
+            return Zygote(module, source, sink, rest).serve(first)
+        Host(module, source, sink, begun).serve()
     _flush()
     return 0
 
 
 def _first_line(source: int) -> bytes:
-    """The first line, and not a byte more: who reads on is decided by what it says."""
-    line = bytearray()
-    while not line.endswith(b"\n") and len(line) <= MAX_LINE:
-        byte = os.read(source, 1)
-        if not byte:
+    """The first line, and what came with it."""
+    begun = b""
+    while b"\n" not in begun and len(begun) <= MAX_LINE:
+        chunk = os.read(source, 1 << 16)
+        if not chunk:
             break
-        line += byte
-    return bytes(line)
+        begun += chunk
+    return begun
 
 
 def _is_isolated(line: bytes) -> bool:

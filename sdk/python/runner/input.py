@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, Any, Mapping, Optional
+from runner.record import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import IO, Any, Mapping, Optional
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Input:
     """An input file. It has been downloaded already: `path` is local and readable."""
 
@@ -25,6 +28,8 @@ class Input:
 
     @classmethod
     def from_wire(cls, value: Mapping[str, Any]) -> Input:
+        from pathlib import Path
+
         path = Path(value["path"])
         size = value.get("size")
         return cls(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import re
 import sys
-from pathlib import Path
-from types import ModuleType
-from typing import Iterable, List
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import ModuleType
+    from typing import Iterable, List
 
 #: Where this SDK lies; its own files are nobody's dependency.
 SDK_FOLDER = os.path.dirname(os.path.abspath(__file__))
@@ -26,13 +27,18 @@ class Module:
     """
 
     def __init__(self, entry: str, folder: str = "") -> None:
-        path = Path(entry).absolute()
-        if path.name == "__init__.py":
-            path = path.parent
+        path = os.path.abspath(entry)
+        if os.path.basename(path) == "__init__.py":
+            path = os.path.dirname(path)
+        is_package = os.path.isdir(path)
         self.path = path
-        self.file = path / "__init__.py" if path.is_dir() else path
-        self.folder = os.path.abspath(folder or path.parent)
-        self.name = self._free_name(re.sub(r"\W", "_", path.name if path.is_dir() else path.stem))
+        self.file = os.path.join(path, "__init__.py") if is_package else path
+        self.folder = os.path.abspath(folder or os.path.dirname(path))
+        name = os.path.basename(path)
+        stem = name if is_package else os.path.splitext(name)[0]
+        self.name = self._free_name(
+            "".join(letter if letter.isalnum() or letter == "_" else "_" for letter in stem)
+        )
 
     @staticmethod
     def _free_name(name: str) -> str:
@@ -42,10 +48,10 @@ class Module:
 
     def load(self) -> ModuleType:
         """Runs the module's code. Raises whatever that raises."""
-        if not self.file.is_file():
+        if not os.path.isfile(self.file):
             raise FileNotFoundError(f"there is no Python file or package at {self.path}")
         self._extend_path()
-        package = [str(self.path)] if self.path.is_dir() else None
+        package = [self.path] if self.file != self.path else None
         spec = importlib.util.spec_from_file_location(
             self.name, self.file, submodule_search_locations=package
         )
@@ -66,12 +72,12 @@ class Module:
             ),
             len(sys.path),
         )
-        sys.path[at:at] = dict.fromkeys([str(self.path.parent), self.folder])
+        sys.path[at:at] = dict.fromkeys([os.path.dirname(self.path), self.folder])
 
     def depends(self) -> List[str]:
         """The files below the plugin folder, outside the module itself, that have been imported."""
         folder = os.path.realpath(self.folder)
-        own = [os.path.realpath(self.path), os.path.join(folder, self.path.name)]
+        own = [os.path.realpath(self.path), os.path.join(folder, os.path.basename(self.path))]
         found = set()
         for module in list(sys.modules.values()):
             file = getattr(module, "__file__", None)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import enum
 import json
-from typing import Any, ClassVar, Dict, Iterable, Mapping, Optional, Sequence, Type, Union
+from collections.abc import Mapping
 
 from runner.input import Input
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, ClassVar, Dict, Iterable, Optional, Sequence, Type, Union
 
 #: Rules whose message `messages` may replace: the keywords that a value can fail.
 RULES = frozenset(

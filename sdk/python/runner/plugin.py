@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
-import inspect
 import os
-import re
 import sys
-from dataclasses import dataclass
-from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
+from collections.abc import Mapping
 
+from runner.functions import unwrapped
+from runner.record import record
 from runner.signature import DefinitionError, Signature
-from runner.web import Route, Routes, static_folder
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple, Union
+
+    from runner.web import Routes
 
 TYPES = ("processing", "visualization", "conversion", "dataloader", "interaction")
 
 #: PEP 440, as lenient as the standard: `v0.2.1` and `1.0.0-rc1` are versions.
-_VERSION = re.compile(
-    r"""\s*v?(\d+!)?\d+(\.\d+)*
+_VERSION = r"""
+    \s*v?(\d+!)?\d+(\.\d+)*
         ([-_.]?(a|b|c|rc|alpha|beta|pre|preview)([-_.]?\d+)?)?
         (-\d+|[-_.]?(post|rev|r)([-_.]?\d+)?)?
         ([-_.]?dev([-_.]?\d+)?)?
-        (\+[a-z0-9]+([-_.][a-z0-9]+)*)?\s*""",
-    re.IGNORECASE | re.VERBOSE,
-)
+        (\+[a-z0-9]+([-_.][a-z0-9]+)*)?\s*"""
+
+
+def _is_version(text: str) -> bool:
+    if text.isascii() and text.replace(".", "").isdigit() and "" not in text.split("."):
+        return True  # like most
+    import re
+
+    return re.fullmatch(_VERSION, text, re.IGNORECASE | re.VERBOSE) is not None
 
 
 def kebab_case(name: str) -> str:
@@ -30,7 +40,7 @@ def kebab_case(name: str) -> str:
 
 
 def _where(function: Callable[..., Any]) -> str:
-    code = getattr(inspect.unwrap(function), "__code__", None)
+    code = getattr(unwrapped(function), "__code__", None)
     name = getattr(function, "__name__", repr(function))
     return f"{name} ({code.co_filename}:{code.co_firstlineno})" if code else name
 
@@ -40,7 +50,7 @@ def _filled(**entries: Any) -> Dict[str, Any]:
     return {key: value for key, value in entries.items() if value not in (None, [], {}, "")}
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Output:
     """A file that a plugin writes, as its description promises it."""
 
@@ -57,7 +67,7 @@ class Output:
         return described if self.name is None else {**described, "name": self.name}
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Link:
     """A link in the description of a plugin. A relative `href` leads to a route of its own."""
 
@@ -78,14 +88,32 @@ class Form:
     ) -> None:
         self.function = function
         self.where = _where(function)
-        self.signature = Signature(function, self.where)
+        self.signature = self._signature(function)
         self.title = title
-        self.description = description
-        self.help = inspect.getdoc(function) if help is None else inspect.cleandoc(help)
+        self._description = description
+        self._help = help
         self.example = self.signature.values(example or {}, f"{self.where}: example")
+
+    def _signature(self, function: Callable[..., Any]) -> Signature:
+        return Signature(function, self.where)
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         return self.function(*arguments, **named)
+
+    def run(self, task: Any, **given: Any) -> Any:
+        """What a run of a task does: calls the function."""
+        return self.function(task, **given)
+
+    @property
+    def help(self) -> Optional[str]:
+        """The docstring, unless it was given."""
+        import inspect  # only a description needs it
+
+        return inspect.getdoc(self.function) if self._help is None else inspect.cleandoc(self._help)
+
+    @property
+    def description(self) -> Optional[str]:
+        return self._description
 
     def form(self) -> Dict[str, Any]:
         return {
@@ -116,16 +144,29 @@ class Plugin(Form):
         self, name: str, version: str, module: str, form: Tuple[Any, ...], **metadata: Any
     ) -> None:
         super().__init__(*form)
-        if self.description is None and self.help:
-            self.description = " ".join(self.help.split("\n\n")[0].split())
         self.name = name
         self.version = version
         #: The name of the Python module that declared it.
         self.module = module
         self.metadata = metadata
         self.steps: Dict[str, Step] = {}
-        #: Its own routes.
-        self.routes = Routes()
+        self._routes: Optional[Routes] = None
+
+    @property
+    def description(self) -> Optional[str]:
+        """The first paragraph of the help, unless it was given."""
+        if self._description is not None or not self.help:
+            return self._description
+        return " ".join(self.help.split("\n\n")[0].split())
+
+    @property
+    def routes(self) -> Routes:
+        """Its own routes."""
+        if self._routes is None:
+            from runner.web import Routes
+
+            self._routes = Routes()
+        return self._routes
 
     @property
     def identifier(self) -> str:
@@ -165,6 +206,8 @@ class Plugin(Form):
         `{name}` takes a segment of the path, `{name:path}` the rest; both are arguments.
         """
 
+        from runner.web import Route
+
         def declare(function: Callable[..., Any]) -> Callable[..., Any]:
             self.routes.add(Route(pattern, methods, function, _where(function)))
             return function
@@ -173,6 +216,8 @@ class Plugin(Form):
 
     def static(self, pattern: str, folder: Union[str, "os.PathLike[str]"]) -> None:
         """Answers with the files of a folder that lies beside the file in which this is called."""
+        from runner.web import Route, static_folder
+
         beside = sys._getframe(1).f_globals.get("__file__", "")
         files = static_folder(folder, beside, self.where)
         self.routes.add(Route(f"{pattern.rstrip('/')}/{{path:path}}", ("GET",), files, self.where))
@@ -185,7 +230,7 @@ class Plugin(Form):
             **self.metadata,
             **self.form(),
             "steps": [step.describe() for step in self.steps.values()],
-            **_filled(routes=True if self.routes else None),
+            **_filled(routes=True if self._routes else None),
         }
 
 
@@ -238,10 +283,9 @@ def plugin(
     `schedules` is work that comes again: `{"cron": "0 3 * * *", "parameters": {…}}`.
     """
     module = sys._getframe(1).f_globals.get("__name__", "")
-    if function is not None or version is None:
+    if function is not None:
         raise DefinitionError('a plugin needs a version: @plugin(version="1.0.0")')
-    if not isinstance(version, str) or not _VERSION.fullmatch(version):
-        raise DefinitionError(f'version {version!r} is not one by PEP 440, such as "1.0.0"')
+    check_version(version, "plugin")
     if type not in TYPES:
         raise DefinitionError(f"type {type!r} is not one of {', '.join(TYPES)}")
     if isinstance(tags, str):
@@ -262,11 +306,20 @@ def plugin(
         if isinstance(function, Form) or not callable(function):
             raise DefinitionError(f"@plugin belongs on a function, not on {function!r}")
         form = (function, title, description, help, example)
-        declared = Plugin(name or kebab_case(function.__name__), version, module, form, **metadata)
+        own = name or kebab_case(function.__name__)
+        declared = Plugin(own, version or "", module, form, **metadata)
         REGISTRY.add(declared)
         return declared
 
     return declare
+
+
+def check_version(version: Any, what: str) -> None:
+    """Raises DefinitionError unless it is a version."""
+    if version is None:
+        raise DefinitionError(f'a {what} needs a version: @{what}(version="1.0.0")')
+    if not isinstance(version, str) or not _is_version(version):
+        raise DefinitionError(f'version {version!r} is not one by PEP 440, such as "1.0.0"')
 
 
 #: What a schedule may say.

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import enum
-import inspect
 import sys
-import typing
-from dataclasses import dataclass
-from typing import Any, Callable, Dict, Hashable, List, Mapping, Tuple
+from collections.abc import Hashable
 
 from runner import parameters
+from runner.functions import (
+    EMPTY,
+    POSITIONAL_ONLY,
+    POSITIONAL_OR_KEYWORD,
+    VAR_KEYWORD,
+    VAR_POSITIONAL,
+    Declared,
+    declared,
+    is_suspended,
+    unwrapped,
+)
 from runner.parameters import MISSING, Parameter, camel_case, snake_case
+from runner.record import record
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Dict, List, Mapping, Tuple
+
+#: What classes stand for.
 _SIMPLE: Dict[Any, Callable[[], Parameter]] = {
     str: parameters.Text,
     int: parameters.Integer,
@@ -19,13 +33,7 @@ _SIMPLE: Dict[Any, Callable[[], Parameter]] = {
     bool: parameters.Boolean,
     list: parameters.List,
     dict: lambda: parameters.Json(schema={"type": "object"}),
-    Any: parameters.Json,
 }
-_UNIONS: List[Any] = [typing.Union]
-if sys.version_info >= (3, 10):
-    import types
-
-    _UNIONS.append(types.UnionType)
 
 
 class DefinitionError(TypeError):
@@ -36,12 +44,23 @@ def parameter_of(hint: Any) -> Tuple[Parameter, bool]:
     """The parameter that a type hint stands for, and whether it may be absent. Raises TypeError."""
     if isinstance(hint, Parameter):
         return hint, False
+    if isinstance(hint, type) and hint in _SIMPLE:
+        return _SIMPLE[hint](), False
+    import typing  # imported by whoever has other hints
+
+    unions: List[Any] = [typing.Union]
+    if sys.version_info >= (3, 10):
+        import types
+
+        unions.append(types.UnionType)
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     # Before Python 3.11, list[int] is taken for a class too.
     if origin is None and isinstance(hint, type) and issubclass(hint, Parameter):
         return hint(), False
     if origin is None and isinstance(hint, type) and issubclass(hint, enum.Enum):
         return parameters.Choice(hint), False
+    if hint is typing.Any:
+        return parameters.Json(), False
     if origin is None and isinstance(hint, Hashable) and hint in _SIMPLE:
         return _SIMPLE[hint](), False
     if origin is list and len(arguments) <= 1:
@@ -51,7 +70,7 @@ def parameter_of(hint: Any) -> Tuple[Parameter, bool]:
     if origin is typing.Literal:
         choices = [value for value in arguments if value is not None]
         return parameters.Choice(choices), len(choices) < len(arguments)
-    if origin in _UNIONS:
+    if origin in unions:
         kinds = [kind for kind in arguments if kind is not type(None)]
         if len(kinds) == 1 and len(kinds) < len(arguments):
             return parameter_of(kinds[0])[0], True
@@ -60,7 +79,7 @@ def parameter_of(hint: Any) -> Tuple[Parameter, bool]:
         )
     if hasattr(hint, "__metadata__"):  # typing.Annotated[str, Text(...)]
         kind, *notes = arguments
-        optional = parameter_of(kind)[1] if typing.get_origin(kind) in _UNIONS else False
+        optional = parameter_of(kind)[1] if typing.get_origin(kind) in unions else False
         for note in notes:
             if isinstance(note, Parameter):
                 return note, optional
@@ -72,7 +91,7 @@ def parameter_of(hint: Any) -> Tuple[Parameter, bool]:
     )
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Field:
     """One parameter of one function."""
 
@@ -99,18 +118,20 @@ class Signature:
     """All parameters of one function but the task, which comes first."""
 
     def __init__(self, function: Callable[..., Any], where: str) -> None:
-        if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
+        if is_suspended(function):
             raise DefinitionError(f"{where} is async or a generator; a plugin is a plain function")
-        declared = list(inspect.signature(function).parameters.values())
-        if not declared or declared[0].kind not in (
-            declared[0].POSITIONAL_ONLY,
-            declared[0].POSITIONAL_OR_KEYWORD,
-        ):
+        found = declared(function)
+        if not found or found[0].kind not in (POSITIONAL_ONLY, POSITIONAL_OR_KEYWORD):
             raise DefinitionError(
                 f"{where} needs a first parameter for its task: def {function.__name__}(task, ...)"
             )
+        self._declare(function, found[1:], where)
+
+    def _declare(
+        self, function: Callable[..., Any], declared: List[Declared], where: str
+    ) -> None:
         self.where = where
-        self.fields: List[Field] = [self._field(function, one) for one in declared[1:]]
+        self.fields: List[Field] = [self._field(function, one) for one in declared]
         keys: Dict[str, str] = {}
         for field in self.fields:
             other = keys.setdefault(field.key, field.name)
@@ -119,20 +140,16 @@ class Signature:
                     f"{where}: {other!r} and {field.name!r} are both {field.key!r} on the wire"
                 )
 
-    def _field(self, function: Callable[..., Any], declared: inspect.Parameter) -> Field:
+    def _field(self, function: Callable[..., Any], declared: Declared) -> Field:
         where = f"{self.where}: parameter {declared.name!r}"
-        if declared.kind in (
-            declared.VAR_POSITIONAL,
-            declared.VAR_KEYWORD,
-            declared.POSITIONAL_ONLY,
-        ):
+        if declared.kind in (VAR_POSITIONAL, VAR_KEYWORD, POSITIONAL_ONLY):
             raise DefinitionError(f"{where} must have one name and be usable as a keyword")
         hint = declared.annotation
-        if hint is declared.empty:
+        if hint is EMPTY:
             raise DefinitionError(f"{where} needs a type hint, such as {declared.name}: str")
         if isinstance(hint, str):  # from __future__ import annotations
             try:
-                hint = eval(hint, inspect.unwrap(function).__globals__)
+                hint = eval(hint, unwrapped(function).__globals__)
             except Exception as error:
                 raise DefinitionError(
                     f"{where}: the type hint {hint!r} cannot be evaluated: {error!r}"
@@ -142,7 +159,7 @@ class Signature:
             default = parameter.default
             if declared.default is None:
                 optional = True
-            elif declared.default is not declared.empty:
+            elif declared.default is not EMPTY:
                 if default is not MISSING:
                     raise TypeError(
                         "has a default in its type hint and another in the function; leave one out"

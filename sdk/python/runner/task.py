@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
-from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, Any, Callable, Dict, Iterator, List, Mapping, Optional, Union
 
 from runner.input import Input
 from runner.plugin import Plugin
+from runner.record import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import IO, Any, Callable, Dict, Iterator, List, Mapping, Optional, Union
 
 #: Characters of a log entry that surely fit in a line, however they are escaped.
 _LOG_PIECE = 128 * 1024
@@ -50,7 +52,7 @@ class CallError(RequestError):
         return str(self)
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Called:
     """A task that was called, as it ended."""
 
@@ -69,7 +71,7 @@ class Called:
         raise KeyError(f"the called task has no output {name!r}; it has: {names}")
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class ModuleInfo:
     """The module that a plugin belongs to, as it was loaded."""
 
@@ -99,8 +101,7 @@ class Task:
         self.run: int = params.get("run", 0)
         #: The id of the step that is being processed; `None` for the plugin itself.
         self.step_id: Optional[str] = params.get("stepId")
-        #: This run's own directory, empty at first, removed after the run.
-        self.directory = Path(params.get("directory") or ".").absolute()
+        self._directory = os.path.abspath(params.get("directory") or ".")
         #: The base URL of the runner as the client knows it that made the task; no slash at the end.
         self.base_url: str = params.get("baseUrl") or ""
         #: Kept between the runs of a task, from step to step. Anything that is JSON.
@@ -126,6 +127,13 @@ class Task:
         if not self._open:
             raise RuntimeError(f"the run of task {self.id} has ended")
         self._notify_runner(method, task=self.id, **params)
+
+    @property
+    def directory(self) -> Path:
+        """This run's own directory, empty at first, removed after the run."""
+        from pathlib import Path
+
+        return Path(self._directory)
 
     @property
     def cancelled(self) -> bool:
@@ -167,6 +175,9 @@ class Task:
         if path is not None:
             found = (self.directory / path).absolute()
             if self.directory.resolve() not in found.resolve().parents:
+                import shutil
+                from pathlib import Path
+
                 found = Path(shutil.copyfile(found, self._new_path()))
         else:
             if isinstance(content, str):

@@ -230,8 +230,11 @@ class Host:
 
     def send_line(self, line: bytes) -> None:
         assert self.process.stdin
-        self.process.stdin.write(line + b"\n")
-        self.process.stdin.flush()
+        try:
+            self.process.stdin.write(line + b"\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            raise Closed(f"the host ended; its log:\n{self.stderr}") from None
 
     def receive(self) -> Dict[str, Any]:
         """The next message for a caller; a `fetch` on the way is answered."""
@@ -340,7 +343,10 @@ class Host:
         """
         plugin = self._identifier(plugin)
         id = next(self._ids)
-        directory = tempfile.mkdtemp(dir=self.folder.name)
+        # Where a host that forks for each run leaves it alone.
+        runs = os.path.join(self.folder.name, "run")
+        os.makedirs(runs, exist_ok=True)
+        directory = tempfile.mkdtemp(dir=runs)
         params = {
             "task": id,
             "run": 1,

@@ -181,13 +181,15 @@ def started(test, source, name="example.py", **options):
 class WithHost(unittest.TestCase):
     """One host for all: that it lives on after each of these is part of the test."""
 
+    config = {"a": 1}
+
     @classmethod
     def setUpClass(cls):
         folder = tempfile.TemporaryDirectory()
         cls.addClassCleanup(folder.cleanup)
         path = Path(folder.name) / "example.py"
         path.write_text(PLUGINS)
-        cls.host = Host(path, config={"a": 1}, args=["b"]).__enter__()
+        cls.host = Host(path, config=cls.config, args=["b"]).__enter__()
         cls.addClassCleanup(cls.host.close)
 
     def run_plugin(self, name, parameters=None, **more):
@@ -201,7 +203,7 @@ class WithHost(unittest.TestCase):
 
 class Talking(WithHost):
     def test_welcome_and_describe(self):
-        self.assertEqual(self.host.welcome, {"protocol": 1, "framing": "lines"})
+        self.assertEqual((self.host.welcome["protocol"], self.host.welcome["framing"]), (1, "lines"))
         described = self.host.request("describe")
         self.assertEqual(described["depends"], [])
         self.assertEqual(described["plugins"][0]["name"], "shout")
@@ -279,7 +281,7 @@ class Talking(WithHost):
         self.failed("wrong-step", {"how": "other"})
 
     def test_no_input_but_configuration(self):
-        self.assertEqual(self.run_plugin("reads").log, ["''{'a': 1}['b']"])
+        self.assertEqual(self.run_plugin("reads").log, [f"''{self.config}['b']"])
 
     def test_a_forked_child_is_no_host(self):
         self.assertEqual(self.run_plugin("forks").log, ["True"])
@@ -436,6 +438,23 @@ class Cancelling(WithHost):
             run.wait()
             host.close()
             self.assertEqual(host.stderr, "cleaned up\n")
+
+
+FORKING = {"a": 1, "isolation": "process"}
+
+
+class TalkingForks(Talking):
+    """The same, with a process for each run."""
+
+    config = FORKING
+
+
+class FailingForks(Failing):
+    config = FORKING
+
+
+class CancellingForks(Cancelling):
+    config = FORKING
 
 
 class Garbage(WithHost):
@@ -609,6 +628,23 @@ class Loading(unittest.TestCase):
                 path, command=[sys.executable, "-I", str(SDK / "host.py"), str(path)]
             ) as host:
                 self.assertEqual(host.run("shout", {"inputStr": "x"}).outputs[0].text, "X")
+
+    def test_answers_into_a_file(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path, answers = Path(folder, "example.py"), Path(folder, "answers")
+            path.write_text(PLUGINS)
+            params = {"protocol": 1, "name": "m", "uuid": "", "args": [], "config": {}}
+            welcome = {"jsonrpc": "2.0", "id": 1, "method": "welcome", "params": params}
+            with open(answers, "wb") as file:
+                # What can seek as its output, and cannot as what it prints to.
+                done = subprocess.run(
+                    [sys.executable, str(SDK / "host.py"), str(path)],
+                    input=json.dumps(welcome).encode() + b"\n",
+                    stdout=file,
+                    stderr=subprocess.PIPE,
+                )
+            self.assertEqual(done.stderr.decode(), "")
+            self.assertEqual(json.loads(answers.read_text())["id"], 1)
 
     def test_usage(self):
         done = subprocess.run(
