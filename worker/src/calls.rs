@@ -4,18 +4,21 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use runner_core::file::{File, plain_name};
-use runner_core::identity::url_segment;
+use runner_core::parameters::FieldKind;
 use runner_core::task::{Change, Dispatch, Idempotency, MAX_DEPTH, NewTask, Priority, Step, Task};
-use runner_host::Provided;
-use runner_host::protocol::CallRequest;
+use runner_host::protocol::PluginCall;
+use runner_host::{Modules, Provided, RunFiles};
 use runner_queue::Offer;
 use runner_store::StoreError;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+use tokio_util::sync::CancellationToken;
+use url::Url;
 
-use crate::Shared;
+use crate::given::Given;
 use crate::pauses::Pauses;
 use crate::slots::Slot;
 use crate::state::RunState;
+use crate::{Shared, Tools};
 
 /// What a call needs to know of the run that makes it.
 #[derive(Clone)]
@@ -30,11 +33,13 @@ pub(crate) struct Caller {
     pub(crate) submitter: String,
     /// Where the outputs of the called task are put for the run to read.
     pub(crate) inputs: PathBuf,
+    /// Files that the run may give to the called one.
+    pub(crate) files: RunFiles,
 }
 
 impl Caller {
     /// Calls a plugin and answers how it ended, with its outputs.
-    pub(crate) async fn call(self, call: CallRequest) -> Result<Value, String> {
+    pub(crate) async fn call(self, call: PluginCall) -> Result<Value, String> {
         if self.depth >= MAX_DEPTH {
             return Err(format!(
                 "plugins call one another more than {MAX_DEPTH} deep: {} is not called",
@@ -42,34 +47,31 @@ impl Caller {
             ));
         }
         let provided = self.find(&call.plugin)?;
-        let parameters = provided.plugin.check_parameters(call.parameters)?;
+        let mut parameters = provided.plugin.check_parameters(call.parameters)?;
+        let mut given = Given::new(&self.shared.tools);
+        self.give(&provided, &mut parameters, &mut given).await?;
         let dispatch = Dispatch {
             priority: Priority::Called,
             submitter: self.submitter.clone(),
             ..Dispatch::default()
         };
         let tools = &self.shared.tools;
-        let called = tools
-            .store
-            .insert_task(NewTask {
-                plugin: provided.plugin.identifier.clone(),
-                digest: provided.module.status().sha256,
-                parameters,
-                uploads: Vec::new(),
-                labels: self.labels.clone(),
-                base_url: self.base_url.clone(),
-                caller: Some((self.task, self.depth)),
-                dispatch: dispatch.clone(),
-                // So that it can be tried again where nobody knows whether it was committed.
-                idempotency: Some(unique()?),
-            })
-            .await
-            .map_err(|error| error.to_string())?
-            .id();
-        let unfinished = Unfinished {
-            shared: Arc::clone(&self.shared),
-            task: Some(called),
+        let task = NewTask {
+            plugin: provided.plugin.identifier.clone(),
+            digest: provided.module.status().sha256,
+            parameters,
+            uploads: Vec::new(),
+            labels: self.labels.clone(),
+            base_url: self.base_url.clone(),
+            caller: Some((self.task, self.depth)),
+            dispatch: dispatch.clone(),
+            // So that it can be tried again where nobody knows whether it was committed.
+            idempotency: Some(unique()?),
         };
+        let called = given.insert(tools, task).await;
+        let called = called.map_err(|error| error.to_string())?;
+        let abort = self.shared.abort.clone();
+        let unfinished = Unfinished::new(tools, called, abort);
         tools.queue.push(Offer::first(called, &dispatch));
         self.slot.give_back();
         let ended = self.wait(called).await;
@@ -80,31 +82,44 @@ impl Caller {
         self.answer(&task).await
     }
 
-    /// A plugin by identifier, by name (then the newest), or by its URL at this runner.
-    fn find(&self, wanted: &str) -> Result<Provided, String> {
-        let own = format!("{}/plugins/", self.base_url);
-        let name = match wanted
-            .strip_prefix(&own)
-            .or_else(|| wanted.strip_prefix("/plugins/"))
-        {
-            Some(rest) => rest
-                .split('/')
-                .next()
-                .unwrap_or_default()
-                .replace("%40", "@")
-                .replace("%20", " "),
-            None if wanted.contains("://") => {
-                return Err(format!(
-                    "{wanted} is not a plugin of this runner ({own}…): call others over HTTP"
-                ));
+    /// Stores files of the run that a data parameter names by a `file` URL, for a task that may run elsewhere.
+    async fn give(
+        &self,
+        provided: &Provided,
+        parameters: &mut Map<String, Value>,
+        given: &mut Given,
+    ) -> Result<(), String> {
+        for field in provided.plugin.form.parameters.fields() {
+            let is_fetched = matches!(field.kind.item(), FieldKind::Data(data) if data.fetch);
+            let values = match parameters.get_mut(&field.key) {
+                Some(Value::Array(values)) if is_fetched => values.as_mut_slice(),
+                Some(value) if is_fetched => std::slice::from_mut(value),
+                _ => continue,
+            };
+            for value in values {
+                if let Some(path) = self.own_file(value) {
+                    let files = self.files.clone();
+                    let name = path.file_name().unwrap_or_default().to_string_lossy();
+                    let name = name.into_owned();
+                    let open = move || files.open_any(&path.to_string_lossy());
+                    let upload = given.store(&name, open).await;
+                    *value = upload.map_err(|problem| format!("{}: {problem}", field.key))?;
+                }
             }
-            None => wanted.to_owned(),
-        };
-        let table = self.shared.tools.modules.table();
-        let found = table.plugin(&name).or_else(|| table.newest(&name));
-        found
-            .cloned()
-            .ok_or_else(|| format!("there is no plugin {wanted:?} to call"))
+        }
+        Ok(())
+    }
+
+    /// The file of this run that a URL is.
+    fn own_file(&self, value: &Value) -> Option<PathBuf> {
+        let url = value.as_str().filter(|url| url.starts_with("file:"))?;
+        let path = Url::parse(url).ok()?.to_file_path().ok()?;
+        self.files.has(&path).then_some(path)
+    }
+
+    /// A plugin by identifier, by name (then the newest), or by its URL at this runner.
+    pub(crate) fn find(&self, wanted: &str) -> Result<Provided, String> {
+        find(&self.shared.tools.modules, &self.base_url, wanted)
     }
 
     /// Waits for the end of the called task, and shows its steps as steps of the caller.
@@ -152,29 +167,9 @@ impl Caller {
                     file.name, task.id
                 )
             })?;
-            let url = match &file.url {
-                Some(url) => url.clone(),
-                None => {
-                    let tag = url_segment(&file.tag);
-                    format!("{}/files/{}/?file-id={tag}", self.base_url, file.id)
-                }
-            };
-            outputs.push(json!({
-                "path": path,
-                "name": file.name,
-                "dataType": file.data_type,
-                "contentType": file.content_type,
-                "size": size,
-                "url": url,
-            }));
+            outputs.push(output(file, &path, size, &self.base_url));
         }
-        Ok(json!({
-            "task": task.id,
-            "href": format!("{}/tasks/{}/", self.base_url, task.id),
-            "status": task.state.status(),
-            "log": task.log,
-            "outputs": outputs,
-        }))
+        Ok(outcome(task, outputs, &self.base_url))
     }
 
     /// Makes an output of a called task readable for the caller. Answers its bytes.
@@ -195,8 +190,64 @@ impl Caller {
     }
 }
 
+/// A plugin by identifier, by name (then the newest), or by its URL at this runner, which is known by this base URL.
+pub(crate) fn find(modules: &Modules, base_url: &str, wanted: &str) -> Result<Provided, String> {
+    let own = format!("{base_url}/plugins/");
+    let name = match wanted
+        .strip_prefix(&own)
+        .or_else(|| wanted.strip_prefix("/plugins/"))
+    {
+        Some(rest) => rest
+            .split('/')
+            .next()
+            .unwrap_or_default()
+            .replace("%40", "@")
+            .replace("%20", " "),
+        None if wanted.contains("://") => {
+            return Err(format!(
+                "{wanted} is not a plugin of this runner ({own}…): call others over HTTP"
+            ));
+        }
+        None => wanted.to_owned(),
+    };
+    let table = modules.table();
+    // A version may be written as the plugin writes it.
+    let is_whole = name.contains('@');
+    let spelled = is_whole.then(|| name.replace('.', "-"));
+    let spelled = spelled.and_then(|name| table.plugin(&name).cloned());
+    let found = table.plugin(&name).or_else(|| table.newest(&name));
+    found
+        .cloned()
+        .or(spelled)
+        .ok_or_else(|| format!("there is no plugin {wanted:?} to call"))
+}
+
+/// An output of a task, as whoever has waited for the task is told of it. `path`: where it was put for him.
+pub(crate) fn output(file: &File, path: &Path, size: u64, base_url: &str) -> Value {
+    let url = file.url.clone();
+    json!({
+        "path": path,
+        "name": file.name,
+        "dataType": file.data_type,
+        "contentType": file.content_type,
+        "size": size,
+        "url": url.unwrap_or_else(|| format!("{base_url}{}", file.path())),
+    })
+}
+
+/// A task that has ended, as whoever has waited for it is told.
+pub(crate) fn outcome(task: &Task, outputs: Vec<Value>, base_url: &str) -> Value {
+    json!({
+        "task": task.id,
+        "href": format!("{base_url}/tasks/{}/", task.id),
+        "status": task.state.status(),
+        "log": task.log,
+        "outputs": outputs,
+    })
+}
+
 /// What no other call has.
-fn unique() -> Result<Idempotency, String> {
+pub(crate) fn unique() -> Result<Idempotency, String> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(|error| format!("there is no randomness: {error}"))?;
     let key: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -206,14 +257,24 @@ fn unique() -> Result<Idempotency, String> {
     })
 }
 
-/// A called task whose caller waits. When the caller's run ends before it, it is cancelled.
-struct Unfinished {
-    shared: Arc<Shared>,
+/// A called task whose caller waits. When the caller ends before it, it is cancelled.
+pub(crate) struct Unfinished {
+    tools: Tools,
+    /// Cancelled when the worker stops: then the task goes on at the next start, as its caller does.
+    abort: CancellationToken,
     task: Option<i64>,
 }
 
 impl Unfinished {
-    fn settle(mut self) {
+    pub(crate) fn new(tools: &Tools, task: i64, abort: CancellationToken) -> Self {
+        Self {
+            tools: tools.clone(),
+            abort,
+            task: Some(task),
+        }
+    }
+
+    pub(crate) fn settle(mut self) {
         self.task = None;
     }
 }
@@ -221,14 +282,13 @@ impl Unfinished {
 impl Drop for Unfinished {
     fn drop(&mut self) {
         let Some(task) = self.task else { return };
-        // When the worker stops, the task goes on at the next start, as its caller does.
-        if self.shared.abort.is_cancelled() {
+        if self.abort.is_cancelled() {
             return;
         }
-        let shared = Arc::clone(&self.shared);
+        let tools = self.tools.clone();
         tokio::spawn(async move {
-            match shared.tools.store.cancel_task(task).await {
-                Ok(Some(ended)) => shared.tools.queue.tasks_ended(&ended, &shared.tools.events),
+            match tools.store.cancel_task(task).await {
+                Ok(Some(ended)) => tools.queue.tasks_ended(&ended, &tools.events),
                 Ok(None) => {}
                 Err(error) => tracing::error!(task, "a called task cannot be cancelled: {error}"),
             }

@@ -8,14 +8,15 @@ use futures::future::BoxFuture;
 use runner_core::plugin::{FormDescription, Plugin};
 use runner_core::task::Task;
 use runner_host::manifest::RunRules;
-use runner_host::protocol::{FAILED, OUTPUT_TEXT, RpcError, RunRequest};
-use runner_host::{HostError, Lease, Provided, RunEnd, RunFolder};
+use runner_host::protocol::{FAILED, OUTPUT_TEXT, RpcError, RunEvent, RunRequest};
+use runner_host::{HostError, Lease, NodeHosts, Provided, RunEnd, RunFolder};
 use serde_json::{Map, Value};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::calls::Caller;
-use crate::run::{Outcome, Written, is_other, short, write};
+use crate::pipelines::PipelineRun;
+use crate::run::{Outcome, Written, write};
 use crate::slots::Slot;
 use crate::state::{Handler, RunState};
 use crate::{Shared, inputs, outputs};
@@ -51,13 +52,6 @@ impl Execution<'_> {
     pub(crate) async fn execute(&self) -> Outcome {
         let mut provided = self.provided.clone();
         let mut ended = 0;
-        if is_other(self.task, &provided) {
-            self.state.log(&format!(
-                "The module of the plugin has changed since this task was made: its digest was {}, and is {} now.",
-                short(&self.task.digest),
-                short(&provided.module.digest())
-            ));
-        }
         while ended < MAX_HOSTS {
             match self.attempt(&provided).await {
                 Attempt::Over(outcome) => return outcome,
@@ -74,7 +68,6 @@ impl Execution<'_> {
                             ));
                         }
                     }
-                    self.state.is_run_by(&provided.plugin);
                 }
             }
         }
@@ -106,15 +99,20 @@ impl Execution<'_> {
             Err(HostError::Closed(_)) => return Attempt::Closed,
             Err(error) => return Attempt::Over(Outcome::Failed(error.to_string())),
         };
+        self.state.is_run_by(plugin, &provided.module.digest());
         let folder = match lease.folder() {
             Ok(folder) => Arc::new(folder),
             Err(error) => return Attempt::Over(Outcome::Failed(error.to_string())),
         };
-        let work = self.work(&mut lease, &folder, form, given);
+        let pipeline = PipelineRun::new(self.shared, self.task, provided);
+        let work = self.work(&mut lease, &folder, form, given, pipeline.clone());
         let end = match self.with_writes(work).await {
             Some(Ok(end) | Err(end)) => end,
             None => return Attempt::Over(Outcome::Overtaken),
         };
+        if let Some(pipeline) = pipeline {
+            pipeline.write().await;
+        }
         if matches!(end, RunEnd::Lost(_)) && lease.ended_idle() {
             return Attempt::Unheard;
         }
@@ -130,6 +128,7 @@ impl Execution<'_> {
         folder: &RunFolder,
         form: &FormDescription,
         given: &Map<String, Value>,
+        pipeline: Option<Arc<PipelineRun>>,
     ) -> Result<RunEnd, RunEnd> {
         let (shared, task) = (self.shared, self.task);
         let tools = &shared.tools;
@@ -144,7 +143,15 @@ impl Execution<'_> {
             gathered = gather => gathered.map_err(|error| RunEnd::Failed(failure(error)))?,
             () = self.broken.cancelled() => return Err(RunEnd::Cancelled),
         };
+        let log = Arc::clone(self.state);
+        let nodes = Arc::new(NodeHosts::new(
+            Arc::new(move |text| log.event(RunEvent::Log(text))),
+            shared.config.node_files,
+        ));
         let handler = Handler {
+            nodes: Arc::clone(&nodes),
+            files: folder.files(),
+            pipeline: pipeline.clone(),
             state: Arc::clone(self.state),
             fetcher: tools.fetcher.clone(),
             inputs: folder.inputs_path(),
@@ -159,6 +166,7 @@ impl Execution<'_> {
                 labels: task.labels.clone(),
                 submitter: task.dispatch.submitter.clone(),
                 inputs: folder.inputs_path(),
+                files: folder.files(),
             },
         };
         let request = RunRequest {
@@ -174,9 +182,19 @@ impl Execution<'_> {
             base_url: task.base_url.clone(),
             output_text: OUTPUT_TEXT,
         };
-        Ok(lease
-            .run(&request, self.limit(), &handler, self.broken)
-            .await)
+        let run = lease.run(&request, self.limit(), &handler, self.broken);
+        let keep = async {
+            match &pipeline {
+                Some(pipeline) => pipeline.keep().await,
+                None => std::future::pending().await,
+            }
+        };
+        let end = tokio::select! {
+            end = run => end,
+            never = keep => match never {},
+        };
+        nodes.end().await;
+        Ok(end)
     }
 
     /// How long the run may take. A request can only lower it.

@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use runner_core::file::{Upload, plain_name};
-use runner_core::parameters::{DataField, FieldKind, Parameters};
+use runner_core::parameters::{DataField, FieldKind, Parameters, UPLOAD};
 use runner_fetch::Fetcher;
 use runner_host::RunFolder;
 use runner_host::protocol::Input;
 use runner_store::Store;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 /// What a run gets: its parameters as the plugin sees them, and the files beside them.
 pub(crate) struct Gathered {
@@ -55,15 +55,18 @@ pub(crate) async fn gather(
             };
             found.push(serde_json::to_value(one.map_err(in_parameter)?).unwrap_or_default());
         }
-        if matches!(kind, FieldKind::Upload(_)) {
-            let names: Vec<Value> = found.iter().map(|input| input["name"].clone()).collect();
-            let shown = if value.is_array() {
-                json!(names)
-            } else {
-                names[0].clone()
-            };
-            gathered.parameters.insert(field.key.clone(), shown);
-        }
+        let is_data = matches!(kind, FieldKind::Data(_));
+        let shown = values.iter().zip(&found).map(|(value, input)| match value {
+            Value::String(_) if is_data => value.clone(),
+            // The record of an upload is nothing to a plugin.
+            _ => input["name"].clone(),
+        });
+        let mut shown: Vec<Value> = shown.collect();
+        let shown = match value {
+            Value::Array(_) => Value::Array(shown),
+            _ => shown.swap_remove(0),
+        };
+        gathered.parameters.insert(field.key.clone(), shown);
         let found = if value.is_array() {
             Value::Array(found)
         } else {
@@ -113,7 +116,7 @@ async fn link(
     value: &Value,
     data: &DataField,
 ) -> Result<Input, String> {
-    let upload: Upload = serde_json::from_value(value["$upload"].clone())
+    let upload: Upload = serde_json::from_value(value[UPLOAD].clone())
         .map_err(|error| format!("the task's record of the upload is not usable: {error}"))?;
     let path = folder.join(format!("{number}-{}", plain_name(&upload.name)));
     store

@@ -4,7 +4,9 @@
 //! - [`Worker`]: takes jobs from the queue and runs them, some at a time.
 //! - `run`: one run from its job to its last write; `execution`: what lies between. `state`: what a run changes, between two writes.
 //!   `inputs`, `outputs`: the files of a run.
-//! - `slots`: how many runs work at a time. `calls`: runs that call other plugins.
+//! - `pipelines`: runs of pipelines, as they are seen and held from outside.
+//! - `slots`: how many runs work at a time. `calls`: runs that call other plugins. `given`: files for a task to be made.
+//! - [`PluginsOfSessions`]: plugins that are run for sessions, and outputs for them.
 //! - `sight`: what is counted, and what is in progress.
 //! - `deliveries`: sends webhooks that are due.
 //! - `schedules`: fires what is due. `housekeeping`: removes what is old.
@@ -21,12 +23,16 @@ mod cache;
 mod calls;
 mod deliveries;
 mod execution;
+mod given;
 mod housekeeping;
 mod inputs;
+mod ledger;
 mod outputs;
 mod pauses;
+mod pipelines;
 mod run;
 mod schedules;
+mod sessions;
 mod sight;
 mod slots;
 mod state;
@@ -50,6 +56,8 @@ use slots::Slots;
 use upkeep::Runs;
 
 pub use cache::StoreCache;
+pub use ledger::StoreLedger;
+pub use sessions::PluginsOfSessions;
 pub use sight::{InProgress, Totals};
 pub use upkeep::{Upkeep, UpkeepConfig};
 
@@ -84,6 +92,8 @@ pub struct WorkerConfig {
     pub upkeep: UpkeepConfig,
     /// How long a run may take, unless its module says otherwise.
     pub run_timeout: Duration,
+    /// Bytes of files that the nodes of a pipeline's run may make in all.
+    pub node_files: u64,
     /// How long a webhook may take to answer.
     pub webhook_timeout: Duration,
     /// What it does where a module has changed since a task was made.

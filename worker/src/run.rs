@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::execution::Execution;
 use crate::pauses::Pauses;
+use crate::pipelines::is_given;
 use crate::sight::{Ended, RunMeter, leases_lost};
 use crate::state::{Flush, RunState, Standing};
 use crate::{Mismatch, Shared, outputs};
@@ -239,6 +240,14 @@ enum Found {
 
 async fn find(shared: &Shared, task: &Task) -> Found {
     let modules = &shared.tools.modules;
+    if is_given(task) {
+        return match modules.given().await {
+            Ok(provided) => Found::Here(provided),
+            Err(error) => Found::Nowhere(Outcome::Failed(format!(
+                "pipelines cannot be run here: {error}"
+            ))),
+        };
+    }
     if modules.table().plugin_for_task(&task.plugin).is_none() && !modules.is_ready() {
         tokio::select! {
             () = modules.ready() => {}
@@ -286,7 +295,7 @@ async fn find(shared: &Shared, task: &Task) -> Found {
 }
 
 /// Whether a task was made for another digest of the module.
-pub(crate) fn is_other(task: &Task, provided: &Provided) -> bool {
+fn is_other(task: &Task, provided: &Provided) -> bool {
     !task.digest.is_empty() && task.digest != provided.module.digest()
 }
 

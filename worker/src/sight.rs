@@ -280,6 +280,16 @@ impl Meters {
         }
     }
 
+    /// The label of a plugin: its identifier, or one for all beyond the limit.
+    pub(crate) fn label(&self, plugin: &str) -> String {
+        self.of(plugin);
+        let known = self.plugins.read().unwrap_or_else(PoisonError::into_inner);
+        match known.contains_key(plugin) {
+            true => plugin.to_owned(),
+            false => OTHER.to_owned(),
+        }
+    }
+
     fn of(&self, plugin: &str) -> Arc<PluginMeters> {
         let known = self.plugins.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(meters) = known.get(plugin) {

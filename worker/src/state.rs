@@ -7,12 +7,17 @@ use futures::future::BoxFuture;
 use runner_core::plugin::Plugin;
 use runner_core::task::{Change, LogWriter, MAX_OUTPUTS, Task, TaskEvent, TaskState};
 use runner_fetch::Fetcher;
-use runner_host::RunHandler;
-use runner_host::protocol::{CallRequest, OutputContent, OutputNote, RunEvent, StepNote};
+use runner_host::protocol::{
+    CallRequest, NodeRequest, OutputContent, OutputNote, RunEvent, StepNote,
+};
+use runner_host::{NodeHosts, Opened, OwnFiles, RunFiles, RunHandler};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
+use url::Url;
 
 use crate::calls::Caller;
+use crate::pipelines::PipelineRun;
+use crate::run::short;
 
 /// A run that lasts this long is written as running even if it tells nothing.
 const QUIET: Duration = Duration::from_secs(1);
@@ -24,7 +29,7 @@ const MAX_NAMED: usize = 4 * 1024 * 1024;
 /// What an event adds to what is kept of a run.
 fn size(event: &RunEvent) -> usize {
     match event {
-        RunEvent::Log(_) | RunEvent::Progress(_) => 0,
+        RunEvent::Log(_) | RunEvent::Progress(_) | RunEvent::Pipeline(_) | RunEvent::Items(_) => 0,
         RunEvent::Link(link) => link.kind.len() + link.href.len(),
         RunEvent::Step(note) => {
             let values = serde_json::to_string(&note.values).map_or(0, |text| text.len());
@@ -103,9 +108,22 @@ impl RunState {
         }
     }
 
-    /// Another version of the plugin does the run.
-    pub(crate) fn is_run_by(&self, plugin: &Arc<Plugin>) {
+    /// This version of the plugin does the run. Where the run before was done by another one, the log says so.
+    pub(crate) fn is_run_by(&self, plugin: &Arc<Plugin>, digest: &str) {
         *self.plugin.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(plugin));
+        let mut inner = self.inner();
+        let since = match inner.task.ran_by.is_empty() {
+            true => "this task was made",
+            false => "its last run",
+        };
+        if let Some(before) = inner.task.is_run_by(digest) {
+            inner.log.entry(&format!(
+                "The module of the plugin has changed since {since}: its digest was {}, and is {} now.",
+                short(&before),
+                short(digest)
+            ));
+            inner.is_changed = true;
+        }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -221,6 +239,8 @@ impl RunState {
                 inner.log.entry(&text);
                 Ok(())
             }
+            // They are no part of the task.
+            RunEvent::Pipeline(_) | RunEvent::Items(_) => return,
             RunEvent::Progress(progress) => inner.apply(Change::Progressed(progress)),
             RunEvent::Link(link) => inner.apply(Change::LinkAdded(link)),
             RunEvent::Step(note) => self.add_step(&mut inner, note),
@@ -277,15 +297,53 @@ pub(crate) struct Handler {
     pub(crate) inputs: std::path::PathBuf,
     pub(crate) count: std::sync::atomic::AtomicUsize,
     pub(crate) caller: Caller,
+    /// The hosts of its nodes, if it is a pipeline.
+    pub(crate) nodes: Arc<NodeHosts>,
+    /// The files of the run.
+    pub(crate) files: RunFiles,
+    /// What is seen of it, if it is a pipeline.
+    pub(crate) pipeline: Option<Arc<PipelineRun>>,
 }
 
 impl RunHandler for Handler {
     fn event(&self, event: RunEvent) {
-        self.state.event(event);
+        match (event, &self.pipeline) {
+            (RunEvent::Pipeline(note), Some(pipeline)) => pipeline.tell(note),
+            (RunEvent::Items(note), Some(pipeline)) => pipeline.show(&note),
+            (event, _) => self.state.event(event),
+        }
     }
 
     fn call(&self, call: CallRequest) -> BoxFuture<'static, Result<Value, String>> {
-        Box::pin(self.caller.clone().call(call))
+        match (call, &self.pipeline) {
+            (CallRequest::Plugin(call), _) => Box::pin(self.caller.clone().call(call)),
+            (CallRequest::Wanted(known), Some(pipeline)) => Arc::clone(pipeline).wanted(known),
+            (CallRequest::Wanted(_), None) => {
+                Box::pin(async { Err("it is no pipeline".to_owned()) })
+            }
+        }
+    }
+
+    fn node(&self, request: NodeRequest) -> BoxFuture<'static, Result<Opened, String>> {
+        let nodes = Arc::clone(&self.nodes);
+        if request.host.is_some() {
+            let own = OwnFiles::Hosted(self.files.clone());
+            return Box::pin(async move {
+                let given = request.give.len();
+                let mut opened = nodes.carry(request, own).await?;
+                // Plugins that the pipeline calls may be given them.
+                for file in opened.answer.carried.iter_mut().skip(given) {
+                    file.url = Url::from_file_path(&file.path).ok().map(String::from);
+                }
+                Ok(opened)
+            });
+        }
+        if request.plugin.is_empty() {
+            let lost = request.lost.unwrap_or_default();
+            return Box::pin(async move { Ok(nodes.lost(lost).await) });
+        }
+        let found = self.caller.find(&request.plugin);
+        Box::pin(async move { nodes.open(&found?, request).await })
     }
 
     fn fetch(&self, url: String) -> BoxFuture<'static, Result<Value, String>> {
