@@ -7,6 +7,7 @@ use axum::http::Method;
 use axum::http::header::{ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION};
 use axum::middleware::Next;
 use axum::response::Response;
+use serde::{Deserialize, Serialize};
 
 use crate::app::App;
 use crate::auth::{Caller, Mode, Refused};
@@ -14,7 +15,8 @@ use crate::error::ApiError;
 use crate::token;
 
 /// What a request must be allowed to. Each includes those before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum Access {
     /// Nothing: what needs no protection, or has one of its own, such as the tag of a file.
     Public,
@@ -22,6 +24,9 @@ pub(crate) enum Access {
     Viewer,
     /// To run plugins, and to change tasks.
     User,
+    /// To run code that comes with the request: for users that are known. Where nobody is, the token of the
+    /// installation is to be shown.
+    Author,
     /// To see and change the installation.
     Admin,
 }
@@ -32,7 +37,7 @@ impl Access {
         match self {
             Self::Public => "public",
             Self::Viewer => "viewer",
-            Self::User => "user",
+            Self::User | Self::Author => "user",
             Self::Admin => "admin",
         }
     }
@@ -56,14 +61,14 @@ impl Rules {
         self.others = Some(access);
     }
 
-    /// Whether some method is for administrators only.
-    pub(crate) fn are_for_admins(&self) -> bool {
+    /// Whether some method is closed also where nobody is asked who he is.
+    pub(crate) fn are_closed(&self) -> bool {
         let mut all = self
             .methods
             .iter()
             .map(|(_, access)| *access)
             .chain(self.others);
-        all.any(|access| access == Access::Admin)
+        all.any(|access| access >= Access::Author)
     }
 
     /// What a request with this method needs. None where nothing answers it.
@@ -102,7 +107,12 @@ pub(crate) async fn guard(
         Err(_) if !is_certain => app.0.config.auth.anonymous(),
         caller => caller?,
     };
-    if caller.access < needed {
+    let is_stranger = needed == Access::Author && !caller.is_known;
+    let least = match needed {
+        Access::Author => Access::User,
+        needed => needed,
+    };
+    if caller.access < least || is_stranger {
         return Err(match caller.is_known {
             true => ApiError::forbidden(needed, caller.access),
             false => ApiError::unauthorized(app.0.config.auth.mode(), None),
@@ -124,7 +134,7 @@ async fn identify(app: &App, token: Option<&str>, needed: Access) -> Result<Call
     if auth.mode() == Mode::Off {
         // It may be for a plugin.
         return match needed {
-            Access::Admin => Err(ApiError::unauthorized(
+            Access::Author | Access::Admin => Err(ApiError::unauthorized(
                 Mode::Off,
                 Some("It is not the token of this installation."),
             )),
@@ -160,8 +170,8 @@ mod tests {
         rules.others(Access::User);
         assert_eq!(rules.of(&Method::GET), Some(Access::Viewer));
         assert_eq!(rules.of(&Method::POST), Some(Access::User));
-        assert!(!rules.are_for_admins());
+        assert!(!rules.are_closed());
         rules.add(Method::DELETE, Access::Admin);
-        assert!(rules.are_for_admins());
+        assert!(rules.are_closed());
     }
 }

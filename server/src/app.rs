@@ -1,9 +1,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::http::Method;
 use runner_core::retention::Retention;
 use runner_host::Modules;
 use runner_queue::{Events, Queue};
+use runner_session::{Notebooks, Sessions};
 use runner_store::Store;
 
 use crate::auth::Auth;
@@ -12,6 +14,9 @@ use crate::forms::Pages;
 use crate::incoming::envelope::InProgress;
 use crate::incoming::{Hosts, Limits};
 use crate::openapi;
+use crate::relay::placement::{self, Placement};
+use crate::relay::{Kind, Relay};
+use crate::sage_cell::SageCell;
 use crate::sight::Sight;
 use crate::sight::http::HttpMeters;
 
@@ -28,6 +33,12 @@ pub(crate) struct Shared {
     pub(crate) events: Events,
     /// What can be run.
     pub(crate) modules: Arc<Modules>,
+    /// Kernels of clients, where this process has any.
+    pub(crate) sessions: Option<Sessions>,
+    /// The workers that have kernels, where this process has none.
+    pub(crate) relay: Option<Relay>,
+    /// Jupyter's names for them.
+    pub(crate) notebooks: Notebooks,
     /// The settings.
     pub(crate) config: ServerConfig,
     /// The templates.
@@ -77,6 +88,10 @@ pub struct ServerConfig {
     pub route_timeout: Duration,
     /// How long `GET /plugins/` waits for modules that are still being described.
     pub plugins_wait: Duration,
+    /// The face of Sage Cell, where it is switched on.
+    pub sage_cell: Option<SageCell>,
+    /// Whether clients may have the sessions of workers, where this process has none.
+    pub relays: bool,
 }
 
 impl Default for ServerConfig {
@@ -98,6 +113,8 @@ impl Default for ServerConfig {
             lease: Duration::from_secs(15),
             route_timeout: Duration::from_secs(60),
             plugins_wait: Duration::from_secs(4),
+            sage_cell: None,
+            relays: false,
         }
     }
 }
@@ -109,20 +126,46 @@ impl App {
         queue: Queue,
         events: Events,
         modules: Arc<Modules>,
+        sessions: Option<Sessions>,
         sight: Sight,
         config: ServerConfig,
     ) -> Self {
+        let sage_cell = config.sage_cell.as_ref().map(SageCell::access);
+        let links = match sessions.is_none() && config.relays {
+            true => queue.links(),
+            false => None,
+        };
         Self(Arc::new(Shared {
+            relay: links.map(|links| Relay::new(links, Kind::Sessions)),
             store,
             queue,
             events,
             modules,
+            sessions,
+            notebooks: Notebooks::default(),
             config,
             pages: Pages::new(),
-            document: openapi::Kept::default(),
+            document: openapi::Kept::new(sage_cell),
             in_progress: InProgress::default(),
             sight,
             meters: HttpMeters::new(),
         }))
+    }
+
+    /// The workers that answer what is placed so, where it is not this process.
+    pub(crate) fn relay(&self, placement: Placement) -> Option<&Relay> {
+        let cells = || self.0.config.sage_cell.as_ref().and_then(SageCell::there);
+        match placement {
+            Placement::Local => None,
+            Placement::Cell => cells(),
+            Placement::Output => self.0.relay.as_ref().or_else(cells),
+            _ => self.0.relay.as_ref(),
+        }
+    }
+
+    /// Whether a route of the table is answered by workers, for some method.
+    pub(crate) fn has_relay(&self, route: &str) -> bool {
+        let is_placed = |method| self.relay(placement::of(route, method)).is_some();
+        [&Method::GET, &Method::POST].into_iter().any(is_placed)
     }
 }

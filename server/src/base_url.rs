@@ -38,6 +38,16 @@ impl BaseUrl {
             .unwrap_or(("http", &self.origin))
     }
 
+    /// The address by which a client knows another process, which told it.
+    pub(crate) fn new(origin: String, prefix: String) -> Self {
+        Self { origin, prefix }
+    }
+
+    /// Origin and prefix, as [`new`](Self::new) takes them.
+    pub(crate) fn parts(&self) -> (&str, &str) {
+        (&self.origin, &self.prefix)
+    }
+
     /// Below a path of a proxy.
     #[cfg(test)]
     pub(crate) fn below(prefix: &str) -> Self {

@@ -3,8 +3,9 @@
 
 use axum::extract::{Request, State};
 use axum::http::header::{
-    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, ALLOW, ORIGIN, VARY,
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_REQUEST_HEADERS,
+    ACCESS_CONTROL_REQUEST_METHOD, ALLOW, ORIGIN, VARY,
 };
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
@@ -12,6 +13,7 @@ use axum::response::{IntoResponse, Response};
 use url::Url;
 
 use crate::app::App;
+use crate::base_url::BaseUrl;
 
 /// First segments of paths whose answers anybody may read.
 const OPEN: &[&str] = &[
@@ -25,7 +27,11 @@ const OPEN: &[&str] = &[
     "redoc",
     "rapidoc",
     "licenses",
+    "cell",
 ];
+
+/// First segments of paths of Sage Cell, where that is switched on: pages of others embed it, and end what they began.
+const CELLS: &[&str] = &["kernel", "sockjs", "service", "permalink", "tos.html"];
 
 /// Which origins may read answers.
 #[derive(Debug, Clone, Default)]
@@ -85,6 +91,7 @@ pub(crate) async fn layer(State(app): State<App>, request: Request, next: Next) 
         .next()
         .unwrap_or_default();
     let is_open = OPEN.contains(&first);
+    let is_cell = CELLS.contains(&first) && app.0.config.sage_cell.is_some();
     let mut response = next.run(request).await;
     if response.status() == StatusCode::METHOD_NOT_ALLOWED {
         let allow = allow(response.headers());
@@ -96,7 +103,9 @@ pub(crate) async fn layer(State(app): State<App>, request: Request, next: Next) 
     let wanted = headers.get(ACCESS_CONTROL_REQUEST_METHOD);
     let is_delete =
         method == Method::DELETE || wanted.is_some_and(|wanted| wanted.as_bytes() == b"DELETE");
-    if (is_open || response.status() == StatusCode::NOT_FOUND) && !is_delete {
+    if is_cell {
+        open_to_cells(&app.0.config.origins, &headers, response.headers_mut());
+    } else if (is_open || response.status() == StatusCode::NOT_FOUND) && !is_delete {
         open(&app.0.config.origins, &headers, response.headers_mut());
     }
     response
@@ -143,9 +152,93 @@ pub(crate) fn open(origins: &Origins, request: &HeaderMap, response: &mut Header
     }
 }
 
+/// The same for pages with cells, which send cookies, and may end and put in what is theirs.
+fn open_to_cells(origins: &Origins, request: &HeaderMap, response: &mut HeaderMap) {
+    open(origins, request, response);
+    let is_echoed = request.contains_key(ORIGIN)
+        && response.get(ACCESS_CONTROL_ALLOW_ORIGIN) == request.get(ORIGIN);
+    if !is_echoed {
+        return;
+    }
+    let all = [
+        (ACCESS_CONTROL_ALLOW_CREDENTIALS, "true"),
+        (
+            ACCESS_CONTROL_EXPOSE_HEADERS,
+            "Jupyter-Kernel-ID, Retry-After",
+        ),
+    ];
+    for (name, value) in all {
+        response.insert(name, HeaderValue::from_static(value));
+    }
+    if request.contains_key(ACCESS_CONTROL_REQUEST_METHOD) {
+        let methods = HeaderValue::from_static("GET, HEAD, OPTIONS, POST, PUT, DELETE");
+        response.insert(ACCESS_CONTROL_ALLOW_METHODS, methods);
+    }
+}
+
+/// Whether a page from where the request comes may have a WebSocket: browsers ask nobody before they open one, and let the
+/// page read it.
+pub(crate) fn may_have_socket(origins: &Origins, request: &HeaderMap, base: &BaseUrl) -> bool {
+    let Some(origin) = request.get(ORIGIN) else {
+        return true;
+    };
+    let (scheme, host) = base.origin();
+    origins.allows(origin) || origin.as_bytes() == format!("{scheme}://{host}").as_bytes()
+}
+
+/// Whether a page from where the request comes may have a WebSocket over which code is run: that all origins may read
+/// is not enough.
+pub(crate) fn may_run_code(origins: &Origins, request: &HeaderMap, base: &BaseUrl) -> bool {
+    let Some(origin) = request.get(ORIGIN) else {
+        return true;
+    };
+    let (_, own) = base.origin();
+    let host = origin.to_str().ok().and_then(|text| text.split_once("://"));
+    let is_own = host.is_some_and(|(_, host)| host.eq_ignore_ascii_case(own));
+    is_own || matches!(origins, Origins::Listed(listed) if listed.contains(origin))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use axum::http::HeaderName;
+
+    #[test]
+    fn pages_of_other_origins_have_sockets_where_they_may_read() {
+        let base = BaseUrl::below("");
+        let may = |listed: &str, origin: Option<&str>| {
+            let origin = origin.map(|origin| (ORIGIN, origin.parse().unwrap()));
+            let request = HeaderMap::from_iter(origin);
+            may_have_socket(&Origins::new(listed).unwrap(), &request, &base)
+        };
+        assert!(may("*", Some("https://a")));
+        assert!(may("https://a", Some("https://a")));
+        assert!(!may("https://a", Some("https://b")));
+        assert!(may("", Some("http://localhost")), "its own pages");
+        assert!(may("", None), "no page");
+    }
+
+    #[test]
+    fn pages_of_other_origins_run_code_only_where_they_are_named() {
+        let base = BaseUrl::below("");
+        let may = |listed: &str, origin: Option<&str>| {
+            let origin = origin.map(|origin| (ORIGIN, origin.parse().unwrap()));
+            let request = HeaderMap::from_iter(origin);
+            may_run_code(&Origins::new(listed).unwrap(), &request, &base)
+        };
+        assert!(
+            !may("*", Some("https://a")),
+            "that all may read is not enough"
+        );
+        assert!(may("https://a", Some("https://a")));
+        assert!(!may("https://a", Some("https://b")));
+        assert!(
+            may("", Some("https://LOCALHOST")),
+            "its own pages, behind TLS"
+        );
+        assert!(!may("", Some("null")));
+        assert!(may("", None), "no page");
+    }
 
     fn allowed(origins: &str, origin: Option<&str>) -> Option<String> {
         let mut request = HeaderMap::new();
@@ -174,6 +267,30 @@ mod tests {
             Some("https://a")
         );
         assert_eq!(allowed("*", None).as_deref(), Some("*"));
+    }
+
+    #[test]
+    fn pages_with_cells_send_cookies_and_end_their_kernels() {
+        let answer = |origins: &str, request: &[(HeaderName, &str)]| {
+            let request = request.iter();
+            let request = request.map(|(name, value)| (name.clone(), value.parse().unwrap()));
+            let mut response = HeaderMap::new();
+            let origins = Origins::new(origins).unwrap();
+            open_to_cells(&origins, &HeaderMap::from_iter(request), &mut response);
+            response
+        };
+        let origin = (ORIGIN, "https://a");
+        let preflight = (ACCESS_CONTROL_REQUEST_METHOD, "DELETE");
+        let open = answer("*", &[origin.clone(), preflight.clone()]);
+        assert_eq!(open[ACCESS_CONTROL_ALLOW_ORIGIN], "https://a");
+        assert_eq!(open[ACCESS_CONTROL_ALLOW_CREDENTIALS], "true");
+        let methods = open[ACCESS_CONTROL_ALLOW_METHODS].to_str().unwrap();
+        assert!(methods.contains("DELETE"));
+        let closed = answer("https://b", &[origin, preflight]);
+        assert!(!closed.contains_key(ACCESS_CONTROL_ALLOW_ORIGIN));
+        assert!(!closed.contains_key(ACCESS_CONTROL_ALLOW_CREDENTIALS));
+        let nobody = answer("*", &[]);
+        assert!(!nobody.contains_key(ACCESS_CONTROL_ALLOW_CREDENTIALS));
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub(crate) struct ApiError {
     status: StatusCode,
     message: Option<String>,
     errors: Option<Box<Value>>,
+    /// Whether clients of Jupyter look for a `reason`.
+    has_reason: bool,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
@@ -38,6 +40,7 @@ impl ApiError {
             status,
             message: None,
             errors: None,
+            has_reason: false,
             headers: Vec::new(),
         }
     }
@@ -47,6 +50,11 @@ impl ApiError {
             message: Some(message.into()),
             ..Self::new(status)
         }
+    }
+
+    /// A mistake of ours.
+    pub(crate) fn internal() -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
     pub(crate) fn bad_request(message: impl Into<String>) -> Self {
@@ -70,6 +78,14 @@ impl ApiError {
             StatusCode::NOT_FOUND,
             "No plugin registered with that name.",
         )
+    }
+
+    /// Something of Jupyter's that there is not.
+    pub(crate) fn jupyter_not_found(message: impl Into<String>) -> Self {
+        Self {
+            has_reason: true,
+            ..Self::with(StatusCode::NOT_FOUND, message)
+        }
     }
 
     pub(crate) fn fields(location: Location, errors: FieldErrors) -> Self {
@@ -122,13 +138,16 @@ impl ApiError {
         )
     }
 
-    pub(crate) fn starting(seconds: u64) -> Self {
+    /// `left`: modules that are not described yet.
+    pub(crate) fn starting(seconds: u64, left: usize) -> Self {
         let retry = HeaderValue::from(seconds);
         Self {
             headers: vec![(RETRY_AFTER, retry)],
             ..Self::with(
                 StatusCode::SERVICE_UNAVAILABLE,
-                "The plugins are still being loaded; try again in a moment.",
+                format!(
+                    "The plugins are still being loaded (modules that are not ready: {left}); try again in a moment."
+                ),
             )
         }
     }
@@ -247,6 +266,9 @@ impl IntoResponse for ApiError {
         }
         if let Some(message) = self.message {
             body.insert("message".to_owned(), json!(message));
+        }
+        if self.has_reason {
+            body.insert("reason".to_owned(), Value::Null);
         }
         body.insert("status".to_owned(), json!(reason(self.status)));
         let mut response = (self.status, axum::Json(Value::Object(body))).into_response();

@@ -9,6 +9,9 @@
 //! - `body`: what was sent, as a form or JSON. `forms`: pages with forms.
 //! - `base_url`: under which URL the client knows the runner. `cors`: who may read answers.
 //! - `openapi`: the document of all routes and plugins. `licenses`: what the runner is made of.
+//! - [`SageCell`]: what the routes of Sage Cell share, where they are switched on.
+//! - `relay`: sessions that live in other processes.
+//! - `sse`: answers that are streams of server-sent events. `socket`: WebSockets to kernels.
 //! - [`Sight`]: numbers and health of the process, also for one that answers nothing else.
 //! - `error`: every error as the JSON that clients expect.
 
@@ -23,10 +26,14 @@ mod forms;
 mod incoming;
 mod licenses;
 mod openapi;
+mod relay;
 mod route;
 mod router;
 mod routes;
+mod sage_cell;
 mod sight;
+mod socket;
+mod sse;
 mod token;
 
 pub use app::{App, ServerConfig};
@@ -34,5 +41,7 @@ pub use cors::Origins;
 pub use incoming::{Hosts, Limits, MIN_HEAD, serve};
 pub use licenses::{Component, licenses};
 pub use openapi::openapi;
+pub use relay::serve_links;
 pub use router::router;
+pub use sage_cell::{SageCell, SageCellConfig};
 pub use sight::{Recorded, Sight, SightParts, record, serve_sight};

@@ -13,11 +13,14 @@ use tower::util::MapResponseLayer;
 use crate::access::{Access, Rules, guard};
 use crate::app::App;
 use crate::auth::Mode;
+use crate::relay;
 use crate::sight::http::RouteName;
 
 /// One row of the table in [`crate::router`].
 pub(crate) struct Route {
     path: &'static str,
+    /// Its path in the document.
+    shown: &'static str,
     handlers: MethodRouter<App>,
     documented: Vec<Documented>,
     rules: Rules,
@@ -31,10 +34,29 @@ impl Route {
     pub(crate) fn new(path: &'static str) -> Self {
         Self {
             path,
+            shown: path,
             handlers: MethodRouter::new(),
             documented: Vec::new(),
             rules: Rules::default(),
         }
+    }
+
+    /// The document has it under this path: it knows no parameters of several segments.
+    pub(crate) fn shown_as(mut self, path: &'static str) -> Self {
+        self.shown = path;
+        self
+    }
+
+    /// Its path.
+    pub(crate) fn path(&self) -> &'static str {
+        self.path
+    }
+
+    /// Answers PUT to those who have this access.
+    pub(crate) fn put<T: 'static>(mut self, access: Access, handler: impl Handler<T, App>) -> Self {
+        self.declare(Method::PUT, access);
+        self.handlers = self.handlers.put(handler);
+        self
     }
 
     /// Answers GET, and HEAD without a body, to those who have this access.
@@ -99,13 +121,18 @@ impl Route {
     }
 
     fn declare(&mut self, method: Method, access: Access) {
-        self.documented.push((self.path, method.clone(), access));
+        self.documented.push((self.shown, method.clone(), access));
         self.rules.add(method, access);
     }
 
     /// Under which paths and methods the OpenAPI document has it, and what they need.
     pub(crate) fn documented(&self) -> &[Documented] {
         &self.documented
+    }
+
+    /// Adds it to a router of a process that is asked by others of the installation, which have checked who asks.
+    pub(crate) fn add_unguarded(self, router: Router<App>) -> Router<App> {
+        router.route(self.path, self.handlers)
     }
 
     /// Adds it to a router; `add_slash` answers the path without the slash.
@@ -116,10 +143,18 @@ impl Route {
         add_slash: impl Handler<T, App>,
     ) -> Router<App> {
         let mut own = Router::new().route(self.path, self.handlers);
-        let is_open = app.0.config.auth.mode() == Mode::Off && !self.rules.are_for_admins();
+        let is_open = app.0.config.auth.mode() == Mode::Off && !self.rules.are_closed();
+        let rules = Arc::new(self.rules);
+        if app.has_relay(self.path) {
+            let placed = relay::Placed {
+                app: app.clone(),
+                route: self.path,
+                rules: Arc::clone(&rules),
+            };
+            own = own.route_layer(from_fn_with_state(placed, relay::place));
+        }
         if !is_open {
-            let state = (app.clone(), Arc::new(self.rules));
-            own = own.route_layer(from_fn_with_state(state, guard));
+            own = own.route_layer(from_fn_with_state((app.clone(), rules), guard));
         }
         let name = RouteName(self.path);
         let named = move |mut response: Response| {

@@ -12,7 +12,7 @@ use tower::util::MapRequestLayer;
 use tower::{Service, ServiceBuilder};
 use tower_http::catch_panic::CatchPanicLayer;
 
-use crate::access::Access::{Admin, Public, User, Viewer};
+use crate::access::Access::{self, Admin, Author, Public, User, Viewer};
 use crate::app::App;
 use crate::base_url::{self, BaseUrl};
 use crate::cors;
@@ -20,8 +20,8 @@ use crate::error::ApiError;
 use crate::incoming::envelope;
 use crate::route::Route;
 use crate::routes::{
-    debug, docs, files, health, metrics, modules, plugins, retention, root, schedules, statics,
-    tasks, workers,
+    debug, docs, files, health, metrics, modules, pipelines, plugins, retention, root, sage_cell,
+    schedules, sessions, statics, tasks, workers,
 };
 use crate::sight::http::measure;
 
@@ -32,6 +32,11 @@ pub fn router(
     let mut routes = Router::new();
     for route in table() {
         routes = route.add(routes, &app, add_slash);
+    }
+    if let Some(face) = &app.0.config.sage_cell {
+        for route in sage_cell_table(face.access()) {
+            routes = route.add(routes, &app, add_slash);
+        }
     }
     if app.0.config.development {
         for route in debug_table() {
@@ -84,6 +89,13 @@ pub(crate) fn table() -> Vec<Route> {
         Route::new("/tasks/{id}/retry").post(User, tasks::cancel::retry),
         Route::new("/tasks/{id}/webhooks").get(Viewer, tasks::webhooks::list),
         Route::new("/tasks/{id}/events").get(Viewer, tasks::events::stream),
+        Route::new("/tasks/{id}/pipeline").get(Viewer, tasks::pipeline::show),
+        Route::new("/tasks/{id}/pipeline/pause").post(User, tasks::pipeline::pause),
+        Route::new("/tasks/{id}/pipeline/resume").post(User, tasks::pipeline::resume),
+        Route::new("/tasks/{id}/pipeline/drain").post(User, tasks::pipeline::drain),
+        // Items may be secret where counts are not.
+        Route::new("/tasks/{id}/pipeline/tap").get(User, tasks::pipeline::tap::stream),
+        Route::new("/pipelines/").post(Author, pipelines::run),
         // Its tag is the secret.
         Route::new("/files/{id}/").get(Public, files::download),
         Route::new("/modules/")
@@ -112,6 +124,43 @@ pub(crate) fn table() -> Vec<Route> {
             .patch(Admin, schedules::change::change)
             .delete(Admin, schedules::change::remove),
         Route::new("/schedules/{id}/run").post(Admin, schedules::run::run),
+        Route::new("/api").get(Public, sessions::version),
+        Route::new("/api/kernelspecs").get(Viewer, sessions::specs),
+        Route::new("/api/kernelspecs/{name}").get(Viewer, sessions::spec),
+        Route::new("/api/kernelspecs/{name}/{file}").get(Viewer, sessions::resource),
+        Route::new("/api/kernels")
+            .get(Author, sessions::kernels::list)
+            .post(Author, sessions::kernels::make),
+        Route::new("/api/kernels/{id}")
+            .get(Author, sessions::kernels::show)
+            .delete(Author, sessions::kernels::remove),
+        Route::new("/api/kernels/{id}/interrupt").post(Author, sessions::kernels::interrupt),
+        Route::new("/api/kernels/{id}/restart").post(Author, sessions::kernels::restart),
+        Route::new("/api/kernels/{id}/channels").get(Author, sessions::channels::connect),
+        Route::new("/api/kernels/{id}/stderr").get(Author, sessions::outputs::errors),
+        Route::new("/api/kernels/{id}/files")
+            .get(Author, sessions::files::list)
+            .post(Author, sessions::uploads::post),
+        Route::new("/api/kernels/{id}/files.zip").get(Author, sessions::zip::download),
+        Route::new("/api/kernels/{id}/files/{*path}")
+            .shown_as("/api/kernels/{id}/files/{path}")
+            .get(Author, sessions::files::download)
+            .put(Author, sessions::uploads::put)
+            .post(Author, sessions::uploads::bring)
+            .delete(Author, sessions::files::remove),
+        // Its tag is the secret.
+        Route::new("/api/kernels/{id}/shared/{tag}/{*path}")
+            .shown_as("/api/kernels/{id}/shared/{tag}/{path}")
+            .get(Public, sessions::files::shared),
+        // Its name is the secret.
+        Route::new("/api/kernels/{id}/outputs/{name}").get(Public, sessions::outputs::download),
+        Route::new("/api/sessions")
+            .get(Author, sessions::notebooks::list)
+            .post(Author, sessions::notebooks::make),
+        Route::new("/api/sessions/{id}")
+            .get(Author, sessions::notebooks::show)
+            .patch(Author, sessions::notebooks::change)
+            .delete(Author, sessions::notebooks::remove),
         Route::new("/retention/").get(Admin, retention::show),
         Route::new("/retention/run").post(Admin, retention::run),
         Route::new("/workers/").get(Admin, workers::list),
@@ -125,6 +174,40 @@ pub(crate) fn table() -> Vec<Route> {
         Route::new("/licenses/").get(Public, docs::licenses),
         Route::new("/static/{name}").get(Public, statics::file),
         Route::new("/static/vendor/{name}").get(Public, docs::bundle),
+    ]
+}
+
+/// What there is where Sage Cell is switched on, to those who have this access. The document has it there, too.
+pub(crate) fn sage_cell_table(access: Access) -> Vec<Route> {
+    use sage_cell::sockjs;
+    vec![
+        Route::new("/kernel").post(access, sage_cell::kernel::make),
+        Route::new("/kernel/{id}")
+            .post(access, sage_cell::kernel::change)
+            .delete(access, sage_cell::kernel::remove),
+        Route::new("/kernel/{id}/channels").get(access, sage_cell::channels::connect),
+        Route::new("/kernel/{id}/files").get(access, sage_cell::files::list),
+        Route::new("/kernel/{id}/files/{*path}")
+            .shown_as("/kernel/{id}/files/{path}")
+            .get(access, sage_cell::files::download)
+            .put(access, sage_cell::files::upload),
+        Route::new("/sockjs/").get(access, sockjs::welcome),
+        Route::new("/sockjs/info").get(access, sockjs::info),
+        Route::new("/sockjs/{server}/{session}/websocket").get(access, sockjs::websocket::connect),
+        Route::new("/sockjs/{server}/{session}/xhr").post(access, sockjs::xhr::poll),
+        Route::new("/sockjs/{server}/{session}/xhr_streaming").post(access, sockjs::xhr::stream),
+        Route::new("/sockjs/{server}/{session}/xhr_send").post(access, sockjs::xhr::send),
+        Route::new("/service").post(access, sage_cell::service::run),
+        Route::new("/permalink")
+            .get(access, sage_cell::permalink::show)
+            .post(access, sage_cell::permalink::make),
+        Route::new("/tos.html")
+            .get(Public, sage_cell::terms::show)
+            .post(Public, sage_cell::terms::ask),
+        // The page shows nothing of anybody; what it asks for needs a token where the rest does.
+        Route::new("/cell/").get(Public, sage_cell::page::index),
+        Route::new("/cell/{name}").get(Public, sage_cell::page::file),
+        Route::new("/static/embedded_sagecell.js").get(Public, sage_cell::page::embedded),
     ]
 }
 
@@ -187,7 +270,7 @@ fn single_slashes(mut request: Request) -> Request {
     request
 }
 
-fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
+pub(crate) fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text
         .or_else(|| panic.downcast_ref::<&str>().copied())

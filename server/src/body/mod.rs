@@ -4,6 +4,8 @@ pub(crate) mod dispatch;
 mod disposition;
 mod multipart;
 mod paced;
+mod parts;
+pub(crate) mod passed;
 mod uploads;
 mod urlencoded;
 
@@ -22,6 +24,7 @@ use crate::app::App;
 use crate::error::{ApiError, Location};
 use crate::incoming::slow::Slow;
 
+pub(crate) use parts::FileParts;
 pub(crate) use uploads::Uploads;
 pub(crate) use urlencoded::parse as parse_query;
 
@@ -90,6 +93,14 @@ impl Sent {
             content,
             uploads: Uploads::default(),
         })
+    }
+
+    /// An object that was read already.
+    pub(crate) fn of(object: Map<String, Value>) -> Self {
+        Self {
+            content: Content::Json(object),
+            uploads: Uploads::default(),
+        }
     }
 
     /// Checks what was sent against a form's rules.

@@ -28,12 +28,7 @@ pub(super) async fn read(
     let boundary = multer::parse_boundary(content_type).map_err(|_| {
         ApiError::bad_request("The multipart body has no boundary in its Content-Type.")
     })?;
-    let config = &app.0.config;
-    let whole = config.max_upload.saturating_add(config.max_body);
-    let limits = Constraints::new().size_limit(SizeLimit::new().whole_stream(whole));
-    let head = Head::default();
-    let body = Paced::new(body.into_data_stream(), head.clone());
-    let mut parts = Multipart::with_constraints(body, boundary, limits);
+    let (mut parts, head) = parts(app, boundary, body);
     let mut reader = Reader {
         app,
         head,
@@ -44,6 +39,26 @@ pub(super) async fn read(
     };
     reader.read(&mut parts).await?;
     Ok((reader.form, reader.uploads))
+}
+
+/// The parts of a body within its limits, and who is to be told of everything that the parser gives.
+pub(super) fn parts(app: &App, boundary: String, body: Body) -> (Multipart<'static>, Head) {
+    let config = &app.0.config;
+    let whole = config.max_upload.saturating_add(config.max_body);
+    let limits = Constraints::new().size_limit(SizeLimit::new().whole_stream(whole));
+    let head = Head::default();
+    let body = Paced::new(body.into_data_stream(), head.clone());
+    (Multipart::with_constraints(body, boundary, limits), head)
+}
+
+/// Refuses a form with more parts than one may have.
+pub(super) fn check_count(count: usize) -> Result<(), ApiError> {
+    match count > MAX_PARTS {
+        true => Err(ApiError::bad_request(format!(
+            "The form has more than {MAX_PARTS} parts."
+        ))),
+        false => Ok(()),
+    }
 }
 
 struct Reader<'a> {
@@ -61,18 +76,10 @@ struct Reader<'a> {
 impl Reader<'_> {
     async fn read(&mut self, parts: &mut Multipart<'_>) -> Result<(), ApiError> {
         let mut count = 0;
-        while let Some(part) = parts
-            .next_field()
-            .await
-            .map_err(|error| Self::broken(&error))?
-        {
+        while let Some(part) = parts.next_field().await.map_err(|error| broken(&error))? {
             self.head.has_ended();
             count += 1;
-            if count > MAX_PARTS {
-                return Err(ApiError::bad_request(format!(
-                    "The form has more than {MAX_PARTS} parts."
-                )));
-            }
+            check_count(count)?;
             let disposition = part.headers().get(CONTENT_DISPOSITION);
             let disposition = disposition.map_or(&b""[..], |header| header.as_bytes());
             let Disposition {
@@ -115,7 +122,7 @@ impl Reader<'_> {
     }
 
     async fn chunk(&self, part: &mut Field<'_>) -> Result<Option<Bytes>, ApiError> {
-        let chunk = part.chunk().await.map_err(|error| Self::broken(&error))?;
+        let chunk = part.chunk().await.map_err(|error| broken(&error))?;
         self.head.has_ended();
         Ok(chunk)
     }
@@ -153,22 +160,23 @@ impl Reader<'_> {
             size: stored.size,
         })
     }
+}
 
-    fn broken(error: &multer::Error) -> ApiError {
-        if let multer::Error::StreamReadFailed(error) = error
-            && let Some(slow) = Slow::of(&**error)
-        {
-            return ApiError::slow(slow);
+/// What is wrong with a form that cannot be read.
+pub(super) fn broken(error: &multer::Error) -> ApiError {
+    if let multer::Error::StreamReadFailed(error) = error
+        && let Some(slow) = Slow::of(&**error)
+    {
+        return ApiError::slow(slow);
+    }
+    match error {
+        multer::Error::StreamSizeExceeded { limit } => ApiError::too_large("form", *limit),
+        multer::Error::StreamReadFailed(error) if error.is::<HeadTooLong>() => {
+            ApiError::bad_request(format!(
+                "The multipart body has more than {MAX_HEAD} bytes before the content of a part."
+            ))
         }
-        match error {
-            multer::Error::StreamSizeExceeded { limit } => ApiError::too_large("form", *limit),
-            multer::Error::StreamReadFailed(error) if error.is::<HeadTooLong>() => {
-                ApiError::bad_request(format!(
-                    "The multipart body has more than {MAX_HEAD} bytes before the content of a part."
-                ))
-            }
-            error => ApiError::bad_request(format!("The multipart body is broken: {error}.")),
-        }
+        error => ApiError::bad_request(format!("The multipart body is broken: {error}.")),
     }
 }
 

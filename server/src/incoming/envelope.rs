@@ -23,9 +23,9 @@ pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 /// Characters of a number that somebody else gave.
 const MAX_ID: usize = 100;
 
-/// What begins with one of these may be shown in a frame of any page: forms and own pages of plugins, which
-/// are made for it, and files.
-const FRAMED: [&str; 2] = ["/plugins/", "/files/"];
+/// What begins with one of these may be shown in a frame of any page: forms and own pages of plugins, and the page
+/// with cells, which are made for it, and files.
+const FRAMED: [&str; 4] = ["/plugins/", "/files/", "/cell/", "/kernel/"];
 
 /// Requests in progress.
 #[derive(Debug, Default)]

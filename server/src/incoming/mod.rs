@@ -1,7 +1,7 @@
 //! What comes in, before any route sees it: connections, hosts, limits, and what every answer has.
 //!
 //! # Layout
-//! - `serve`: connections, with their limits. `stream`: cuts who does not take an answer.
+//! - `serve`: connections, with their limits. `seat`: the place of one, also when it becomes a WebSocket. `stream`: cuts who does not take an answer.
 //! - `envelope`: a number for each request, the limit of those in progress, headers of every answer.
 //! - `slow`: cuts who does not send the body.
 //! - [`Hosts`]: which hosts are served. `client`: whom a request comes from. [`Limits`]: how much, how long.
@@ -9,6 +9,7 @@
 pub(crate) mod client;
 pub(crate) mod envelope;
 mod hosts;
+pub(crate) mod seat;
 mod serve;
 pub(crate) mod slow;
 mod stream;

@@ -13,9 +13,10 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use tower::{Service, ServiceExt};
 
+use super::seat::Seat;
 use super::stream::Taken;
 use crate::app::App;
 use crate::router::router;
@@ -67,7 +68,7 @@ pub async fn serve(
             stream: Taken::new(stream, limits.client),
             peer,
             // The semaphore is never closed.
-            _permit: permit.ok(),
+            seat: Seat::new(permit.ok(), ended.clone()),
         };
         tokio::spawn(connection.serve(http.clone(), service.clone(), ended.clone()));
     }
@@ -82,7 +83,7 @@ pub async fn serve(
 struct Connection {
     stream: Taken<TcpStream>,
     peer: SocketAddr,
-    _permit: Option<OwnedSemaphorePermit>,
+    seat: Seat,
 }
 
 impl Connection {
@@ -97,13 +98,15 @@ impl Connection {
             + Send
             + 'static,
     {
-        let peer = self.peer;
+        let Self { stream, peer, seat } = self;
         let service = service_fn(move |request: hyper::Request<Incoming>| {
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(ConnectInfo(peer));
+            request.extensions_mut().insert(seat.clone());
             service.clone().oneshot(request)
         });
-        let mut connection = pin!(http.serve_connection(TokioIo::new(self.stream), service));
+        let connection = http.serve_connection(TokioIo::new(stream), service);
+        let mut connection = pin!(connection.with_upgrades());
         tokio::select! {
             // Clients hang up, and are cut; it is nothing to tell.
             _ = connection.as_mut() => return,

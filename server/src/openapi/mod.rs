@@ -2,7 +2,7 @@
 //!
 //! # Layout
 //! - `routes`: the operations of the runner itself; `keeping`: those of schedules and retention;
-//!   `modules`: those of modules. `plugins`: those of one plugin.
+//!   `modules`: those of modules. `sessions`: those of sessions. `sage_cell`: those of Sage Cell. `plugins`: those of one plugin.
 //! - `forms`: what a plugin's parameters look like in JSON and in a form.
 //! - `schemas`: the JSON that is answered. `parts`: parameters, answers, errors that many operations share.
 //!
@@ -13,9 +13,12 @@ mod forms;
 mod keeping;
 mod modules;
 mod parts;
+mod pipelines;
 mod plugins;
 mod routes;
+mod sage_cell;
 mod schemas;
+mod sessions;
 #[cfg(test)]
 mod tests;
 
@@ -51,25 +54,35 @@ requires none, the operations of viewers and users are open.
 /// The document for a state of the modules. `base` is the URL by which clients know the runner, without
 /// a slash at the end.
 pub fn openapi(table: &Table, base: &str) -> Value {
-    let document = document(plugins_of(table));
+    let document = document(plugins_of(table), None);
     serde_json::to_value(WithServer::new(&document, base)).unwrap_or_default()
 }
 
 /// A document, kept until the plugins change.
-#[derive(Default)]
-pub(crate) struct Kept(Mutex<Option<Made>>);
+pub(crate) struct Kept {
+    /// What the routes of Sage Cell need, where they are.
+    sage_cell: Option<Access>,
+    made: Mutex<Option<Made>>,
+}
 
 /// What a document was made of, and the document.
 type Made = (Arc<Table>, Arc<Map<String, Value>>);
 
 impl Kept {
+    pub(crate) fn new(sage_cell: Option<Access>) -> Self {
+        Self {
+            sage_cell,
+            made: Mutex::default(),
+        }
+    }
+
     /// The document without its servers: these follow the request.
     pub(crate) fn of(&self, table: &Arc<Table>) -> Arc<Map<String, Value>> {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         match &*kept {
             Some((of, document)) if Arc::ptr_eq(of, table) => Arc::clone(document),
             _ => {
-                let document = Arc::new(document(plugins_of(table)));
+                let document = Arc::new(document(plugins_of(table), self.sage_cell));
                 *kept = Some((Arc::clone(table), Arc::clone(&document)));
                 document
             }
@@ -134,7 +147,10 @@ fn plugins_of(table: &Table) -> impl Iterator<Item = &Plugin> {
     table.plugins().iter().map(|provided| &*provided.plugin)
 }
 
-fn document<'a>(plugins: impl Iterator<Item = &'a Plugin>) -> Map<String, Value> {
+fn document<'a>(
+    plugins: impl Iterator<Item = &'a Plugin>,
+    sage_cell: Option<Access>,
+) -> Map<String, Value> {
     let mut parts = Parts {
         schemas: schemas::all(),
         ..Parts::default()
@@ -142,6 +158,11 @@ fn document<'a>(plugins: impl Iterator<Item = &'a Plugin>) -> Map<String, Value>
     routes::add(&mut parts);
     keeping::add(&mut parts);
     modules::add(&mut parts);
+    pipelines::add(&mut parts);
+    sessions::add(&mut parts);
+    if let Some(access) = sage_cell {
+        sage_cell::add(&mut parts, access);
+    }
     for plugin in plugins {
         plugins::add(&mut parts, plugin);
     }

@@ -182,9 +182,23 @@ fn deadline() -> Parameter {
 
 /// The schemas of all this.
 pub(super) fn schemas() -> impl Iterator<Item = (String, Value)> {
+    let generation = || json!({"type": "integer", "description": "Of what is wanted of modules: as far as it was followed."});
+    let other = closed(json!({
+        "process": {"type": "string"},
+        "host": {"type": "string"},
+        "kind": {"type": "string", "enum": ["server", "worker", "both"]},
+        "generation": generation(),
+        "failing": {"type": "object", "additionalProperties": {"type": "string"}, "description": "Why it has not what it should have, by the names of modules."},
+    }));
     let list = object(
-        json!({"modules": array("Module"), "sandbox": confined()}),
-        &["modules", "sandbox"],
+        json!({
+            "modules": array("Module"),
+            "sandbox": confined(),
+            "generation": generation(),
+            "removed": {"type": "array", "items": {"type": "string"}, "description": "Modules of plugin folders that an administrator removed."},
+            "others": {"type": "array", "items": other, "description": "The other processes of the queue."},
+        }),
+        &["modules", "sandbox", "generation", "removed", "others"],
     );
     let schemas = [
         ("ModuleList", list),
@@ -281,6 +295,11 @@ fn module() -> Value {
             "plugin": {"type": "string"},
             "sha256": {"type": "string"},
         })), "description": "Other processes that have another digest under the identity of one of its plugins."},
+        "failing": {"type": "array", "items": closed(json!({
+            "process": {"type": "string"},
+            "host": {"type": "string"},
+            "reason": {"type": "string"},
+        })), "description": "Other processes that have not the module as it should be."},
         "processes": {"type": "array", "items": process, "description": "All its hosts, each with the sandbox that is really in force."},
         "hosts": {"type": "array", "items": {"type": "integer"}, "description": "Pids of its hosts that wait for work."},
     });
@@ -299,6 +318,7 @@ fn module() -> Value {
         "args",
         "queued",
         "differing",
+        "failing",
         "processes",
         "hosts",
     ];
@@ -331,6 +351,7 @@ fn stats() -> Value {
 fn fault() -> Value {
     let properties = json!({
         "messages": {"type": "string", "description": "A glob of topics."},
+        "direction": {"type": "string", "enum": ["fromHost", "toHost"], "default": "fromHost"},
         "action": {"type": "string", "enum": ["delay", "defer", "drop", "none"]},
         "seconds": {"type": "number", "minimum": 0, "maximum": 3600, "description": "How much later, with `delay`."},
     });

@@ -112,7 +112,7 @@ pub(super) fn security(access: Access) -> Vec<SecurityRequirement> {
     let ways = ["bearer", "query"].map(|way| SecurityRequirement::new(way, [access.as_str()]));
     match access {
         Access::Public => Vec::new(),
-        Access::Admin => ways.to_vec(),
+        Access::Author | Access::Admin => ways.to_vec(),
         Access::Viewer | Access::User => {
             [ways.as_slice(), &[SecurityRequirement::default()]].concat()
         }

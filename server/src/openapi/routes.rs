@@ -17,13 +17,18 @@ use super::parts::{
 use super::plugins::{CHECK_ERRORS, CHECK_STEP_ERRORS, CHECKED, PROCESS_ERRORS, STEP_ERRORS, task};
 use crate::access::Access::{Admin, Public, User, Viewer};
 
-const TAGS: [(&str, &str); 8] = [
+const TAGS: [(&str, &str); 10] = [
     (
         "plugins",
         "What can be run. Each loaded plugin has its own section with its parameters.",
     ),
     ("tasks", "What became of a submission."),
+    ("pipelines", "Graphs of plugins that run as tasks."),
     ("files", "What tasks put out."),
+    (
+        "sessions",
+        "Kernels of clients, as Jupyter's servers have them.",
+    ),
     (
         "modules",
         "What is loaded, how it is doing, and what is done with it.",
@@ -243,6 +248,7 @@ Server-sent events; the data of each is JSON. The stream ends when the task does
 - `steps`: all steps
 - `link`: a `Link`
 - `output`: an `Output`
+- `pipeline`: a `Pipeline`, where the task is one
 - `end`: the last one; the state, or the `reason`";
 
 fn changes(parts: &mut Parts) {

@@ -55,6 +55,8 @@ pub(super) fn all() -> BTreeMap<String, Value> {
         .into();
     all.extend(of_keeping);
     all.extend(super::modules::schemas());
+    all.extend(super::pipelines::schemas());
+    all.extend(super::sessions::schemas());
     all
 }
 
@@ -176,6 +178,14 @@ fn task() -> Value {
         "plugin": {"type": "string", "description": "Identifier of the plugin."},
         "version": {"type": "integer", "description": "Counts the changes; for `wait`."},
         "labels": strings(),
+        "module": closed(json!({
+            "digest": {"type": "string", "description": "SHA-256 of the module when the task was made."},
+            "runs": {"type": "array", "items": closed(json!({
+                "run": {"type": "integer"},
+                "digest": {"type": "string"},
+            })), "description": "The digest of the module that did each run, of the last hundred."},
+            "changed": {"type": "boolean", "description": "Whether one of them is another one."},
+        })),
         "priority": {"type": "string", "enum": ["low", "high", "called"], "description": "Absent: normal."},
         "attempts": {"type": "integer", "minimum": 1, "description": "Runs that failed or were lost before; absent: none."},
         "runAt": {"type": "string", "format": "date-time", "description": "It is run not before this moment."},
@@ -188,7 +198,7 @@ fn task() -> Value {
     object(
         properties,
         &[
-            "status", "state", "plugin", "version", "labels", "log", "outputs", "links",
+            "status", "state", "plugin", "version", "labels", "module", "log", "outputs", "links",
         ],
     )
 }
@@ -224,7 +234,7 @@ fn output() -> Value {
 fn event() -> Value {
     closed(json!({
         "id": {"type": "string", "description": "Where to go on: for `Last-Event-ID`."},
-        "event": {"type": "string", "enum": ["state", "log", "progress", "steps", "link", "output", "end"]},
+        "event": {"type": "string", "enum": ["state", "log", "progress", "steps", "link", "output", "pipeline", "end"]},
         "data": {"type": "string", "contentMediaType": "application/json"},
     }))
 }
@@ -297,7 +307,7 @@ fn worker() -> Value {
         "run": {"type": "integer"},
         "plugin": {"type": "string", "description": "Identifier of the plugin."},
     }));
-    closed(json!({
+    let mut worker = closed(json!({
         "name": {"type": "string", "description": "Another one at each start."},
         "kind": {"type": "string", "enum": ["server", "worker", "both"]},
         "state": {
@@ -314,7 +324,12 @@ fn worker() -> Value {
         "silentSeconds": {"type": "integer", "description": "Seconds since then."},
         "running": {"type": "array", "items": running},
         "plugins": strings(),
-    }))
+    }));
+    let only = |what: &str| json!({"type": "integer", "description": what});
+    worker["properties"]["sessions"] =
+        only("Kernels of clients; only of a worker that may have some.");
+    worker["properties"]["sessionRoom"] = only("How many more it takes.");
+    worker
 }
 
 fn readiness() -> Value {

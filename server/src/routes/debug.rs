@@ -9,6 +9,7 @@ use crate::app::App;
 use crate::base_url::BaseUrl;
 use crate::error::ApiError;
 use crate::router;
+use crate::sage_cell::SageCell;
 
 /// A page, and what it may do: it runs no script but ours, and no page may show it in a frame.
 type Page = ([(HeaderName, &'static str); 2], Html<String>);
@@ -29,7 +30,7 @@ pub(crate) async fn index(State(app): State<App>, base: BaseUrl) -> Result<Page,
 
 /// `GET /debug/routes`: all routes.
 pub(crate) async fn routes(State(app): State<App>, base: BaseUrl) -> Result<Page, ApiError> {
-    let rows = rows();
+    let rows = rows(app.0.config.sage_cell.as_ref());
     Ok((HEADERS, app.0.pages.debug("routes", &base, &rows)?))
 }
 
@@ -42,9 +43,14 @@ pub(crate) async fn frontend_debugger(
 }
 
 /// Path, methods and what they need, of every route.
-fn rows() -> Vec<(&'static str, String, &'static str)> {
+fn rows(face: Option<&SageCell>) -> Vec<(&'static str, String, &'static str)> {
     let mut rows: Vec<(&str, String, &str)> = Vec::new();
-    for route in router::table().iter().chain(&router::debug_table()) {
+    let mut table = router::table();
+    if let Some(face) = face {
+        table.extend(router::sage_cell_table(face.access()));
+    }
+    table.extend(router::debug_table());
+    for route in &table {
         for (path, method, access) in route.documented() {
             let needs = access.as_str();
             match rows.last_mut() {
@@ -65,7 +71,7 @@ mod tests {
 
     #[test]
     fn the_list_has_every_route_with_what_it_needs() {
-        let rows = rows();
+        let rows = rows(None);
         for row in [
             ("/tasks/{id}/", "GET", "viewer"),
             ("/tasks/{id}/", "POST, DELETE", "user"),

@@ -242,7 +242,7 @@ fn is_known(headers: &HeaderMap, etag: &str) -> bool {
 }
 
 /// Whether `Accept-Encoding` has gzip, or everything, with a weight that is not zero.
-fn accepts_gzip(headers: &HeaderMap) -> bool {
+pub(super) fn accepts_gzip(headers: &HeaderMap) -> bool {
     let weight = |wanted: &str| {
         let values = headers.get_all(ACCEPT_ENCODING).iter();
         let mut items = values

@@ -1,7 +1,6 @@
 //! `GET /`: JSON for programs, a page for people.
 
-use axum::extract::State;
-use axum::http::HeaderMap;
+use axum::extract::{FromRequestParts, Request, State};
 use axum::http::header::{ACCEPT, VARY};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
@@ -13,13 +12,22 @@ use crate::auth::Caller;
 use crate::base_url::BaseUrl;
 use crate::error::ApiError;
 use crate::routes::plugins::path_of;
+use crate::routes::sage_cell;
 
 pub(crate) async fn show(
     State(app): State<App>,
     base: BaseUrl,
     caller: Option<Extension<Caller>>,
-    headers: HeaderMap,
+    request: Request,
 ) -> Result<Response, ApiError> {
+    let has_cells = app.0.config.sage_cell.is_some();
+    if has_cells && sage_cell::page::is_asked_for(request.uri().query()) {
+        let (mut parts, body) = request.into_parts();
+        let cell = sage_cell::Cell::from_request_parts(&mut parts, &app).await?;
+        let request = Request::from_parts(parts, body);
+        return sage_cell::page::forward(State(app), cell, base, request).await;
+    }
+    let headers = request.headers();
     let accept = headers
         .get(ACCEPT)
         .and_then(|accept| accept.to_str().ok())

@@ -10,12 +10,18 @@ use serde_json::{Value, json};
 
 use crate::app::App;
 use crate::error::ApiError;
+use crate::relay::Offer;
 use crate::routes::tasks::moment;
 
 /// So long those are shown that are gone.
 const SHOWN: Duration = Duration::from_secs(3600);
 
 pub(crate) async fn list(State(app): State<App>) -> Result<Json<Value>, ApiError> {
+    let hosts: HashMap<String, Offer> = match &app.0.relay {
+        // Where Redis is away, nobody knows of their sessions.
+        Some(relay) => relay.offers().await.unwrap_or_default(),
+        None => HashMap::new(),
+    };
     let store = &app.0.store;
     let (workers, running) = tokio::try_join!(store.workers(), store.running())?;
     let mut runs: HashMap<&str, Vec<&RunningTask>> = HashMap::new();
@@ -26,13 +32,19 @@ pub(crate) async fn list(State(app): State<App>) -> Result<Json<Value>, ApiError
     let shown = workers.iter().filter_map(|worker| {
         let runs = runs.remove(&*worker.process).unwrap_or_default();
         let is_recent = worker.silent_for < SHOWN || !runs.is_empty();
-        is_recent.then(|| shown(worker, &runs, lease))
+        let offer = hosts.get(&*worker.process);
+        is_recent.then(|| shown(worker, &runs, lease, offer))
     });
     let shown: Vec<Value> = shown.collect();
     Ok(Json(json!({ "workers": shown })))
 }
 
-fn shown(worker: &WorkerInfo, runs: &[&RunningTask], lease: Duration) -> Value {
+fn shown(
+    worker: &WorkerInfo,
+    runs: &[&RunningTask],
+    lease: Duration,
+    offer: Option<&Offer>,
+) -> Value {
     let state = match worker.stopped_at {
         Some(_) => "stopped",
         None if worker.silent_for < lease => "alive",
@@ -42,7 +54,7 @@ fn shown(worker: &WorkerInfo, runs: &[&RunningTask], lease: Duration) -> Value {
         .iter()
         .map(|task| json!({"task": task.id, "run": task.run, "plugin": task.plugin}))
         .collect();
-    json!({
+    let mut shown = json!({
         "name": worker.process,
         "kind": worker.row.kind.as_str(),
         "state": state,
@@ -55,5 +67,10 @@ fn shown(worker: &WorkerInfo, runs: &[&RunningTask], lease: Duration) -> Value {
         "silentSeconds": worker.silent_for.as_secs(),
         "running": runs,
         "plugins": worker.row.plugins,
-    })
+    });
+    if let Some(offer) = offer {
+        shown["sessions"] = offer.sessions.into();
+        shown["sessionRoom"] = offer.room.into();
+    }
+    shown
 }

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
-use runner_host::tap::Fault;
+use runner_host::tap::{Direction, Fault};
 use serde_json::{Value, json};
 
 use super::{find, sentence};
@@ -20,7 +20,7 @@ pub(crate) async fn show(
     Ok(Json(json!({ "faults": find(&app, &name)?.faults() })))
 }
 
-/// Holds up the messages of a pattern, or, with the action `none`, no more.
+/// Holds up the messages of a pattern that go one way, or, with the action `none`, no more.
 pub(crate) async fn set(
     State(app): State<App>,
     Segment(name): Segment,
@@ -35,6 +35,12 @@ pub(crate) async fn set(
             "which messages is not said; expected {\"messages\": \"run.answer\", \"action\": \"drop\"}",
         ));
     };
+    let direction = match body.remove("direction") {
+        None => Direction::default(),
+        Some(direction) => serde_json::from_value(direction).map_err(|_| {
+            unusable("the direction is not usable; expected \"fromHost\" or \"toHost\"")
+        })?,
+    };
     let is_none = body.get("action").is_some_and(|action| action == "none");
     let fault = match is_none {
         true => None,
@@ -48,7 +54,7 @@ pub(crate) async fn set(
         }
     };
     module
-        .set_fault(&messages, fault)
+        .set_fault(&messages, direction, fault)
         .map_err(|error| unusable(&error.to_string()))?;
     Ok(Json(json!({ "faults": module.faults() })))
 }

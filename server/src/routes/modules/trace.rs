@@ -1,12 +1,11 @@
 //! `GET /modules/<name>/trace`: the messages of a module's processes, as server-sent events.
 
 use std::convert::Infallible;
-use std::time::Duration;
 
 use axum::extract::{RawQuery, State};
-use axum::http::{HeaderName, HeaderValue, StatusCode};
-use axum::response::sse::{Event, KeepAlive, Sse};
-use axum::response::{IntoResponse, Response};
+use axum::http::StatusCode;
+use axum::response::Response;
+use axum::response::sse::Event;
 use futures::stream;
 use runner_host::tap::Seen;
 use serde_json::json;
@@ -16,9 +15,7 @@ use super::find;
 use crate::app::App;
 use crate::error::ApiError;
 use crate::routes::Segment;
-
-/// A comment is sent after so much silence, so that proxies keep the connection.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
+use crate::sse;
 
 /// Who does not read misses messages, and is told how many.
 pub(crate) async fn stream(
@@ -46,10 +43,5 @@ pub(crate) async fn stream(
         let event = Event::default().event(name).data(data.to_string());
         Some((Ok::<_, Infallible>(event), next))
     });
-    let events = Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
-    let unbuffered = (
-        HeaderName::from_static("x-accel-buffering"),
-        HeaderValue::from_static("no"),
-    );
-    Ok(([unbuffered], events).into_response())
+    Ok(sse::respond(events))
 }

@@ -10,9 +10,11 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use runner_core::identity::url_segment;
+use runner_core::module::ModuleState;
 use runner_core::plugin::{Link, Plugin};
 use runner_host::Provided;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::json;
 
 use super::Segment;
 use crate::app::App;
@@ -45,28 +47,48 @@ pub(crate) async fn loaded(app: &App) -> Result<(), ApiError> {
         return Ok(());
     }
     let ready = tokio::time::timeout(app.0.config.plugins_wait, app.0.modules.ready());
-    ready.await.map_err(|_| ApiError::starting(2))
+    ready.await.map_err(|_| {
+        let table = app.0.modules.table();
+        let modules = table.modules.iter();
+        let left = modules.filter(|module| module.state() == ModuleState::Init);
+        ApiError::starting(2, left.count())
+    })
+}
+
+/// A plugin as it is listed.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Listed<'a> {
+    api_root: String,
+    description: &'a str,
+    identifier: &'a str,
+    name: &'a str,
+    tags: &'a [String],
+    version: &'a str,
+}
+
+#[derive(Serialize)]
+struct List<'a> {
+    plugins: Vec<Listed<'a>>,
 }
 
 /// `GET /plugins/`. Never a partial list: registries would drop what is missing.
-pub(crate) async fn list(State(app): State<App>, base: BaseUrl) -> Result<Json<Value>, ApiError> {
+pub(crate) async fn list(State(app): State<App>, base: BaseUrl) -> Result<Response, ApiError> {
     loaded(&app).await?;
     let table = app.0.modules.table();
-    let plugins: Vec<Value> = table
+    let plugins = table
         .plugins()
         .iter()
-        .map(|Provided { plugin, .. }| {
-            json!({
-                "apiRoot": base.url(&path_of(plugin)),
-                "description": plugin.description,
-                "identifier": plugin.identifier,
-                "name": plugin.identity.name(),
-                "tags": plugin.tags,
-                "version": plugin.identity.version(),
-            })
+        .map(|Provided { plugin, .. }| Listed {
+            api_root: base.url(&path_of(plugin)),
+            description: &plugin.description,
+            identifier: &plugin.identifier,
+            name: plugin.identity.name(),
+            tags: &plugin.tags,
+            version: plugin.identity.version(),
         })
         .collect();
-    Ok(Json(json!({ "plugins": plugins })))
+    Ok(Json(List { plugins }).into_response())
 }
 
 /// `GET /plugins/<identifier>/`: the metadata; by name alone the way to the newest version.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use runner_core::parameters::Parameters;
+use runner_core::parameters::{Parameters, UPLOAD};
 use runner_core::task::{Idempotency, NewTask};
 use runner_queue::Offer;
 use runner_store::Inserted;
@@ -90,12 +90,12 @@ pub(crate) async fn start(
 }
 
 /// Who showed a token, by its subject.
-fn subject(request: &Request) -> Option<Arc<str>> {
+pub(crate) fn subject(request: &Request) -> Option<Arc<str>> {
     request.extensions().get::<Caller>()?.subject.clone()
 }
 
 /// Who asks, so that one who asks for much does not hold up the others: by the subject, or else by the address.
-fn submitter(request: &Request, subject: Option<&str>) -> String {
+pub(crate) fn submitter(request: &Request, subject: Option<&str>) -> String {
     if let Some(subject) = subject {
         return format!("user {subject}");
     }
@@ -104,7 +104,7 @@ fn submitter(request: &Request, subject: Option<&str>) -> String {
 }
 
 /// The key that a client chose for a request that it may send again.
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
+pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
     let Some(key) = headers.get(IDEMPOTENCY_KEY) else {
         return Ok(None);
     };
@@ -119,14 +119,14 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
 
 /// The digests by which the request of somebody is known when it comes again. Files that are sent along are not part of
 /// it: they have other keys each time.
-fn idempotency(
+pub(crate) fn idempotency(
     key: &str,
     subject: Option<&str>,
     plugin: &str,
     parameters: &Map<String, Value>,
 ) -> Idempotency {
     let mut compared = parameters.clone();
-    compared.retain(|_, value| value.get("$upload").is_none());
+    compared.retain(|_, value| value.get(UPLOAD).is_none());
     let fingerprint = serde_json::to_vec(&compared).unwrap_or_default();
     let owner = subject.map(str::as_bytes);
     let parts: Vec<&[u8]> = [plugin.as_bytes(), key.as_bytes()]
@@ -174,7 +174,7 @@ pub(super) fn checked(
 }
 
 /// Refuses while the disk is nearly full: what is accepted must be able to end.
-fn require_room(app: &App) -> Result<(), ApiError> {
+pub(crate) fn require_room(app: &App) -> Result<(), ApiError> {
     match app.0.store.files().free_bytes() {
         Ok(free) if free < app.0.config.disk_floor => Err(ApiError::disk_full()),
         Ok(_) => Ok(()),

@@ -3,8 +3,8 @@
 //! The plugin's web host is spoken to by HTTP/1.1, a connection for each request, and both bodies flow
 //! through unbuffered: who reads slowly slows down who sends.
 
-mod bodies;
 mod headers;
+mod received;
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
@@ -22,13 +22,13 @@ use percent_encoding::percent_decode_str;
 use runner_host::{HostError, Provided, WebConnection};
 use tokio_util::task::AbortOnDropHandle;
 
-use self::bodies::{Problem, Received, Sent, Transfer, Turn};
+use self::received::Received;
 use super::{find, path_of, steps};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::base_url::BaseUrl;
+use crate::body::passed::{Passed, Transfer, Turn};
 use crate::error::ApiError;
-use crate::incoming::slow::Slow;
 use crate::router::add_slash;
 use crate::token;
 
@@ -45,8 +45,13 @@ pub(crate) async fn dispatch(
     let (identifier, rest) = split(&path).ok_or_else(ApiError::not_found)?;
     let provided = match (find(&app, &identifier).await, steps::parse(rest)) {
         (Ok(provided), _) => provided,
+        (Err(error), Some(step)) if *request.method() == Method::POST => {
+            return steps::without_plugin(&app, &base, &identifier, step, error).await;
+        }
         (Err(error), Some((task, _))) => {
-            return Err(steps::without_plugin(&app, &identifier, task, error).await);
+            // Only who submits a step changes something.
+            let page = (task, "-ui");
+            return steps::without_plugin(&app, &base, &identifier, page, error).await;
         }
         (Err(error), None) => return Err(error),
     };
@@ -160,12 +165,8 @@ enum Failure {
     Silent(f64),
     /// The client took too long to send more.
     SlowClient(f64),
-    /// The body is larger than this.
-    TooLarge(u64),
-    /// The body ended in the middle, or was none.
-    BrokenBody,
-    /// The body did not come in time.
-    Slow(Slow),
+    /// Something is wrong with the body.
+    Body(ApiError),
     /// What was answered is no answer to a client.
     Answer(StatusCode),
 }
@@ -207,7 +208,7 @@ impl Exchange<'_> {
             let _ = connection.await;
         }));
         let transfer = Transfer::default();
-        let mut request = Request::new(Sent::new(body, self.limit, transfer.clone()));
+        let mut request = Request::new(Passed::new(body, self.limit, transfer.clone()));
         *request.method_mut() = parts.method.clone();
         *request.uri_mut() = parts.uri.clone();
         *request.headers_mut() = parts.headers.clone();
@@ -216,7 +217,7 @@ impl Exchange<'_> {
             answer = sender.send_request(request) => answer,
             turn = transfer.stalled(patience) => {
                 return Err(match turn {
-                    Turn::Plugin => {
+                    Turn::Receiver => {
                         visit.unanswered();
                         Failure::Silent(patience.as_secs_f64())
                     }
@@ -228,9 +229,7 @@ impl Exchange<'_> {
             Ok(answer) => answer,
             Err(error) => {
                 return Err(match transfer.problem() {
-                    Some(Problem::TooLarge) => Failure::TooLarge(self.limit),
-                    Some(Problem::Broken) => Failure::BrokenBody,
-                    Some(Problem::Slow(slow)) => Failure::Slow(slow),
+                    Some(problem) => Failure::Body(problem.into_error(self.limit)),
                     None => {
                         visit.cut();
                         Failure::Cut(error)
@@ -289,9 +288,7 @@ impl Failure {
                 StatusCode::REQUEST_TIMEOUT,
                 format!("No more of the body came within {seconds} s."),
             ),
-            Self::TooLarge(limit) => ApiError::too_large("body", limit),
-            Self::Slow(slow) => ApiError::slow(slow),
-            Self::BrokenBody => ApiError::bad_request("The body of the request is not whole."),
+            Self::Body(error) => error,
         }
     }
 }

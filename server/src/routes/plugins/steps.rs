@@ -5,10 +5,10 @@ use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use runner_core::parameters::{FieldErrors, Form};
 use runner_core::plugin::FormDescription;
-use runner_core::task::{Change, Refused, Step, Task, TaskEvent};
+use runner_core::task::{Change, LogWriter, Refused, Step, Task, TaskEvent, TaskState};
 use runner_host::Provided;
 use runner_queue::Offer;
-use runner_store::PageWrite;
+use runner_store::{PageWrite, WorkerInfo};
 use serde_json::{Map, Value};
 
 use super::process::checked;
@@ -19,7 +19,7 @@ use crate::body::Sent;
 use crate::error::ApiError;
 use crate::forms::FormPage;
 use crate::router::redirect;
-use crate::routes::{Id, commit_then_announce};
+use crate::routes::{Id, commit_then_announce, modules};
 
 /// Task and action in what follows the path of a plugin, if it is the path of a step.
 pub(super) fn parse(rest: &str) -> Option<(&str, &str)> {
@@ -29,23 +29,26 @@ pub(super) fn parse(rest: &str) -> Option<(&str, &str)> {
     (is_number && is_action && !action.contains('/')).then_some((task, action))
 }
 
-/// What is answered of a step whose plugin is not there: its task may have begun when it was.
+/// What is answered of a step whose plugin is not there: its task may have begun when it was. Where another version
+/// has taken its place everywhere, the task fails with the step that is submitted. Where none has, the plugin may come
+/// back, and the task waits on.
 pub(super) async fn without_plugin(
     app: &App,
+    base: &BaseUrl,
     identifier: &str,
-    task: &str,
+    (task, action): (&str, &str),
     error: ApiError,
-) -> ApiError {
+) -> Result<Response, ApiError> {
     let Ok(Id(Some(id))) = Id::parse(task) else {
-        return error;
+        return Err(error);
     };
-    match app.0.store.task(id).await {
-        Ok(Some(task)) if task.plugin == identifier && !task.state.is_finished() => {}
-        _ => return error,
-    }
+    let task = match app.0.store.task(id).await {
+        Ok(Some(task)) if task.plugin == identifier && task.state == TaskState::Waiting => task,
+        _ => return Err(error),
+    };
     let table = app.0.modules.table();
     if table.is_leaving(identifier) {
-        return error;
+        return Err(error);
     }
     let name = identifier.split('@').next().unwrap_or(identifier);
     let others = table.plugins().iter().map(|other| &other.plugin.identifier);
@@ -53,17 +56,60 @@ pub(super) async fn without_plugin(
         .filter(|other| other.split('@').next() == Some(name))
         .map(String::as_str)
         .collect();
-    let others = match others.is_empty() {
-        true => String::new(),
-        false => format!(" Loaded now: {}.", others.join(", ")),
+    let gone =
+        format!("Task {id} began with the plugin {identifier}, which is not loaded any more");
+    // In the middle of a change elsewhere there may be both.
+    let has_it = |other: &WorkerInfo| other.row.plugins.iter().any(|own| own == identifier);
+    if others.is_empty() || modules::others(app).await.iter().any(has_it) {
+        let text = format!("{gone}; it can go on when it is again.");
+        return Err(ApiError::with(StatusCode::CONFLICT, text));
+    }
+    let others = others.join(", ");
+    if !action.ends_with("-process") {
+        let text = format!("{gone}: {others} took its place. Submitting a step ends the task.");
+        return Err(ApiError::with(StatusCode::CONFLICT, text));
+    }
+    let why = format!(
+        "{gone}: {others} took its place, and cannot go on with a step of another version."
+    );
+    give_up(app, task, why).await?;
+    Ok(redirect(
+        StatusCode::SEE_OTHER,
+        &base.path(&format!("/tasks/{id}/")),
+    ))
+}
+
+/// Fails a task that waits for a step.
+async fn give_up(app: &App, mut task: Task, why: String) -> Result<(), ApiError> {
+    let expected_version = task.version;
+    let events = task
+        .apply(Change::GivenUp)
+        .map_err(|refused| conflict(&refused))?;
+    let mut log = LogWriter::new(task.log_length);
+    log.entry(&why);
+    let (id, log) = (task.id, log.finish());
+    let shared = app.clone();
+    let commit = async move {
+        let write = PageWrite {
+            task: &task,
+            expected_version,
+            events: &events,
+            uploads: &[],
+            log: &log,
+        };
+        match shared.0.store.write_page_with(write).await? {
+            true => Ok(()),
+            false => Err(changed_meanwhile()),
+        }
     };
-    ApiError::with(
-        StatusCode::CONFLICT,
-        format!(
-            "Task {id} began with the plugin {identifier}, which is not loaded any more; it can go on when it is \
-             again.{others}"
-        ),
-    )
+    let told = app.clone();
+    let announce = move |(): &()| told.0.queue.tasks_ended(&[id], &told.0.events);
+    commit_then_announce(commit, announce).await
+}
+
+fn changed_meanwhile() -> ApiError {
+    let message = "The task changed at the same moment; look at it before trying again.";
+    ApiError::with(StatusCode::CONFLICT, message)
 }
 
 pub(super) async fn answer(
@@ -214,8 +260,7 @@ impl Found {
             if shared.0.store.write_page_with(write).await? {
                 return Ok(());
             }
-            let message = "The task changed at the same moment; look at it before trying again.";
-            Err(ApiError::with(StatusCode::CONFLICT, message))
+            Err(changed_meanwhile())
         });
         let (app, number) = (app.clone(), offer.job.task);
         let announce = move |(): &()| {

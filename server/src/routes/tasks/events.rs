@@ -6,25 +6,24 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
-use axum::response::sse::{Event, KeepAlive, Sse};
-use axum::response::{IntoResponse, Response};
+use axum::http::HeaderMap;
+use axum::response::Response;
+use axum::response::sse::Event;
 use futures::Stream;
 use runner_core::task::Task;
 use runner_queue::Watch;
 use serde_json::{Value, json};
 
+use super::pipeline::{is_pipeline, view};
 use super::{output_view, progress_view, step_view};
 use crate::app::App;
 use crate::base_url::BaseUrl;
 use crate::error::ApiError;
 use crate::routes::Id;
+use crate::sse;
 
-/// A comment is sent after so much silence, so that proxies keep the connection.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// The largest piece of a log in one event, and about as much of it as is read at a time: what waits for a
 /// client that does not read stays in SQL.
 const MAX_LOG: usize = 64 * 1024;
@@ -41,7 +40,9 @@ pub(crate) async fn stream(
     let watch = app.0.events.watch(number);
     // The follower reads its log.
     let found = app.0.store.task_since(number, 0, 0).await?;
-    found.ok_or_else(ApiError::task_not_found)?;
+    let found = found.ok_or_else(ApiError::task_not_found)?;
+    // What is seen of a pipeline has no place in the cursor: who comes back is told it as it is.
+    let seen = is_pipeline(&app, &found).await?.then_some(-1);
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok());
     let cursor = last.and_then(Cursor::parse).unwrap_or_default();
     let follower = Follower {
@@ -51,15 +52,11 @@ pub(crate) async fn stream(
         watch,
         cursor,
         ready: VecDeque::new(),
+        seen,
         is_behind: true,
         has_ended: false,
     };
-    let events = Sse::new(follower.events()).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
-    let unbuffered = (
-        HeaderName::from_static("x-accel-buffering"),
-        HeaderValue::from_static("no"),
-    );
-    Ok(([unbuffered], events).into_response())
+    Ok(sse::respond(follower.events()))
 }
 
 /// How much of a task a client knows.
@@ -109,6 +106,8 @@ struct Follower {
     watch: Watch,
     cursor: Cursor,
     ready: VecDeque<(Cursor, &'static str, Value)>,
+    /// The version of what is seen of it that the client knows, where it is a pipeline.
+    seen: Option<i64>,
     /// Whether SQL has more than was read: at the beginning, and after a piece.
     is_behind: bool,
     has_ended: bool,
@@ -145,13 +144,27 @@ impl Follower {
                 .task_since(self.task, self.cursor.log, MAX_LOG as u64)
                 .await
             {
-                Ok(Some(task)) => self.take(&task),
+                Ok(Some(task)) => {
+                    self.look(&task).await;
+                    self.take(&task);
+                }
                 Ok(None) => self.end(json!({"reason": "the task was deleted"})),
                 Err(error) => {
                     tracing::error!(task = self.task, "its events cannot be read: {error}");
                     return None;
                 }
             }
+        }
+    }
+
+    /// Tells what is seen of a pipeline. What cannot be read now is told the next time.
+    async fn look(&mut self, task: &Task) {
+        let Some(known) = self.seen else { return };
+        if let Ok(Some(row)) = self.app.0.store.pipeline(self.task).await
+            && row.version > known
+        {
+            self.seen = Some(row.version);
+            self.push("pipeline", view(task, Some(&row)));
         }
     }
 

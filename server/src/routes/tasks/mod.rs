@@ -3,6 +3,7 @@
 pub(crate) mod cancel;
 pub(crate) mod events;
 pub(crate) mod list;
+pub(crate) mod pipeline;
 mod subscribe;
 pub(crate) mod webhooks;
 
@@ -11,9 +12,8 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::{RawQuery, State};
 use jiff::Timestamp;
-use runner_core::identity::url_segment;
 use runner_core::parameters::{FieldErrors, Form};
-use runner_core::task::{Priority, Progress, Step, Task};
+use runner_core::task::{Priority, Progress, RanBy, Step, Task};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -114,6 +114,7 @@ fn view(task: &Task, base: &BaseUrl) -> Value {
         "state": task.state,
         "version": task.version,
         "labels": task.labels,
+        "module": module_view(task),
     });
     if task.dispatch.priority != Priority::Normal {
         shown["priority"] = json!(task.dispatch.priority);
@@ -133,6 +134,16 @@ fn view(task: &Task, base: &BaseUrl) -> Value {
     shown
 }
 
+/// For which version of its module the task was made, and which did each of its runs.
+fn module_view(task: &Task) -> Value {
+    let is_other = |ran: &RanBy| ran.digest != task.digest;
+    json!({
+        "digest": task.digest,
+        "runs": task.ran_by,
+        "changed": task.ran_by.iter().any(is_other),
+    })
+}
+
 /// Milliseconds since 1970 as RFC 3339 has them.
 pub(crate) fn moment(milliseconds: i64) -> Option<String> {
     let moment = Timestamp::from_millisecond(milliseconds).ok()?;
@@ -142,11 +153,7 @@ pub(crate) fn moment(milliseconds: i64) -> Option<String> {
 fn output_view(file: &runner_core::file::File, base: &BaseUrl) -> Value {
     let href = match &file.url {
         Some(url) => url.clone(),
-        None => base.url(&format!(
-            "/files/{}/?file-id={}",
-            file.id,
-            url_segment(&file.tag)
-        )),
+        None => base.url(&file.path()),
     };
     json!({
         "href": href,

@@ -1,32 +1,30 @@
-//! Bodies on their way between client and plugin.
+//! The body of a request on its way to somebody else: a plugin, or a worker.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
-use hyper::body::Incoming;
-use runner_host::Visit;
 use tokio::time::Instant;
-use tokio_util::task::AbortOnDropHandle;
 
+use crate::error::ApiError;
 use crate::incoming::slow::Slow;
 
 /// Who is to do something next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Turn {
+pub(crate) enum Turn {
     /// To send more of the body.
     Client,
     /// To take the body, or to answer.
-    Plugin,
+    Receiver,
 }
 
 /// How far the body of a request has come.
 #[derive(Debug, Clone)]
-pub(super) struct Transfer(Arc<Mutex<State>>);
+pub(crate) struct Transfer(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct State {
@@ -37,7 +35,7 @@ struct State {
 
 /// What is wrong with the body of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Problem {
+pub(crate) enum Problem {
     /// It is larger than its limit.
     TooLarge,
     /// It ended in the middle, or was no body.
@@ -46,10 +44,21 @@ pub(super) enum Problem {
     Slow(Slow),
 }
 
+impl Problem {
+    /// As the client is told it, with the limit that there was.
+    pub(crate) fn into_error(self, limit: u64) -> ApiError {
+        match self {
+            Self::TooLarge => ApiError::too_large("body", limit),
+            Self::Broken => ApiError::bad_request("The body of the request is not whole."),
+            Self::Slow(slow) => ApiError::slow(slow),
+        }
+    }
+}
+
 impl Default for Transfer {
     fn default() -> Self {
         let state = State {
-            turn: Turn::Plugin,
+            turn: Turn::Receiver,
             since: Instant::now(),
             problem: None,
         };
@@ -67,13 +76,13 @@ impl Transfer {
         (state.turn, state.since) = (turn, Instant::now());
     }
 
-    /// Why the body did not reach the plugin.
-    pub(super) fn problem(&self) -> Option<Problem> {
+    /// Why the body did not reach whom it is for.
+    pub(crate) fn problem(&self) -> Option<Problem> {
         self.state().problem
     }
 
     /// Waits until somebody has done nothing for so long, and says who.
-    pub(super) async fn stalled(&self, patience: Duration) -> Turn {
+    pub(crate) async fn stalled(&self, patience: Duration) -> Turn {
         loop {
             let (turn, since) = {
                 let state = self.state();
@@ -87,16 +96,17 @@ impl Transfer {
     }
 }
 
-/// The body of a request, on its way to the plugin.
-pub(super) struct Sent {
+/// A body that is passed on, and says what was wrong with it.
+pub(crate) struct Passed {
     body: Body,
     /// Bytes that may still come.
     left: u64,
     transfer: Transfer,
 }
 
-impl Sent {
-    pub(super) fn new(body: Body, limit: u64, transfer: Transfer) -> Self {
+impl Passed {
+    /// `limit`: bytes that it may have.
+    pub(crate) fn new(body: Body, limit: u64, transfer: Transfer) -> Self {
         Self {
             body,
             left: limit,
@@ -105,7 +115,7 @@ impl Sent {
     }
 }
 
-impl http_body::Body for Sent {
+impl http_body::Body for Passed {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -118,7 +128,7 @@ impl http_body::Body for Sent {
             this.transfer.is_turn_of(Turn::Client);
             return Poll::Pending;
         };
-        this.transfer.is_turn_of(Turn::Plugin);
+        this.transfer.is_turn_of(Turn::Receiver);
         let size = match &frame {
             Some(Ok(frame)) => frame.data_ref().map_or(0, Bytes::len),
             Some(Err(error)) => {
@@ -150,47 +160,6 @@ impl http_body::Body for Sent {
     }
 }
 
-/// The body of an answer, on its way to the client. With it ends the connection.
-pub(super) struct Received {
-    body: Incoming,
-    _connection: AbortOnDropHandle<()>,
-    _visit: Visit,
-}
-
-impl Received {
-    pub(super) fn new(body: Incoming, connection: AbortOnDropHandle<()>, visit: Visit) -> Self {
-        Self {
-            body,
-            _connection: connection,
-            _visit: visit,
-        }
-    }
-}
-
-impl http_body::Body for Received {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let frame = ready!(Pin::new(&mut self.get_mut().body).poll_frame(context));
-        if let Some(Err(error)) = &frame {
-            tracing::warn!("a plugin broke off its answer: {error}");
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use futures::StreamExt;
@@ -201,9 +170,9 @@ mod tests {
     async fn who_is_waited_for_is_known() {
         let patience = Duration::from_millis(20);
         let transfer = Transfer::default();
-        assert_eq!(transfer.stalled(patience).await, Turn::Plugin);
+        assert_eq!(transfer.stalled(patience).await, Turn::Receiver);
         let body = Body::from_stream(futures::stream::pending::<Result<Bytes, std::io::Error>>());
-        let mut sent = Body::new(Sent::new(body, 9, transfer.clone())).into_data_stream();
+        let mut sent = Body::new(Passed::new(body, 9, transfer.clone())).into_data_stream();
         assert!(futures::poll!(sent.next()).is_pending());
         assert_eq!(transfer.stalled(patience).await, Turn::Client);
     }
@@ -212,11 +181,11 @@ mod tests {
     async fn a_body_ends_at_its_limit() {
         let transfer = Transfer::default();
         let mut sent =
-            Body::new(Sent::new(Body::from("1234"), 4, transfer.clone())).into_data_stream();
+            Body::new(Passed::new(Body::from("1234"), 4, transfer.clone())).into_data_stream();
         assert_eq!(sent.next().await.unwrap().unwrap(), "1234");
         assert_eq!(transfer.problem(), None);
         let mut sent =
-            Body::new(Sent::new(Body::from("12345"), 4, transfer.clone())).into_data_stream();
+            Body::new(Passed::new(Body::from("12345"), 4, transfer.clone())).into_data_stream();
         assert!(sent.next().await.unwrap().is_err());
         assert_eq!(transfer.problem(), Some(Problem::TooLarge));
     }
