@@ -33,6 +33,16 @@ pub(crate) struct At {
     url: Option<String>,
 }
 
+/// Which runner is asked for a list, and how that is printed.
+#[derive(Debug, Args)]
+pub(crate) struct Asked {
+    #[command(flatten)]
+    pub(crate) at: At,
+    /// Prints a JSON document instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 impl At {
     /// The URL that was given, as a flag or as a setting.
     pub(crate) fn given(&self) -> anyhow::Result<Option<String>> {

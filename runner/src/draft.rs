@@ -16,6 +16,10 @@ pub(crate) struct Draft {
 impl Draft {
     /// Begins a file that is to stand at `path`, in the folder where it will be.
     pub(crate) fn create(path: &Path) -> io::Result<Self> {
+        // Else it would be known at the end only.
+        if path.is_dir() {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
         let folder = path
             .parent()
             .filter(|folder| !folder.as_os_str().is_empty());

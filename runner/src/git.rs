@@ -4,8 +4,13 @@ use runner_fetch::{GitPlugin, GitPlugins};
 use runner_host::Fetched;
 
 /// Those that are there already; nobody is asked.
-pub(crate) async fn known(plugins: &GitPlugins) -> Vec<Fetched> {
+pub(crate) fn there(plugins: &GitPlugins) -> Vec<Fetched> {
     plugins.known().into_iter().map(fetched).collect()
+}
+
+/// The same, for who waits for what is fetched.
+pub(crate) async fn known(plugins: &GitPlugins) -> Vec<Fetched> {
+    there(plugins)
 }
 
 /// The newest. What cannot be fetched is logged, and is what it was before.

@@ -9,7 +9,7 @@ use runner_host::Modules;
 use runner_server::auth::Mode;
 
 use crate::instance;
-use crate::settings::Settings;
+use crate::settings::{Only, Settings};
 
 /// Says where the runner is, what it offers, and how to try it.
 pub(crate) fn of_server(
@@ -26,6 +26,12 @@ pub(crate) fn of_server(
         text.push_str(&format!("clients  {url}/\n"));
     }
     text.push_str(&format!("modules  {base}/modules/?token={token}\n"));
+    if settings.sessions.is_some() {
+        text.push_str(&format!("sessions {base}/?token={token}\n"));
+    }
+    if settings.sage_cell.is_some() {
+        text.push_str(&format!("cells    {base}/cell/\n"));
+    }
     text.push_str("plugins\n");
     for provided in table.plugins() {
         let plugin = &provided.plugin;
@@ -66,6 +72,12 @@ pub(crate) fn of_server(
 
 /// Says what a worker is there for.
 pub(crate) fn of_worker(settings: &Settings, modules: &Modules) {
+    if settings.only == Some(Only::Sessions) {
+        return say(&format!(
+            "worker is ready: sessions of the queue {}\n",
+            settings.queue
+        ));
+    }
     let mut text = format!(
         "worker is ready: {} runs at a time of the queue {}\nplugins\n",
         settings.concurrency, settings.queue

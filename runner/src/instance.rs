@@ -84,6 +84,9 @@ pub(crate) fn lock_apart(
     }
 }
 
+/// Processes with sessions in one instance folder.
+const MAX_WORKERS: usize = 100;
+
 /// Makes sure that no other runner works in the folder, or none that wants it for itself. It ends with the
 /// process, however that ends.
 #[derive(Debug)]
@@ -154,6 +157,36 @@ impl Lock {
         }
         Ok(())
     }
+}
+
+/// The folder of the sessions of this process, and the lock by which another worker of the instance folder takes another
+/// one. A process that is started again takes the first that is free, mostly its own.
+pub(crate) fn sessions(instance: &Path) -> anyhow::Result<(PathBuf, File)> {
+    for number in 1..=MAX_WORKERS {
+        let name = match number {
+            1 => "sessions".to_owned(),
+            number => format!("sessions-{number}"),
+        };
+        let file = open(&instance.join(format!("{name}.lock")))?;
+        match file.try_lock() {
+            Ok(()) => return Ok((instance.join(name), file)),
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(error)) => {
+                return Err(error)
+                    .with_context(|| format!("cannot lock {name}.lock in {}", instance.display()));
+            }
+        }
+    }
+    bail!(
+        "{MAX_WORKERS} processes have sessions in {}; it takes no more",
+        instance.display()
+    )
+}
+
+/// The folder of the kernels for cells of a process, beside that of its sessions.
+pub(crate) fn cells(sessions: &Path) -> PathBuf {
+    let name = sessions.file_name().unwrap_or_default().to_string_lossy();
+    sessions.with_file_name(name.replacen("sessions", "cells", 1))
 }
 
 fn open(path: &Path) -> anyhow::Result<File> {
@@ -268,6 +301,17 @@ pub(crate) fn random() -> anyhow::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_worker_has_a_folder_of_its_own_for_sessions() {
+        let folder = tempfile::tempdir().unwrap();
+        let (first, lock) = sessions(folder.path()).unwrap();
+        let (second, _other) = sessions(folder.path()).unwrap();
+        assert!(first.ends_with("sessions") && second.ends_with("sessions-2"));
+        assert!(cells(&first).ends_with("cells") && cells(&second).ends_with("cells-2"));
+        drop(lock);
+        assert_eq!(sessions(folder.path()).unwrap().0, first);
+    }
 
     #[test]
     fn who_holds_the_folder_is_known_while_it_does() {

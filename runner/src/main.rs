@@ -10,6 +10,7 @@
 //! - `screen`, `live`: what is shown.
 
 mod board;
+mod caller;
 mod client;
 mod commands;
 mod draft;
@@ -33,7 +34,12 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+use mimalloc::MiMalloc;
 use screen::{BAD, Exit, Unread, note, paint};
+
+/// A tenth of a task and a third of a request would be spent in the allocator of the C library.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Turns files in a folder into documented REST services.
 #[derive(Debug, Parser)]
@@ -86,6 +92,9 @@ enum Command {
     /// Work that comes again: look at it, make it, change it, fire it.
     #[command(subcommand)]
     Schedule(commands::schedule::Schedule),
+    /// Kernels of clients of a runner that serves: look at them, end them.
+    #[command(subcommand)]
+    Session(commands::session::Session),
     /// Files of tasks: how many there are, and whether rows and content fit together.
     #[command(subcommand)]
     Files(commands::files::Files),
@@ -127,6 +136,12 @@ enum Command {
         /// The document.
         document: std::path::PathBuf,
     },
+    /// Is a kernel of Lua. Started by the runner itself.
+    #[command(hide = true)]
+    LuaKernel(commands::kernels::LuaKernel),
+    /// Starts a kernel of Jupyter and speaks ZeroMQ with it. Started by the runner itself.
+    #[command(hide = true)]
+    KernelBridge(commands::kernels::KernelBridge),
     /// Makes the machine code of a WebAssembly module. Started by the runner itself.
     #[command(hide = true)]
     WasmCompile(commands::hosts::WasmCompile),
@@ -147,6 +162,7 @@ impl Command {
             Self::Task(task) => task.run(),
             Self::Token(token) => token.run(),
             Self::Schedule(schedule) => schedule.run(),
+            Self::Session(session) => session.run(),
             Self::Files(files) => files.run(),
             Self::Housekeeping(housekeeping) => housekeeping.run(),
             Self::Config(config) => config.run(),
@@ -164,6 +180,8 @@ impl Command {
             Self::PipelineHost { document } => {
                 runner_flow::pipeline_host_main(&document).map_err(Into::into)
             }
+            Self::LuaKernel(kernel) => kernel.run(),
+            Self::KernelBridge(bridge) => bridge.run(),
             Self::WasmCompile(compile) => compile.run(),
         }
     }

@@ -1,18 +1,21 @@
 //! What a pipeline of the command line works with: files of this machine, and plugins as nodes.
 //!
-//! A plugin is run as a task for each item, with the parameters that stand in `with`. Each of its
+//! A plugin that can be a node works in a host. Any other is run as a task for each item, with the parameters that stand in `with`. Each of its
 //! outputs is an item: `{"name", "dataType", "contentType", "size", "url"}`, with `text` where it is
 //! a short text. The `url` may be given to a parameter of another plugin that takes data.
 
 use std::fs;
 use std::io::{self, Read};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use runner_core::file::File;
 use runner_core::task::{Task, TaskState};
-use runner_host::Provided;
+use runner_flow::{Hosts, Nodes, Opening};
 use runner_host::modules::Table;
+use runner_host::protocol::NodeRequest;
+use runner_host::{NodeHosts, Opened, OwnFiles, Provided};
 use runner_pipeline::graph::NodeSpec;
 use runner_pipeline::surroundings::NewFile;
 use runner_pipeline::types::ItemType;
@@ -74,9 +77,15 @@ impl Catalog for Plugins {
                 provided.plugin.identity
             ));
         }
-        Ok(Some(Foreign {
-            takes: ItemType::Any,
-            gives: ItemType::Object,
+        Ok(Some(match &provided.plugin.node {
+            Some(node) => Foreign {
+                takes: ItemType::of_schema(&node.takes),
+                gives: ItemType::of_schema(&node.gives),
+            },
+            None => Foreign {
+                takes: ItemType::Any,
+                gives: ItemType::Object,
+            },
         }))
     }
 }
@@ -111,15 +120,64 @@ pub(crate) struct PluginNodes {
     plugins: Plugins,
     /// Where outputs are put.
     made: PathBuf,
+    /// Those that work in hosts.
+    nodes: Nodes,
 }
 
 impl PluginNodes {
-    pub(crate) fn new(tasks: Tasks, table: Arc<Table>, made: PathBuf) -> Self {
+    pub(crate) fn new(tasks: Tasks, table: Arc<Table>, made: PathBuf, nodes: Nodes) -> Self {
         Self {
             tasks,
             plugins: Plugins::new(table),
             made,
+            nodes,
         }
+    }
+}
+
+/// Starts the hosts of nodes.
+pub(crate) struct PluginHosts {
+    plugins: Plugins,
+    hosts: Arc<NodeHosts>,
+    /// Where files are that plugins have made.
+    made: PathBuf,
+}
+
+impl PluginHosts {
+    pub(crate) fn new(table: Arc<Table>, hosts: Arc<NodeHosts>, made: PathBuf) -> Self {
+        Self {
+            plugins: Plugins::new(table),
+            hosts,
+            made,
+        }
+    }
+
+    /// Exchanges files with a host. Those that it made other plugins may read.
+    async fn carry(&self, request: NodeRequest) -> Result<Opened, String> {
+        let given = request.give.len();
+        let own = OwnFiles::Folder(self.made.clone());
+        let mut opened = self.hosts.carry(request, own).await?;
+        for file in opened.answer.carried.iter_mut().skip(given) {
+            file.url = Url::from_file_path(&file.path).ok().map(String::from);
+        }
+        Ok(opened)
+    }
+}
+
+impl Hosts for PluginHosts {
+    fn open(&self, request: NodeRequest) -> Opening<'_> {
+        Box::pin(async move {
+            let Opened { answer, socket } = match request.plugin.as_str() {
+                _ if request.host.is_some() => self.carry(request).await?,
+                "" => self.hosts.lost(request.lost.unwrap_or_default()).await,
+                name => {
+                    let found = self.plugins.find(name);
+                    let found = found.ok_or_else(|| format!("there is no plugin {name:?}"))?;
+                    self.hosts.open(&found, request).await?
+                }
+            };
+            Ok((answer, socket.map(UnixStream::from)))
+        })
     }
 }
 
@@ -133,6 +191,9 @@ impl Surroundings for PluginNodes {
     }
 
     fn node(&self, node: &NodeSpec) -> Result<Arc<dyn Call>, String> {
+        if let Some(hosted) = self.nodes.get(&node.name) {
+            return Ok(hosted);
+        }
         let found = self.plugins.find(&node.uses);
         let provided = found.ok_or_else(|| format!("there is no plugin {:?}", node.uses))?;
         Ok(Arc::new(PluginNode {
@@ -227,6 +288,8 @@ impl PluginNode {
         if let Ok(url) = Url::from_file_path(&path) {
             item["url"] = json!(url.as_str());
         }
+        // Nodes in hosts read it there.
+        item["path"] = json!(path);
         Ok(item)
     }
 }

@@ -10,7 +10,7 @@ use runner_host::host::Patience;
 use runner_host::loader::Loaders;
 use runner_host::modules::Table;
 use runner_host::{Launcher, Modules, ModulesConfig, NoCache, Provided};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::git;
 use crate::screen::{Exit, note};
@@ -120,6 +120,7 @@ impl Scratch {
             launcher.clone(),
             Arc::new(NoCache),
             Arc::new(NoCache),
+            Arc::new(NoCache),
         );
         let scratch = Self {
             settings,
@@ -216,18 +217,34 @@ impl Scratch {
     }
 }
 
+/// Ctrl-C and SIGTERM, from when this was made: none is missed between two waits.
+pub(crate) struct Interrupts(Option<[Signal; 2]>);
+
+impl Interrupts {
+    /// Where signals cannot be heard, none ever comes.
+    pub(crate) fn new() -> Self {
+        let heard = [SignalKind::interrupt(), SignalKind::terminate()].map(signal);
+        let [Ok(interrupt), Ok(terminate)] = heard else {
+            return Self(None);
+        };
+        Self(Some([interrupt, terminate]))
+    }
+
+    /// Waits for the next one.
+    pub(crate) async fn next(&mut self) {
+        let Some([interrupt, terminate]) = &mut self.0 else {
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    }
+}
+
 /// Waits for Ctrl-C or SIGTERM.
 pub(crate) async fn interrupted() {
-    let (Ok(mut interrupt), Ok(mut terminate)) = (
-        signal(SignalKind::interrupt()),
-        signal(SignalKind::terminate()),
-    ) else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
+    Interrupts::new().next().await;
 }
 
 fn named(table: &Table, name: &str) -> Option<Provided> {

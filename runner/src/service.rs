@@ -1,5 +1,7 @@
 //! What serves: a server, a worker, or both in one process. All wiring of the rooms is here.
 
+mod kernels;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -14,17 +16,21 @@ use runner_host::loader::Loaders;
 use runner_host::{FolderWatch, Launcher, Modules, ModulesConfig};
 use runner_queue::{Queue, RedisConfig};
 use runner_server::auth::{Auth, KeyConfig};
-use runner_server::{App, Recorded, ServerConfig, Sight, SightParts};
+use runner_server::{App, Recorded, SageCell, ServerConfig, Sight, SightParts};
 use runner_store::{Store, StoreConfig, WorkerKind, WorkerRow};
-use runner_worker::{Keeping, StoreCache, Tools, Upkeep, UpkeepConfig, Worker, WorkerConfig};
+use runner_worker::{
+    Keeping, StoreCache, StoreLedger, Tools, Upkeep, UpkeepConfig, Worker, WorkerConfig,
+};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use kernels::{Hosted, Kernels};
+
 use crate::instance::{self, Holder, Lock};
 use crate::settings::sources::Sources;
-use crate::settings::{Flags, Settings, access};
+use crate::settings::{Flags, Only, Settings, access};
 use crate::{board, git, greeting, logging, roster, surroundings};
 
 /// Runs that were lost with their worker before a task is given up.
@@ -280,8 +286,11 @@ impl Process {
         let started = SystemTime::now();
         let store = self.open_store().await?;
         let queue = self.open_queue(&store).await?;
-        let modules = self.modules(&store);
+        let modules = self.modules(&store, &queue);
         let sight = self.sight(&store, &queue, &modules);
+        let address = listener.as_ref().map(|(_, address)| *address);
+        let kernels = self.kernels(&store, &queue, &modules, address)?;
+        let hosted = self.host(&store, &queue, &modules, &kernels, &sight);
         if let Some(listener) = watched {
             let forever = std::future::pending();
             tokio::spawn(runner_server::serve_sight(listener, sight.clone(), forever));
@@ -290,11 +299,12 @@ impl Process {
             queue: queue.clone(),
             store: store.clone(),
             modules: Arc::clone(&modules),
+            kernels,
+            hosted,
             server: None,
             worker: None,
             upkeep: None,
         };
-        let address = listener.as_ref().map(|(_, address)| *address);
         match self.role {
             Role::Both => {
                 let worker = self.start_worker(&store, &queue, &modules, address).await?;
@@ -304,11 +314,22 @@ impl Process {
                 let upkeep = Upkeep::start(&store, &queue, self.upkeep(&modules)).await?;
                 running.upkeep = Some(upkeep);
             }
+            Role::Worker if !self.runs_tasks() => {
+                let upkeep = Upkeep::start(&store, &queue, self.upkeep(&modules)).await?;
+                running.upkeep = Some(upkeep);
+            }
             Role::Worker => {}
         }
         // It joined before it makes tasks, or others would take them for those of a dead one.
         if let Some((listener, _)) = listener {
-            running.server = Some(self.start_server(listener, &store, &queue, &modules, sight));
+            running.server = Some(self.start_server(
+                listener,
+                &store,
+                &queue,
+                &modules,
+                &running.kernels,
+                sight,
+            ));
         }
         let loading = async {
             let watch = match self.settings.watch {
@@ -316,13 +337,14 @@ impl Process {
                 false => None,
             };
             modules
-                .load(git::newest(&self.settings.git_plugins))
+                .load(async { git::newest(&self.settings.git_plugins).await })
                 .await?;
             if let Some(watch) = watch {
                 tokio::spawn(watch.follow());
             }
+            tokio::spawn(Arc::clone(&modules).follow());
             // A worker tells others which plugins it has, so it has to know.
-            if self.role == Role::Worker {
+            if self.role == Role::Worker && self.runs_tasks() {
                 let worker = self.start_worker(&store, &queue, &modules, None).await?;
                 running.worker = Some(worker);
             }
@@ -473,7 +495,7 @@ impl Process {
         Ok(queue)
     }
 
-    fn modules(&self, store: &Store) -> Arc<Modules> {
+    fn modules(&self, store: &Store, queue: &Queue) -> Arc<Modules> {
         let settings = &self.settings;
         Modules::new(
             ModulesConfig {
@@ -497,7 +519,17 @@ impl Process {
             self.launcher.clone(),
             Arc::new(StoreCache(store.clone())),
             Arc::new(StoreCache(store.clone())),
+            Arc::new(StoreLedger {
+                store: store.clone(),
+                queue: queue.clone(),
+            }),
         )
+    }
+
+    /// Whether tasks run here.
+    fn runs_tasks(&self) -> bool {
+        let is_worker = self.role == Role::Worker;
+        self.role.works() && !(is_worker && self.settings.only == Some(Only::Sessions))
     }
 
     fn start_server(
@@ -506,16 +538,38 @@ impl Process {
         store: &Store,
         queue: &Queue,
         modules: &Arc<Modules>,
+        kernels: &Kernels,
         sight: Sight,
     ) -> Server {
+        let app = self.app(store, queue, modules, kernels, sight);
+        let (stop, stopped) = oneshot::channel::<()>();
+        let task = tokio::spawn(runner_server::serve(listener, app, async {
+            // A dropped sender means the same.
+            let _ = stopped.await;
+        }));
+        Server { stop, task }
+    }
+
+    /// What the routes share.
+    fn app(
+        &self,
+        store: &Store,
+        queue: &Queue,
+        modules: &Arc<Modules>,
+        kernels: &Kernels,
+        sight: Sight,
+    ) -> App {
         let settings = &self.settings;
+        let face = settings.sage_cell.as_ref();
+        let face = face.map(|settings| settings.face.clone());
         let auth = self.auth.clone().unwrap_or_else(Auth::off);
         auth.prepare();
-        let app = App::new(
+        App::new(
             store.clone(),
             queue.clone(),
             queue.events(),
             Arc::clone(modules),
+            kernels.sessions.clone(),
             sight,
             ServerConfig {
                 server_name: settings.server_name.clone(),
@@ -534,14 +588,17 @@ impl Process {
                 lease: settings.worker_lease,
                 route_timeout: settings.route_timeout,
                 plugins_wait: PLUGINS_WAIT,
+                relays: settings.sessions.is_some() && self.role == Role::Server,
+                sage_cell: face.and_then(|face| match kernels.cells.clone() {
+                    Some(cells) => Some(SageCell::with_kernels(cells, face)),
+                    None if self.role == Role::Server => {
+                        let links = queue.links()?;
+                        Some(SageCell::with_workers(links, face))
+                    }
+                    None => None,
+                }),
             },
-        );
-        let (stop, stopped) = oneshot::channel::<()>();
-        let task = tokio::spawn(runner_server::serve(listener, app, async {
-            // A dropped sender means the same.
-            let _ = stopped.await;
-        }));
-        Server { stop, task }
+        )
     }
 
     async fn start_worker(
@@ -552,27 +609,14 @@ impl Process {
         address: Option<SocketAddr>,
     ) -> anyhow::Result<Worker> {
         let settings = &self.settings;
-        let fetcher = Fetcher::new(FetchConfig {
-            url_map: settings.url_map.clone(),
-            file_roots: settings.file_roots.clone(),
-            policy: settings.addresses.clone(),
-            max_size: settings.max_input,
-            proxies: Proxies::from_env(),
-            ..FetchConfig::default()
-        })?;
-        let tools = Tools {
-            store: store.clone(),
-            queue: queue.clone(),
-            events: queue.events(),
-            modules: Arc::clone(modules),
-            fetcher,
-        };
+        let tools = self.tools(store, queue, modules)?;
         let config = WorkerConfig {
             upkeep: self.upkeep(modules),
             name: self.name.clone(),
             queue: self.queue_name(),
             concurrency: settings.concurrency,
             run_timeout: settings.run_timeout,
+            node_files: settings.node_files,
             webhook_timeout: WEBHOOK_TIMEOUT,
             mismatch: settings.module_mismatch,
             keeping: Some(Keeping {
@@ -583,18 +627,40 @@ impl Process {
         Ok(Worker::start(tools, config).await?)
     }
 
+    /// What tasks are made and run with.
+    fn tools(&self, store: &Store, queue: &Queue, modules: &Arc<Modules>) -> anyhow::Result<Tools> {
+        let settings = &self.settings;
+        let fetcher = Fetcher::new(FetchConfig {
+            url_map: settings.url_map.clone(),
+            file_roots: settings.file_roots.clone(),
+            policy: settings.addresses.clone(),
+            max_size: settings.max_input,
+            proxies: Proxies::from_env(),
+            ..FetchConfig::default()
+        })?;
+        Ok(Tools {
+            store: store.clone(),
+            queue: queue.clone(),
+            events: queue.events(),
+            modules: Arc::clone(modules),
+            fetcher,
+        })
+    }
+
     /// What others see of this process, without its plugins.
     fn row(&self) -> WorkerRow {
         WorkerRow {
             kind: self.role.kind(),
             host: host_name(),
             pid: std::process::id(),
-            concurrency: match self.role.works() {
+            concurrency: match self.runs_tasks() {
                 true => u32::try_from(self.settings.concurrency).unwrap_or(u32::MAX),
                 false => 0,
             },
             plugins: Vec::new(),
             digests: BTreeMap::new(),
+            generation: 0,
+            failing: BTreeMap::new(),
         }
     }
 
@@ -612,6 +678,8 @@ struct Running {
     queue: Queue,
     store: Store,
     modules: Arc<Modules>,
+    kernels: Kernels,
+    hosted: Option<Hosted>,
     server: Option<Server>,
     worker: Option<Worker>,
     upkeep: Option<Upkeep>,
@@ -628,6 +696,16 @@ impl Running {
             let _ = server.stop.send(());
             server.task
         });
+        // Servers look elsewhere from now on.
+        let links = match self.hosted {
+            Some(hosted) => Some(hosted.end(grace).await),
+            None => None,
+        };
+        // What is left ends with the launcher.
+        let _ = tokio::time::timeout(grace, self.kernels.close()).await;
+        if let Some(links) = links {
+            links.leave().await;
+        }
         let flushed = tokio::time::timeout(grace, self.queue.flushed());
         if let Some(worker) = self.worker {
             worker.stop(grace).await;

@@ -81,6 +81,8 @@ impl<'a> Trial<'a> {
             concurrency: 0,
             plugins: Vec::new(),
             digests: BTreeMap::new(),
+            generation: 0,
+            failing: BTreeMap::new(),
         });
         let worker = Worker::start(
             Tools {
@@ -100,6 +102,7 @@ impl<'a> Trial<'a> {
                     max_attempts: MAX_ATTEMPTS,
                 },
                 run_timeout: timeout.unwrap_or(settings.run_timeout),
+                node_files: settings.node_files,
                 webhook_timeout: WEBHOOK_TIMEOUT,
                 mismatch: Mismatch::Run,
                 keeping: None,

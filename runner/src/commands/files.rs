@@ -22,7 +22,8 @@ use crate::settings::sources::Sources;
 pub(crate) enum Files {
     /// Shows how much there is of what, and how much room is left.
     Usage(Usage),
-    /// Finds rows without content, content without a row, and content that is not what was stored.
+    /// Finds rows without content, content without a row, and content that is not what was stored; also of modules that
+    /// administrators loaded.
     Check(Check),
 }
 
@@ -261,6 +262,17 @@ fn finding(finding: &Finding) -> Value {
         Finding::WrongDigest { file, task, name } => {
             json!({"kind": "wrongDigest", "file": file, "task": task, "name": name})
         }
+        Finding::NoPackage { module, queue, key } => {
+            json!({"kind": "noPackage", "module": module, "queue": queue, "key": key})
+        }
+        Finding::WrongPackage {
+            module,
+            queue,
+            expected,
+            found,
+        } => json!({
+            "kind": "wrongPackage", "module": module, "queue": queue, "expected": expected, "found": found,
+        }),
         Finding::Unfinished { count, size } => {
             json!({"kind": "unfinished", "count": count, "size": size})
         }
@@ -288,6 +300,22 @@ fn shown(checked: &Checked) -> String {
             Finding::WrongDigest { file, task, name } => (
                 "wrong content",
                 format!("file {file} of task {task}, {name}"),
+            ),
+            Finding::NoPackage { module, queue, .. } => (
+                "no package",
+                format!("module {module} of the queue {queue}: load it again, or remove it"),
+            ),
+            Finding::WrongPackage {
+                module,
+                queue,
+                expected,
+                found,
+            } => (
+                "wrong package",
+                format!(
+                    "module {module} of the queue {queue}: {found} bytes instead of {expected}; load it again, or \
+                     remove it"
+                ),
             ),
             Finding::Unfinished { count, size: bytes } => {
                 ("unfinished", format!("{count} files, {}", size(*bytes)))

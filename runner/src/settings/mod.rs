@@ -4,6 +4,8 @@
 //! needs.
 
 pub(crate) mod access;
+pub(crate) mod sage_cell;
+pub(crate) mod sessions;
 pub(crate) mod sources;
 pub(crate) mod surroundings;
 pub(crate) mod table;
@@ -25,9 +27,11 @@ use runner_host::{
 };
 use runner_server::auth::AuthConfig;
 use runner_server::{Hosts, Limits, Origins};
+use runner_session::SessionsConfig;
 use runner_store::{Bucket, DatabaseUrl, Durability};
 use runner_worker::Mismatch;
 
+use sage_cell::SageCellSettings;
 use sources::Sources;
 use surroundings::Surroundings;
 
@@ -70,6 +74,7 @@ pub(crate) struct Settings {
     pub(crate) url_map: UrlMap,
     pub(crate) file_roots: Vec<PathBuf>,
     pub(crate) max_input: u64,
+    pub(crate) node_files: u64,
     pub(crate) max_upload: u64,
     pub(crate) max_body: u64,
     pub(crate) max_parameters: u64,
@@ -94,12 +99,27 @@ pub(crate) struct Settings {
     /// Where virtual environments are looked for, beside the instance folder.
     pub(crate) environments: Option<PathBuf>,
     pub(crate) loaders: Vec<Registered>,
+    /// The interface of Sage Cell, where it is switched on.
+    pub(crate) sage_cell: Option<SageCellSettings>,
+    /// What a worker does, if not all.
+    pub(crate) only: Option<Only>,
+    /// Kernels of clients, unless there are to be none.
+    pub(crate) sessions: Option<SessionsConfig>,
     pub(crate) log_level: String,
     pub(crate) log_format: LogFormat,
     pub(crate) metrics_address: Option<SocketAddr>,
     pub(crate) surroundings: Surroundings,
     /// What the user should know about what was set.
     pub(crate) notices: Vec<String>,
+}
+
+/// What a worker may be limited to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Only {
+    /// It has no sessions.
+    Tasks,
+    /// It runs no tasks, and so loads no plugins.
+    Sessions,
 }
 
 /// How the log is written.
@@ -117,6 +137,15 @@ impl Settings {
         let concurrency = match sources.text("CONCURRENCY").as_str() {
             "0" | "" => std::thread::available_parallelism().map_or(1, usize::from),
             _ => parsed(sources, "CONCURRENCY")?,
+        };
+        let only = match sources.text("WORKER_ONLY").as_str() {
+            "" => None,
+            "tasks" => Some(Only::Tasks),
+            "sessions" => Some(Only::Sessions),
+            other => bail!(
+                "WORKER_ONLY is {other:?}; expected tasks, sessions, or nothing for both ({})",
+                sources.origin("WORKER_ONLY")
+            ),
         };
         let (files, bucket) = file_store(sources, under("files"))?;
         let database = match sources.get("DATABASE_URL") {
@@ -173,6 +202,7 @@ impl Settings {
             url_map,
             file_roots: paths(&sources.text("FILE_ROOTS")),
             max_input: parsed(sources, "MAX_INPUT_SIZE")?,
+            node_files: parsed(sources, "NODE_FILES_SIZE")?,
             max_upload: parsed(sources, "MAX_UPLOAD_SIZE")?,
             max_body: parsed(sources, "MAX_BODY_SIZE")?,
             max_parameters: parsed(sources, "MAX_PARAMETERS_SIZE")?,
@@ -225,6 +255,9 @@ impl Settings {
                     anyhow::anyhow!("LOADERS ({}): {problem}", sources.origin("LOADERS"))
                 })?,
             },
+            sage_cell: sage_cell::sage_cell(sources, under("cells"))?,
+            only,
+            sessions: sessions::sessions(sources, under("sessions"))?,
             log_level: log_level(&sources.text("LOG_LEVEL")),
             log_format: match sources.text("LOG_FORMAT").as_str() {
                 "text" => LogFormat::Text,

@@ -54,7 +54,7 @@ fn flags_come_before_the_environment_before_env_file_before_toml() {
 #[test]
 fn no_variable_of_the_reference_is_silently_ignored() {
     type IsRight = fn(&Settings) -> bool;
-    let read: [(&str, &str, IsRight); 22] = [
+    let read: [(&str, &str, IsRight); 23] = [
         ("PLUGIN_FOLDERS", "/a:/b", |s| s.plugin_folders.len() == 2),
         ("CELERY_QUEUE", "q", |s| s.notices.is_empty()),
         ("SQLALCHEMY_DATABASE_URI", "sqlite:////x/y.db", |s| {
@@ -74,6 +74,9 @@ fn no_variable_of_the_reference_is_silently_ignored() {
         }),
         ("REVERSE_PROXY_COUNT", "2", |s| s.proxies == 2),
         ("CONCURRENCY", "3", |s| s.concurrency == 3),
+        ("WORKER_ONLY", "sessions", |s| {
+            s.only == Some(crate::settings::Only::Sessions)
+        }),
         ("DEFAULT_LOG_LEVEL", "WARNING", |s| s.log_level == "warn"),
         ("QHANA_PLUGIN_RUNNER_INSTANCE_FOLDER", "/i", |s| {
             s.instance == Path::new("/i")

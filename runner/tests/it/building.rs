@@ -57,6 +57,21 @@ pub(crate) fn wasm(desk: &Desk, source: &Path, name: &str) -> Option<PathBuf> {
     }
 }
 
+/// An example of the SDK of Rust, as a shared object.
+pub(crate) fn example_of_the_sdk(name: &str) -> PathBuf {
+    let program = Path::new(env!("CARGO_BIN_EXE_runner"));
+    let target = program.ancestors().nth(2).unwrap();
+    let done = Command::new(env!("CARGO"))
+        .args(["build", "-p", "runner-sdk", "--example", name])
+        .arg("--target-dir")
+        .arg(target)
+        .current_dir(repository())
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "{done:?}");
+    target.join(format!("debug/examples/lib{name}.so"))
+}
+
 /// Whether a compiler is here; said if not.
 pub(crate) fn has(program: &str) -> bool {
     let is_here = Command::new(program)

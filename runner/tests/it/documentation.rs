@@ -1,5 +1,5 @@
-//! The examples of docs/command.md, docs/authentication.md, docs/schedules.md and docs/pipelines.md do what they
-//! say.
+//! The examples of docs/command.md, docs/authentication.md, docs/schedules.md, docs/sessions.md,
+//! docs/sage-cell.md, docs/interacts.md and docs/pipelines.md do what they say.
 
 use regex::Regex;
 
@@ -32,6 +32,21 @@ fn the_examples_of_authentication_work() {
 #[test]
 fn the_examples_of_schedules_work() {
     assert!(examples("docs/schedules.md") >= 5);
+}
+
+#[test]
+fn the_examples_of_sessions_work() {
+    assert!(examples("docs/sessions.md") >= 12);
+}
+
+#[test]
+fn the_examples_of_cells_work() {
+    assert!(examples("docs/sage-cell.md") >= 7);
+}
+
+#[test]
+fn the_examples_of_interacts_work() {
+    assert!(examples("docs/interacts.md") >= 6);
 }
 
 #[test]

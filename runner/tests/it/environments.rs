@@ -1,5 +1,5 @@
 //! Packages of Python plugins: who says what is needed, and where it is installed. Packages come from a folder of
-//! wheels that the tests write, never from the network.
+//! wheels that the tests write; one test takes real ones, where there is a network.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -11,21 +11,7 @@ use serde_json::Value;
 use crate::support::{Desk, LONG, Said};
 
 /// Writes a wheel that says which version it is.
-const WHEEL: &str = r#"
-import sys, zipfile
-name, version, folder, *more = sys.argv[1:]
-info = f"{name}-{version}.dist-info"
-files = {
-    f"{name}.py": f"VERSION = '{version}'\n" + "\n".join(more),
-    f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
-    f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-    f"{info}/entry_points.txt": f"[console_scripts]\n{name}-tool = {name}:main\n",
-}
-files[f"{info}/RECORD"] = "".join(f"{path},,\n" for path in [*files, f"{info}/RECORD"])
-with zipfile.ZipFile(f"{folder}/{name}-{version}-py3-none-any.whl", "w") as wheel:
-    for path, text in files.items():
-        wheel.writestr(path, text)
-"#;
+const WHEEL: &str = include_str!("../../../tests/fixtures/wheel.py");
 
 /// A plugin that tells the version of `clash` that it was given.
 const TELLS: &str = r#"
@@ -157,6 +143,70 @@ fn two_versions_of_a_package_work_side_by_side() {
                 folder.canonicalize().unwrap().display()
             )),
             "{line}"
+        );
+    }
+}
+
+/// Variables by which an installer reaches its index from here.
+fn network() -> impl Iterator<Item = (String, String)> {
+    let is_of_it = |name: &str| {
+        let name = name.to_ascii_uppercase();
+        ["PIP_", "UV_", "SSL_CERT_"]
+            .iter()
+            .any(|prefix| name.starts_with(prefix))
+            || name.ends_with("_PROXY")
+            || name == "REQUESTS_CA_BUNDLE"
+    };
+    std::env::vars().filter(move |(name, _)| is_of_it(name))
+}
+
+#[test]
+fn two_real_versions_of_a_package_work_side_by_side() {
+    let desk = Desk::new();
+    let asked = desk
+        .other(
+            "python3",
+            [
+                "-m",
+                "pip",
+                "download",
+                "--quiet",
+                "--no-deps",
+                "--dest",
+                "tmp",
+                "six==1.16.0",
+            ],
+        )
+        .envs(network())
+        .output()
+        .unwrap();
+    if !asked.status.success() {
+        println!("skipped: no package index can be reached: {asked:?}");
+        return;
+    }
+    let versions = [("older", "1.16.0"), ("newer", "1.17.0")];
+    for (name, version) in versions {
+        let toml = format!("entry = \"{name}.py\"\nrequirements = [\"six=={version}\"]\n");
+        desk.write(&format!("plugins/{name}/plugin.toml"), &toml);
+        let source = TELLS
+            .replace("NAME", name)
+            .replace("clash.VERSION", "clash.__version__");
+        let source = source.replace("clash", "six");
+        desk.write(&format!("plugins/{name}/{name}.py"), &source);
+    }
+    let made = desk
+        .command(["plugin", "install", "--json"])
+        .envs(network())
+        .output()
+        .unwrap();
+    let made = Said::from(made).ok().json();
+    let expected = pairs(&[("six==1.16.0", "made"), ("six==1.17.0", "made")]);
+    assert_eq!(states(&made), expected);
+    for (name, version) in versions {
+        let said = desk.run(["plugin", "run", name]).ok();
+        assert!(
+            said.err.contains(&format!("it has six {version}")),
+            "{said:#?}"
         );
     }
 }

@@ -186,7 +186,8 @@ fn another_loader_can_be_asked_for() {
         "text=it runs",
     ];
     desk.run(run).failed(1, "is no module");
-    let said = desk.run(run.iter().chain(&["--loader", "lua"])).ok();
+    let as_lua = ["--loader", "lua", "--plugin", "conformance-lua"];
+    let said = desk.run(run.iter().chain(&as_lua)).ok();
     assert!(said.err.contains("it runs"), "{said:#?}");
     let said = desk.run(["plugin", "check", "--loader", "perl", "./plugin.txt"]);
     assert!(
@@ -249,6 +250,8 @@ fn limits_of_what_is_interpreted_are_said() {
         "plugin",
         "run",
         "./limited",
+        "--plugin",
+        "conformance-lua",
         "-p",
         "act=sleep",
         "-p",

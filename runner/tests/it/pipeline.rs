@@ -60,6 +60,91 @@ fn what_is_wrong_is_said_with_its_place() {
 }
 
 #[test]
+fn documents_that_are_or_become_too_large_are_refused() {
+    let desk = Desk::new();
+    let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
+    for level in 1..10 {
+        let inner = vec![format!("*a{}", level - 1); 10].join(", ");
+        bomb.push_str(&format!("a{level}: &a{level} [{inner}]\n"));
+    }
+    let mut many = String::from("nodes:\n");
+    for number in 0..10_001 {
+        many.push_str(&format!("  n{number}: {{use: source, with: [1]}}\n"));
+    }
+    let long = "#".repeat((4 << 20) + 1);
+    for (name, text, problem) in [
+        ("bomb.yaml", &bomb, "bomb.yaml: not valid as Yaml: "),
+        ("many.yaml", &many, "10001 are more than the limit of 10000"),
+        ("long.yaml", &long, "the document has 4194305 bytes"),
+    ] {
+        desk.write(name, text);
+        for verb in ["check", "run", "graph"] {
+            desk.run(["pipeline", verb, name]).failed(1, problem);
+        }
+    }
+}
+
+#[test]
+fn what_becomes_too_large_or_does_not_end_fails_its_item() {
+    let desk = Desk::new();
+    desk.write(
+        "long.jsonl",
+        &format!("1\n\"{}\"\n", "x".repeat(100_000_000)),
+    );
+    for (source, value, problem) in [
+        (
+            "{jsonLines: long.jsonl}",
+            "item",
+            "node \"a\" failed: long.jsonl, line 2: it has more than 16777216 bytes",
+        ),
+        (
+            "{range: 2}",
+            "'x' * 100000000",
+            "takes too long or makes too much",
+        ),
+        (
+            "{range: 2}",
+            "range(100000) | map('string') | join | length",
+            "node \"b\" failed: item 0: ",
+        ),
+    ] {
+        let value = Value::from(value);
+        desk.write(
+            "p.yaml",
+            &format!(
+                "
+nodes:
+  a: {{use: source, with: {source}}}
+  b: {{use: map, with: {value}, from: a}}
+  c: {{use: sink, with: {{file: out.txt}}, from: b}}
+"
+            ),
+        );
+        desk.run(["pipeline", "run", "p.yaml"]).failed(1, problem);
+        assert!(!desk.path("out.txt").exists(), "{source} {value}");
+    }
+}
+
+#[test]
+fn a_sink_that_fails_ends_what_would_not_end() {
+    let desk = Desk::new();
+    for file in ["no/such/folder.txt", "plugins"] {
+        desk.write(
+            "p.yaml",
+            &format!(
+                "
+nodes:
+  a: {{use: source, with: {{range: 9000000000000}}}}
+  out: {{use: sink, with: {{file: {file}}}, from: a}}
+"
+            ),
+        );
+        desk.run(["pipeline", "run", "p.yaml"]).failed(1, file);
+    }
+    assert!(desk.leftovers().is_empty(), "{:?}", desk.leftovers());
+}
+
+#[test]
 fn a_failure_is_told_and_leaves_no_file() {
     let desk = Desk::new();
     desk.write(

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::channel;
@@ -14,14 +14,22 @@ use tempfile::TempDir;
 /// How long anything may take on a busy machine.
 pub(crate) const LONG: Duration = Duration::from_secs(60);
 
+/// An account that nobody has.
+const USER: u32 = 64_997;
+
 /// The repository.
 pub(crate) fn repository() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
 
 /// A folder to work in, with a folder `plugins`.
+#[derive(Debug)]
 pub(crate) struct Desk {
     folder: TempDir,
+    /// How much of the sandbox commands use, unless that is left to them.
+    pub(crate) sandbox: Option<&'static str>,
+    /// The account that runs them, which owns the folder.
+    account: Option<u32>,
 }
 
 /// How a command ended.
@@ -66,9 +74,30 @@ impl From<Output> for Said {
 impl Desk {
     pub(crate) fn new() -> Self {
         let folder = tempfile::Builder::new().prefix("desk-").tempdir().unwrap();
+        // Hosts have another account than root.
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         std::fs::create_dir_all(folder.path().join("plugins")).unwrap();
         std::fs::create_dir_all(folder.path().join("tmp")).unwrap();
-        Self { folder }
+        Self {
+            folder,
+            sandbox: None,
+            account: None,
+        }
+    }
+
+    /// Desks for both kinds of sandbox, and for this account and, where this is root, an ordinary one.
+    pub(crate) fn everywhere() -> Vec<Self> {
+        let accounts = match nix::unistd::geteuid().is_root() {
+            true => vec![None, Some(USER)],
+            false => vec![None],
+        };
+        let desk = |sandbox, account| Self {
+            sandbox: Some(sandbox),
+            account,
+            ..Self::new()
+        };
+        let of = |account| ["auto", "basic"].map(|sandbox| desk(sandbox, account));
+        accounts.into_iter().flat_map(of).collect()
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -95,7 +124,23 @@ impl Desk {
         &self,
         arguments: impl IntoIterator<Item = A>,
     ) -> Command {
-        self.other(env!("CARGO_BIN_EXE_runner"), arguments)
+        let Some(account) = self.account else {
+            return self.other(env!("CARGO_BIN_EXE_runner"), arguments);
+        };
+        let mode = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(self.folder.path(), mode).unwrap();
+        own(self.folder.path(), account);
+        let id = |kind: &str| format!("--{kind}={account}");
+        let mut command = self.other(
+            "setpriv",
+            [&id("reuid"), &id("regid"), "--clear-groups", "--"],
+        );
+        command.arg(env!("CARGO_BIN_EXE_runner")).args(
+            arguments
+                .into_iter()
+                .map(|argument| argument.as_ref().to_owned()),
+        );
+        command
     }
 
     /// Another program in this folder.
@@ -113,6 +158,9 @@ impl Desk {
             .env("HOME", self.folder.path())
             .env("TMPDIR", self.path("tmp"))
             .stdin(Stdio::null());
+        if let Some(sandbox) = self.sandbox {
+            command.env("SANDBOX", sandbox);
+        }
         if let Some(profile) = std::env::var_os("LLVM_PROFILE_FILE") {
             command.env("LLVM_PROFILE_FILE", profile);
         }
@@ -191,6 +239,22 @@ impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Gives a file or a folder with all in it to an account. What a host that ends removes meanwhile is passed over.
+fn own(path: &Path, account: u32) {
+    let is_gone = |error: &std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
+    match lchown(path, Some(account), Some(account)) {
+        Err(error) if !is_gone(&error) => panic!("{}: {error}", path.display()),
+        _ => {}
+    }
+    if path.is_symlink() || !path.is_dir() {
+        return;
+    }
+    match std::fs::read_dir(path) {
+        Ok(entries) => entries.flatten().for_each(|one| own(&one.path(), account)),
+        Err(error) => assert!(is_gone(&error), "{}: {error}", path.display()),
     }
 }
 

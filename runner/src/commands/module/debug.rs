@@ -29,6 +29,7 @@ action it shows what is held up.
 Examples:
   runner module debug hello drop --messages 'run.answer'
   runner module debug hello delay --seconds 2
+  runner module debug hello drop --messages cancel --to-host
   runner module debug hello none")]
 pub(crate) struct Debug {
     #[command(flatten)]
@@ -38,6 +39,9 @@ pub(crate) struct Debug {
     /// A glob of topics, as `module trace` shows them
     #[arg(long, default_value = "*")]
     messages: String,
+    /// Holds up what is said to the processes instead
+    #[arg(long)]
+    to_host: bool,
     /// How much later they come
     #[arg(long, required_if_eq("action", "delay"))]
     seconds: Option<f64>,
@@ -53,6 +57,9 @@ impl Debug {
                 let action = action.to_possible_value();
                 let action = action.map(|value| value.get_name().to_owned());
                 let mut body = json!({ "messages": self.messages, "action": action });
+                if self.to_host {
+                    body["direction"] = json!("toHost");
+                }
                 if let Some(seconds) = self.seconds {
                     body["seconds"] = json!(seconds);
                 }
@@ -73,8 +80,12 @@ impl Debug {
 fn shown(fault: &Value) -> String {
     let seconds = fault.get("seconds").and_then(Value::as_f64);
     let seconds = seconds.map_or_else(String::new, |seconds| format!(" {seconds} s"));
+    let to_host = match text(fault, "direction") {
+        "toHost" => " to hosts",
+        _ => "",
+    };
     format!(
-        "{} {}{seconds}",
+        "{} {}{seconds}{to_host}",
         text(fault, "messages"),
         text(fault, "action")
     )

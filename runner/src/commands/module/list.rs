@@ -5,40 +5,62 @@ use clap::Args;
 use serde_json::Value;
 
 use super::{block_on, bytes, items, number, text};
-use crate::client::At;
-use crate::screen::{self, BAD, BOLD, GOOD, Table, WARN, WEAK};
+use crate::client::Asked;
+use crate::screen::{self, BAD, BOLD, GOOD, Table, WARN, WEAK, line};
 
 /// Arguments of `runner module list`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Only administrators may ask: it shows RUNNER_TOKEN, or the token of the instance folder.")]
 pub(crate) struct List {
-    #[command(flatten)]
-    at: At,
     /// Shows paths, digests and uuids too
     #[arg(long, short = 'l')]
     long: bool,
-    /// Prints a JSON document instead of a table.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    asked: Asked,
 }
 
 impl List {
     pub(crate) fn run(&self) -> anyhow::Result<()> {
-        let server = self.at.server()?;
+        let server = self.asked.at.server()?;
         let answer = block_on(server.get("modules/"))?;
-        if self.json {
+        if self.asked.json {
             return screen::print_json(&answer);
         }
         let modules = items(&answer, "modules");
         if modules.is_empty() {
             return screen::print("no modules");
         }
-        match self.long {
-            true => screen::print(&long(modules)),
-            false => screen::print(&short(modules)),
+        let table = match self.long {
+            true => long(modules),
+            false => short(modules),
+        };
+        screen::print(&[vec![table], elsewhere(&answer)].concat().join("\n"))
+    }
+}
+
+/// What was removed, and what other processes have not as it should be.
+fn elsewhere(answer: &Value) -> Vec<String> {
+    let mut lines = Vec::new();
+    let removed: Vec<&str> = items(answer, "removed")
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
+    if !removed.is_empty() {
+        lines.push(format!("removed: {}", line(&removed.join(", "))));
+    }
+    for other in items(answer, "others") {
+        let about = format!("{} at {}", text(other, "kind"), text(other, "host"));
+        if number(other, "generation") < number(answer, "generation") {
+            lines.push(format!("{} has not followed yet", line(&about)));
+        }
+        let failing = other.get("failing").and_then(Value::as_object);
+        for (name, reason) in failing.into_iter().flatten() {
+            let reason = reason.as_str().unwrap_or_default();
+            lines.push(line(&format!("{about}: {name}: {reason}")));
         }
     }
+    lines
 }
 
 fn style(state: &str) -> Style {

@@ -60,6 +60,10 @@ fn shown(module: &Value) -> String {
             ),
         );
     }
+    for other in items(module, "failing") {
+        let (host, reason) = (text(other, "host"), text(other, "reason"));
+        add("failing", format!("at {host}: {reason}"));
+    }
     for process in items(module, "processes") {
         let levels: Vec<&str> = process
             .pointer("/sandbox/levels")

@@ -37,7 +37,7 @@ impl Check {
             Ok(graph) => graph,
             Err(error) => return self.tell(Err(error)),
         };
-        if !needs_plugins(&graph) {
+        if !needs_plugins(&graph, |_| false) {
             return self.tell(Checked::new(graph, &BuiltinsOnly));
         }
         let settings = self.folders.settings(Flags::default())?;

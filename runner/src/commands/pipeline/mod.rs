@@ -3,6 +3,7 @@
 mod check;
 mod graph;
 mod run;
+mod task;
 
 use std::fs;
 use std::path::PathBuf;
@@ -21,6 +22,16 @@ pub(crate) enum Pipeline {
     Run(run::Run),
     /// Prints the graph of a pipeline, to be drawn.
     Graph(graph::Graph),
+    /// Says how a pipeline is doing that runs, or did, as a task.
+    Status(task::Status),
+    /// Holds a pipeline that runs as a task, or one of its nodes.
+    Pause(task::Hold),
+    /// Lets it go on, or one of its nodes.
+    Resume(task::Hold),
+    /// Ends its sources; what is on its way goes on to the end.
+    Drain(task::Drain),
+    /// Shows samples of what passes on an edge of it.
+    Tap(task::Tap),
 }
 
 impl Pipeline {
@@ -29,6 +40,11 @@ impl Pipeline {
             Self::Check(check) => check.run(),
             Self::Run(run) => run.run(),
             Self::Graph(graph) => graph.run(),
+            Self::Status(status) => status.run(),
+            Self::Pause(hold) => hold.run("pause"),
+            Self::Resume(hold) => hold.run("resume"),
+            Self::Drain(drain) => drain.run(),
+            Self::Tap(tap) => tap.run(),
         }
     }
 }
@@ -74,8 +90,8 @@ impl Source {
     }
 }
 
-/// Whether a node is not built in, so that plugins must be loaded.
-fn needs_plugins(graph: &Graph) -> bool {
-    let mut nodes = graph.nodes().iter();
-    nodes.any(|node| !runner_pipeline::is_builtin(&node.uses))
+/// Whether a node is neither built in nor known by its name, so that plugins must be loaded.
+fn needs_plugins(graph: &Graph, is_known: impl Fn(&str) -> bool) -> bool {
+    let mut names = graph.nodes().iter().map(|node| node.uses.as_str());
+    names.any(|name| !runner_pipeline::is_builtin(name) && !is_known(name))
 }

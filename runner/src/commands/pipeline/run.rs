@@ -11,6 +11,8 @@ use anyhow::{Context, bail};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use runner_core::parameters::{Form, FormValue, Parameters};
+use runner_flow::{Hosts, Nodes};
+use runner_host::NodeHosts;
 use runner_pipeline::surroundings::BuiltinsOnly;
 use runner_pipeline::{
     Checked, Control, Graph, Lowering, Made, Outputs, RunError, Seen, Surroundings, start,
@@ -18,10 +20,11 @@ use runner_pipeline::{
 use serde_json::{Map, Value, json};
 
 use super::{Source, needs_plugins};
+use crate::caller::{Caller, CallerNodes, Known, KnownHosts};
 use crate::commands::Folders;
 use crate::commands::plugin::run::unique;
-use crate::nodes::{Files, PluginNodes, Plugins, file_of};
-use crate::scratch::{INTERRUPTED, Missing, Scratch, What, interrupted};
+use crate::nodes::{PluginHosts, PluginNodes, Plugins, file_of};
+use crate::scratch::{INTERRUPTED, Interrupts, Missing, Scratch, What, interrupted};
 use crate::screen::{self, BAD, Exit, GOOD, WARN, line, lines, note, paint};
 use crate::settings::Flags;
 use crate::trial::Trial;
@@ -54,6 +57,9 @@ pub(crate) struct Run {
     /// Prints each item as JSON with its node and lineage, and last what each node and edge did.
     #[arg(long)]
     json: bool,
+    /// Functions of the program that runs this one, which are nodes, as JSON.
+    #[arg(long, hide = true, value_name = "JSON")]
+    caller: Option<String>,
 }
 
 impl Run {
@@ -68,33 +74,105 @@ impl Run {
             folder,
             names: BTreeSet::new(),
         };
-        if !needs_plugins(&graph) {
-            let checked =
-                Checked::new(graph, &BuiltinsOnly).with_context(|| self.source.shown())?;
-            let runtime = tokio::runtime::Builder::new_multi_thread()
-                .worker_threads(2)
-                .enable_all()
-                .build()
-                .context("cannot start the runtime")?;
-            return runtime.block_on(self.perform(&checked, &params, &Files, &mut placing));
+        let caller = self.caller.as_deref().map(Caller::new).transpose()?;
+        let caller = caller.map(Arc::new);
+        let is_own = |name: &str| caller.as_ref().is_some_and(|caller| caller.has(name));
+        match needs_plugins(&graph, is_own) {
+            true => self.with_plugins(graph, &params, &mut placing, caller),
+            false => self.without_plugins(graph, &params, &mut placing, caller),
         }
+    }
+
+    /// Runs a pipeline of built-ins and functions of the caller.
+    fn without_plugins(
+        &self,
+        graph: Graph,
+        params: &Map<String, Value>,
+        placing: &mut Placing,
+        caller: Option<Arc<Caller>>,
+    ) -> anyhow::Result<()> {
+        let known = Known {
+            caller: caller.as_deref(),
+            others: &BuiltinsOnly,
+        };
+        let checked = Checked::new(graph, &known).with_context(|| self.source.shown())?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .context("cannot start the runtime")?;
+        runtime.block_on(async {
+            let hosts = KnownHosts::<PluginHosts> {
+                caller,
+                others: None,
+            };
+            let nodes = self.open(Arc::new(hosts), checked.graph(), params).await?;
+            let nodes = CallerNodes(nodes);
+            self.perform(&checked, params, &nodes, placing).await
+        })
+    }
+
+    /// Runs a pipeline with plugins, each in its hosts.
+    fn with_plugins(
+        &self,
+        graph: Graph,
+        params: &Map<String, Value>,
+        placing: &mut Placing,
+        caller: Option<Arc<Caller>>,
+    ) -> anyhow::Result<()> {
         let settings = self.folders.settings(Flags::default())?;
+        let most_files = settings.node_files;
         Scratch::with_signals(settings, Missing::Made, async |scratch| {
             let table = tokio::select! {
                 table = scratch.load(&What::Folders) => table?,
                 () = interrupted() => return Err(Exit(INTERRUPTED).into()),
             };
-            let checked = Checked::new(graph, &Plugins::new(Arc::clone(&table)))
-                .with_context(|| self.source.shown())?;
+            let known = Known {
+                caller: caller.as_deref(),
+                others: &Plugins::new(Arc::clone(&table)),
+            };
+            let checked = Checked::new(graph, &known).with_context(|| self.source.shown())?;
             // Files that plugins make are read by others from here.
             let made = scratch.folder.join("made");
             fs::create_dir(&made).context("cannot make a temporary folder")?;
             let trial = Trial::start(scratch, vec![made.clone()], None).await?;
-            let nodes = PluginNodes::new(trial.tasks(), table, made);
-            let performed = self.perform(&checked, &params, &nodes, &mut placing).await;
+            let hosts = Arc::new(NodeHosts::new(
+                Arc::new(|text| note(&line(&text))),
+                most_files,
+            ));
+            let performed = async {
+                let known = KnownHosts {
+                    caller,
+                    others: Some(PluginHosts::new(
+                        Arc::clone(&table),
+                        Arc::clone(&hosts),
+                        made.clone(),
+                    )),
+                };
+                let nodes = self.open(Arc::new(known), checked.graph(), params).await?;
+                let nodes = PluginNodes::new(trial.tasks(), table, made, nodes);
+                self.perform(&checked, params, &nodes, placing).await
+            };
+            let performed = performed.await;
+            hosts.end().await;
             trial.stop().await?;
             performed
         })
+    }
+
+    /// Opens the nodes that work in hosts.
+    async fn open(
+        &self,
+        hosts: Arc<dyn Hosts>,
+        graph: &Graph,
+        params: &Map<String, Value>,
+    ) -> anyhow::Result<Nodes> {
+        tokio::select! {
+            nodes = Nodes::open(hosts, graph, params) => nodes.map_err(|reason| {
+                anyhow::anyhow!("{}: {}", line(&self.source.shown()), line(&reason))
+            }),
+            () = interrupted() => Err(Exit(INTERRUPTED).into()),
+        }
     }
 
     /// The parameters, defaults filled in.
@@ -216,14 +294,15 @@ impl Run {
 /// Shows the run until it ends. Ctrl-C drains it, a second one cancels it, a third one is not waited
 /// for.
 async fn watch(control: &Control, board: &Board) {
-    let mut interrupts = 0;
+    let mut interrupts = Interrupts::new();
+    let mut heard = 0;
     let mut ticks = tokio::time::interval(TICK);
     loop {
         tokio::select! {
             _ = ticks.tick() => board.show(control),
-            () = interrupted() => {
-                interrupts += 1;
-                match interrupts {
+            () = interrupts.next() => {
+                heard += 1;
+                match heard {
                     1 => {
                         control.drain();
                         board.say("sources end, and what is on its way goes on; Ctrl-C again ends all");

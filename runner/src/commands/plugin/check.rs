@@ -189,10 +189,12 @@ impl Check {
         let runnable = plugins.iter().find_map(|provided| {
             let plugin = &provided.plugin;
             match example(&plugin.form) {
-                Example::Whole(filled) if !needs_files(plugin) => Some(conformance::Example {
-                    plugin: plugin.identifier.clone(),
-                    parameters: filled.parameters,
-                }),
+                Example::Whole(filled) if !needs_files(plugin) && !is_only_node(plugin) => {
+                    Some(conformance::Example {
+                        plugin: plugin.identifier.clone(),
+                        parameters: filled.parameters,
+                    })
+                }
                 _ => None,
             }
         });
@@ -274,6 +276,11 @@ impl Check {
                 ),
             ),
             Example::Whole(_) if self.no_run => Ok(()),
+            Example::Whole(_) if is_only_node(&provided.plugin) => report.add(
+                Level::Ok,
+                &what,
+                "a node of pipelines without parameters: there is no example to run",
+            ),
             Example::Whole(filled) => self.run_example(scratch, provided, filled, report).await,
         }
     }
@@ -325,6 +332,11 @@ impl Check {
         }
         Ok(())
     }
+}
+
+/// Whether it may do nothing by itself.
+fn is_only_node(plugin: &Plugin) -> bool {
+    plugin.node.is_some() && plugin.form.parameters.fields().is_empty()
 }
 
 /// Whether its example cannot be run without fetching something.

@@ -15,6 +15,7 @@ use runner_host::{Environments, EnvironmentsConfig, HostError, Requirements};
 use serde_json::{Value, json};
 
 use crate::commands::Folders;
+use crate::git;
 use crate::scratch::{INTERRUPTED, interrupted};
 use crate::screen::{self, BAD, Exit, GOOD, Table, WEAK, line, lines, note};
 use crate::settings::{Flags, Settings};
@@ -37,7 +38,8 @@ Examples:
   runner plugin install ./plugins/shout.py
   runner plugin install --prune")]
 pub(crate) struct Install {
-    /// Plugins (files or folders), or plugin folders; all plugin folders if none is named.
+    /// Plugins (files or folders), or plugin folders; all plugin folders, and what was fetched for
+    /// GIT_PLUGINS, if none is named.
     #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
     #[command(flatten)]
@@ -126,6 +128,8 @@ impl Install {
                 note("there is no plugin folder here: name folders, or set PLUGIN_FOLDERS");
             }
             candidates = discovery.discover(&settings.plugin_folders, &mut names);
+            let fetched = git::there(&settings.git_plugins);
+            candidates.extend(discovery.look_at_fetched(fetched, &mut names));
         }
         for path in &self.paths {
             std::fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;

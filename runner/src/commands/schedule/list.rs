@@ -5,24 +5,21 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::{all, block_on, first, rule, text};
-use crate::client::At;
+use crate::client::Asked;
 use crate::screen::{self, BAD, BOLD, Table, WEAK};
 
 /// Arguments of `runner schedule list`.
 #[derive(Debug, Args)]
 pub(crate) struct List {
     #[command(flatten)]
-    at: At,
-    /// Prints a JSON document instead of a table.
-    #[arg(long)]
-    json: bool,
+    asked: Asked,
 }
 
 impl List {
     pub(crate) fn run(&self) -> anyhow::Result<()> {
-        let server = self.at.server()?;
+        let server = self.asked.at.server()?;
         let schedules = block_on(all(&server))?;
-        if self.json {
+        if self.asked.json {
             return screen::print_json(&json!({ "schedules": schedules }));
         }
         if schedules.is_empty() {

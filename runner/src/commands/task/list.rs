@@ -7,7 +7,7 @@ use url::form_urlencoded::Serializer;
 
 use super::block_on;
 use super::show::state_style;
-use crate::client::{At, Server};
+use crate::client::{Asked, Server};
 use crate::screen::{self, BOLD, Table, WEAK};
 
 /// The most tasks that a server gives at once.
@@ -34,17 +34,14 @@ pub(crate) struct List {
     #[arg(long, default_value = "50", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     limit: u32,
     #[command(flatten)]
-    at: At,
-    /// Prints a JSON document instead of a table.
-    #[arg(long)]
-    json: bool,
+    asked: Asked,
 }
 
 impl List {
     pub(crate) fn run(&self) -> anyhow::Result<()> {
-        let server = self.at.server()?;
+        let server = self.asked.at.server()?;
         let tasks = block_on(self.all(&server))?;
-        if self.json {
+        if self.asked.json {
             return screen::print_json(&json!({ "tasks": tasks }));
         }
         if tasks.is_empty() {

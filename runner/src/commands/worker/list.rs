@@ -5,7 +5,7 @@ use clap::Args;
 use serde_json::Value;
 
 use super::super::task::block_on;
-use crate::client::At;
+use crate::client::Asked;
 use crate::screen::{self, BAD, BOLD, GOOD, Table, WEAK};
 
 /// Arguments of `runner worker list`.
@@ -15,17 +15,14 @@ Only administrators may ask: it shows RUNNER_TOKEN, or the token of the instance
 in a moment is not shown as running.")]
 pub(crate) struct List {
     #[command(flatten)]
-    at: At,
-    /// Prints a JSON document instead of a table.
-    #[arg(long)]
-    json: bool,
+    asked: Asked,
 }
 
 impl List {
     pub(crate) fn run(&self) -> anyhow::Result<()> {
-        let server = self.at.server()?;
+        let server = self.asked.at.server()?;
         let answer = block_on(server.get("workers/"))?;
-        if self.json {
+        if self.asked.json {
             return screen::print_json(&answer);
         }
         let plain = Style::new();

@@ -14,6 +14,7 @@ use crate::service::{self, QueueFlags, Role, ServiceFlags, given};
     after_help = "\
 Examples:
   runner worker --broker-url redis://127.0.0.1/0 --concurrency 4
+  runner worker --broker-url redis://cache/0 --only sessions    # kernels, maybe under another account
   runner worker list
   runner worker --broker-url redis://cache/0 --database-url postgresql://runner:secret@db/runner \\
     --queue gpu --plugin-folders /srv/plugins
@@ -25,6 +26,9 @@ pub(crate) struct Worker {
     /// Tasks that run at a time [CONCURRENCY, default one for each core]
     #[arg(long, short = 'c')]
     concurrency: Option<String>,
+    /// What it does: tasks or sessions [WORKER_ONLY, default both]
+    #[arg(long)]
+    only: Option<String>,
     #[command(flatten)]
     queue: QueueFlags,
     #[command(flatten)]
@@ -66,7 +70,10 @@ impl Worker {
         }
         let mut flags = self.queue.flags();
         flags.extend(self.service.flags());
-        flags.extend(given([("CONCURRENCY", &self.concurrency)]));
+        flags.extend(given([
+            ("CONCURRENCY", &self.concurrency),
+            ("WORKER_ONLY", &self.only),
+        ]));
         service::run(Role::Worker, flags)
     }
 }
