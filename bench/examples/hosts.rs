@@ -6,8 +6,9 @@
 //! cargo run --release -p runner-bench --example hosts
 //! ```
 //!
-//! C is built with `cc`, WebAssembly with `clang` where it can; else the one that stands with the tests is
-//! taken.
+//! Calls are made in a worker thread of the runtime, as in a runner. C is built with `cc`, WebAssembly with
+//! `clang` where it can; else the one that stands with the tests is taken. `PYTHON` names the interpreter, and
+//! an argument the kind that is measured alone, by a part of its name.
 
 use std::error::Error;
 use std::fs;
@@ -59,7 +60,10 @@ for line in sys.stdin:
         print(json.dumps(answer), flush=True)
 "#;
 
-fn main() -> Result<(), Box<dyn Error>> {
+/// What goes wrong is told, and ends it.
+type Failure = Box<dyn Error + Send + Sync>;
+
+fn main() -> Result<(), Failure> {
     let target = std::env::current_exe()?;
     let runner = target
         .ancestors()
@@ -78,8 +82,10 @@ fn main() -> Result<(), Box<dyn Error>> {
             "{:<16} {:>10} {:>10} {:>8}   {:>10} {:>8}",
             "kind", "call p50", "p95", "limit", "start p50", "limit"
         );
-        for kind in kinds {
-            runtime.block_on(measure(&kind, &runner, &scratch, &launcher))?;
+        let only = std::env::args().nth(1).unwrap_or_default();
+        for kind in kinds.into_iter().filter(|kind| kind.name.contains(&only)) {
+            let measured = measure(kind, runner.clone(), scratch.clone(), launcher.clone());
+            runtime.block_on(runtime.spawn(measured))??;
         }
         Ok(())
     });
@@ -88,7 +94,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     done
 }
 
-fn kinds(folder: &Path) -> Result<Vec<Kind>, Box<dyn Error>> {
+fn kinds(folder: &Path) -> Result<Vec<Kind>, Failure> {
     let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let write = |name: &str, text: &str| -> std::io::Result<PathBuf> {
         let path = folder.join(name);
@@ -115,6 +121,11 @@ fn kinds(folder: &Path) -> Result<Vec<Kind>, Box<dyn Error>> {
         wasm.unwrap_or_else(|| repository.join("tests/fixtures/conformance/conformance.wasm"));
     let exec = write("empty-exec", EXEC)?;
     fs::set_permissions(&exec, fs::Permissions::from_mode(0o755))?;
+    let forks = folder.join("forks");
+    fs::create_dir_all(&forks)?;
+    fs::write(forks.join("empty_forks.py"), PYTHON)?;
+    let manifest = "entry = \"empty_forks.py\"\nisolation = \"process\"\n";
+    fs::write(forks.join("plugin.toml"), manifest)?;
     let kind = |name, call, start, module| Kind {
         name,
         call,
@@ -127,22 +138,23 @@ fn kinds(folder: &Path) -> Result<Vec<Kind>, Box<dyn Error>> {
         kind("executable", 100.0, None, exec),
         kind("WebAssembly", 150.0, None, wasm),
         kind("Python", 200.0, None, write("empty_py.py", PYTHON)?),
+        kind("Python, forks", 3_000.0, Some(40.0), forks),
     ])
 }
 
 async fn measure(
-    kind: &Kind,
-    runner: &Path,
-    scratch: &Path,
-    launcher: &Launcher,
-) -> Result<(), Box<dyn Error>> {
+    kind: Kind,
+    runner: PathBuf,
+    scratch: PathBuf,
+    launcher: Launcher,
+) -> Result<(), Failure> {
     let modules = Modules::new(
         ModulesConfig {
             folders: Vec::new(),
             trust: Trust::default(),
             instance: scratch.join("instance"),
-            runner: runner.to_owned(),
-            python: "python3".to_owned(),
+            runner,
+            python: std::env::var("PYTHON").unwrap_or_else(|_| "python3".to_owned()),
             loaders: runner_host::loader::Loaders::default(),
             patience: Patience {
                 describe: Duration::from_secs(30),
@@ -161,7 +173,8 @@ async fn measure(
                 limit: Duration::from_secs(600),
             },
         },
-        launcher.clone(),
+        launcher,
+        Arc::new(NoCache),
         Arc::new(NoCache),
         Arc::new(NoCache),
     );
@@ -225,7 +238,7 @@ async fn measure(
     Ok(())
 }
 
-async fn call(lease: &mut Lease, request: &RunRequest) -> Result<(), Box<dyn Error>> {
+async fn call(lease: &mut Lease, request: &RunRequest) -> Result<(), Failure> {
     let cancel = CancellationToken::new();
     match lease
         .run(request, Duration::from_secs(30), &Deaf, &cancel)

@@ -1,12 +1,12 @@
 //! A connection to the events of a task.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::Runner;
+use crate::{Runner, stream};
 
 /// An event: id, name, data.
 pub type Told = (String, String, Value);
@@ -22,22 +22,8 @@ pub fn open(
     patience: Duration,
 ) -> BufReader<TcpStream> {
     let host = runner.address();
-    let mut stream = TcpStream::connect(host).expect("a connection");
-    stream.set_read_timeout(Some(patience)).expect("a timeout");
-    write!(
-        stream,
-        "GET {target} HTTP/1.1\r\nHost: {host}\r\n{headers}\r\n"
-    )
-    .expect("a request");
-    let mut reader = BufReader::new(stream);
-    let mut line = String::new();
-    reader.read_line(&mut line).expect("an answer");
-    assert!(line.contains(" 200 "), "{line}");
-    while line.trim() != "" {
-        line.clear();
-        reader.read_line(&mut line).expect("a header");
-    }
-    reader
+    let request = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n{headers}\r\n");
+    stream::open(host, request.as_bytes(), patience)
 }
 
 /// One connection to the events of a task.

@@ -6,6 +6,8 @@
 //! - [`services`]: Redis, PostgreSQL and MariaDB of the tests' own, and networks that can be cut.
 //! - [`api`]: what clients do with it: submit, poll, download.
 //! - [`events`]: what a task tells as it happens.
+//! - [`kernel`]: a client of a kernel, over a WebSocket.
+//! - [`lines`]: a pipeline that is sent, and what is streamed back. [`socket`]: a WebSocket.
 //! - [`http`]: requests sent byte for byte as written, and their responses.
 //! - [`hook`]: a small server for webhooks, inputs, redirects and bodies that wait for a test.
 //! - [`metrics`]: numbers as Prometheus reads them.
@@ -23,6 +25,8 @@ pub mod disk;
 pub mod events;
 pub mod hook;
 pub mod http;
+pub mod kernel;
+pub mod lines;
 pub mod metrics;
 pub mod page;
 pub mod proc;
@@ -30,6 +34,8 @@ pub mod process;
 pub mod runner;
 pub mod scratch;
 pub mod services;
+pub mod socket;
+mod stream;
 pub mod wait;
 pub mod worker;
 

@@ -2,6 +2,7 @@
 
 import { readFileSync } from "node:fs";
 import { createServer, request as httpRequest } from "node:http";
+import { connect } from "node:net";
 
 async function listen(server, name) {
   await new Promise((done) => server.listen(0, "127.0.0.1", done));
@@ -23,6 +24,7 @@ export class HostServer {
       "/stranger": ["text/html", "<!doctype html><title>Stranger</title>"],
     };
     const host = new HostServer();
+    host.files = files;
     host.server = createServer(({ url }, response) => {
       const [type, body] = files[url] ?? ["text/plain", null];
       response.writeHead(body === null ? 404 : 200, { "Content-Type": `${type}; charset=utf-8` });
@@ -31,6 +33,12 @@ export class HostServer {
     // Another name than the runner's, so that it is another site too.
     host.url = await listen(host.server, "localhost");
     return host;
+  }
+
+  /** Serves a page that a test has written; gives its URL. */
+  page(path, html) {
+    this.files[path] = ["text/html", `<!doctype html><html lang="en"><title>Page</title><link rel="icon" href="data:,">${html}`];
+    return this.url + path;
   }
 
   stop() {
@@ -46,6 +54,7 @@ export class Proxy {
     const proxy = new Proxy();
     proxy.target = new URL(target);
     proxy.server = createServer((request, response) => proxy.#answer(request, response));
+    proxy.server.on("upgrade", (request, socket, head) => proxy.#upgrade(request, socket, head));
     proxy.origin = await listen(proxy.server, "127.0.0.1");
     proxy.url = proxy.origin + Proxy.PREFIX;
     return proxy;
@@ -54,19 +63,63 @@ export class Proxy {
   /** Is asked for each POST to a `process/`: (request, response) => whether it answers. */
   misbehave = null;
 
+  /** Whether nothing gets through. */
+  #isCut = false;
+  #lines = new Set();
+
+  /** Breaks all WebSockets, and lets nothing through until `mend`. */
+  cut() {
+    this.#isCut = true;
+    for (const socket of this.#lines) socket.destroy();
+  }
+
+  mend() {
+    this.#isCut = false;
+  }
+
+  #headers(request) {
+    return {
+      ...request.headers,
+      "x-forwarded-host": new URL(this.origin).host,
+      "x-forwarded-proto": "http",
+      "x-forwarded-prefix": Proxy.PREFIX,
+    };
+  }
+
+  #upgrade(request, socket, head) {
+    if (this.#isCut) {
+      socket.destroy();
+      return;
+    }
+    const { hostname, port } = this.target;
+    const behind = connect(port, hostname, () => {
+      const lines = Object.entries(this.#headers(request)).map(([name, value]) => `${name}: ${value}\r\n`);
+      behind.write(`GET ${request.url.slice(Proxy.PREFIX.length)} HTTP/1.1\r\n${lines.join("")}\r\n`);
+      behind.write(head);
+      behind.pipe(socket).pipe(behind);
+    });
+    for (const [one, other] of [[socket, behind], [behind, socket]]) {
+      this.#lines.add(one);
+      one.on("error", () => other.destroy());
+      one.on("close", () => {
+        this.#lines.delete(one);
+        other.destroy();
+      });
+    }
+  }
+
   #answer(request, response) {
+    if (this.#isCut) {
+      response.destroy();
+      return;
+    }
     if (!request.url.startsWith(`${Proxy.PREFIX}/`)) {
       response.writeHead(404).end("outside of the prefix");
       return;
     }
     const isSubmission = request.method === "POST" && request.url.includes("process/");
     if (isSubmission && this.misbehave?.(request, response)) return;
-    const headers = {
-      ...request.headers,
-      "x-forwarded-host": new URL(this.origin).host,
-      "x-forwarded-proto": "http",
-      "x-forwarded-prefix": Proxy.PREFIX,
-    };
+    const headers = this.#headers(request);
     const { hostname, port } = this.target;
     const path = request.url.slice(Proxy.PREFIX.length);
     const forwarded = httpRequest({ hostname, port, path, method: request.method, headers }, (answer) => {

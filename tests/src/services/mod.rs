@@ -27,7 +27,7 @@ const START: Duration = Duration::from_secs(60);
 
 /// A port that nobody listens on. Not one of those that the system gives to connections, so that it
 /// stays free while its service is down.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let begin = std::process::id().wrapping_mul(41);
     loop {

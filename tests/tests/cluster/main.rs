@@ -8,7 +8,9 @@
 //!   killed, emptied. `network`: cut and stalled. `disk`: full.
 //! - `dispatch`: retries, moments, priorities, time limits, keys, manifests, turns. `apart`: workers with
 //!   other plugins, other queues. `live`: events, cancelling, webhooks over several processes.
-//! - `schedules`: fired once, however many workers there are.
+//! - `pipelines`: those that come with requests, on a worker of their own.
+//! - `sessions`: kernels at workers, reached by any server.
+//! - `schedules`: fired once, however many workers there are. `modules`: what is wanted of them, followed by all.
 //! - `sight`: health and numbers of several processes, and one that is at another Redis. `container`: the entry
 //!   point of the image in a root folder of its own. `backup`: the lines of the page on production.
 //! - `refusals`: bad starts. `db`: the command for the tables. `services`: the harness itself.
@@ -27,11 +29,14 @@ mod held;
 mod live;
 mod load;
 mod manifests;
+mod modules;
 mod network;
+mod pipelines;
 mod refusals;
 mod schedules;
 mod servers;
 mod services;
+mod sessions;
 mod sight;
 mod site;
 mod workers;

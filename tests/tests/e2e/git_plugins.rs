@@ -1,5 +1,8 @@
 //! Plugins from git repositories, and modules that somebody has to trust first.
 
+mod away;
+mod install;
+
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -36,6 +39,12 @@ impl Repository {
         assert!(done.status.success(), "{arguments:?}: {done:?}");
     }
 
+    fn file(&self, path: &str, text: &str) {
+        let path = self.path().join(path);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("it can be made");
+        fs::write(path, text).expect("it can be written");
+    }
+
     fn commit(&self, answer: &str) {
         let plugin = |name: &str| {
             format!(
@@ -47,18 +56,15 @@ impl Repository {
             ("plugins/two.lua", "git-two"),
             ("alone.lua", "git-alone"),
         ] {
-            let path = self.path().join(file);
-            fs::create_dir_all(path.parent().expect("a folder")).expect("it can be made");
-            fs::write(path, plugin(name)).expect("it can be written");
+            self.file(file, &plugin(name));
         }
-        let package = self.path().join("package");
-        fs::create_dir_all(&package).expect("it can be made");
-        fs::write(
-            package.join("plugin.toml"),
-            "entry = \"p.lua\"\nname = \"packed\"\n",
-        )
-        .expect("it can be written");
-        fs::write(package.join("p.lua"), plugin("git-packed")).expect("it can be written");
+        let manifest = "entry = \"p.lua\"\nname = \"packed\"\n";
+        self.file("package/plugin.toml", manifest);
+        self.file("package/p.lua", &plugin("git-packed"));
+        self.commit_all();
+    }
+
+    fn commit_all(&self) {
         self.git(&["add", "--all"]);
         self.git(&["commit", "--quiet", "--message=x"]);
     }
@@ -193,8 +199,7 @@ fn nothing_of_the_account_is_heard_and_what_leaves_is_refused() {
     let token = Scratch::new();
     let secret = token.file("token", "x");
     std::os::unix::fs::symlink(&secret, from.path().join("plugins/three.lua")).expect("a link");
-    from.git(&["add", "--all"]);
-    from.git(&["commit", "--quiet", "--message=x"]);
+    from.commit_all();
     let mut runner = Runner::builder()
         .env("GIT_PLUGINS", from.source("#subdirectory=plugins"))
         .start();

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use runner_tests::http::{Part, exchange, read_response};
 use runner_tests::wait::poll;
-use runner_tests::{Request, Runner};
+use runner_tests::{Request, Runner, eventually};
 
 use crate::shared::{HELLO, Held, STABLE, runner, with_all};
 
@@ -186,9 +186,12 @@ fn more_requests_than_the_limit_are_503() {
         "{}",
         refused.text()
     );
-    let log = runner.stderr();
-    let told = log.lines().find(|line| line.contains("MAX_REQUESTS"));
-    assert!(told.is_some_and(|line| line.contains("client-7")), "{log}");
+    let told = eventually("the refusal is in the log", Duration::from_secs(10), || {
+        let log = runner.stderr();
+        let told = log.lines().find(|line| line.contains("MAX_REQUESTS"));
+        told.map(str::to_owned)
+    });
+    assert!(told.contains("client-7"), "{told}");
     held.open();
     for stream in waiting {
         read_response(&stream, false)

@@ -15,8 +15,9 @@
 //! - `crash`: kill -9, second starts, what is left behind.
 //! - `keeping`: schedules and retention.
 //! - `routes`: own routes of plugins, and the webhook that wakes one.
-//! - `pipelines`: graphs in a plugin folder.
+//! - `pipelines`: graphs in a plugin folder. `taxonomy`: one over plugins of many kinds, and these.
 //! - `sandbox`: plugins that try to get out, or to use up everything.
+//! - `sessions`: kernels of clients, and what they do to each other, to the runner and to their limits.
 //! - `start`: how fast and how small.
 //! - `sight`: numbers, health, workers, logs.
 //! - `readme`: what the documents say: examples, commands, links, floors.
@@ -37,7 +38,9 @@ mod pipelines;
 mod readme;
 mod routes;
 mod sandbox;
+mod sessions;
 mod shared;
 mod sight;
 mod start;
+mod taxonomy;
 mod transcripts;

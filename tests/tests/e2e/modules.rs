@@ -4,6 +4,7 @@ mod bad_input;
 mod lives;
 mod messages;
 mod replacing;
+mod wanted;
 mod watch;
 
 use std::fs;

@@ -18,6 +18,7 @@ use crate::shared::HELLO;
 /// Plugins that run the attempts: one row for each language.
 const LANGUAGES: &[&str] = &[
     "escape@1-0-0",
+    "escape-forks@1-0-0",
     "escape-exec@1-0-0",
     "escape-native@1-0-0",
     "escape-lua@1-0-0",

@@ -25,6 +25,8 @@ fn filled(path: &str) -> String {
         ("{stepId}", "x"),
         ("{name}", "forms.css"),
         ("{path}", "x"),
+        ("{file}", "x"),
+        ("{tag}", "x"),
     ] {
         filled = filled.replace(place, value);
     }

@@ -165,9 +165,11 @@ fn a_task_of_several_steps_goes_on_with_a_version_of_the_same_identity_only() {
     let log = runner.successful(runner.finished(tasks[0]))["log"].clone();
     let log = log.as_str().unwrap_or_default();
     assert!(log.contains("first") && log.contains("second"), "{log}");
-    assert!(
-        log.contains("has changed since this task was made"),
-        "{log}"
+    assert!(log.contains("has changed since its last run"), "{log}");
+    let module = runner.task(tasks[0])["module"].clone();
+    assert_eq!(
+        (&module["changed"], module["runs"].as_array().map(Vec::len)),
+        (&json!(true), Some(2))
     );
 
     let other = Version {
@@ -179,11 +181,45 @@ fn a_task_of_several_steps_goes_on_with_a_version_of_the_same_identity_only() {
     eventually("the end of the older version", LONG, || {
         (runner.modules().len() == 1).then_some(())
     });
-    let refused = message(runner.post_form(&steps[1], &[]), 409);
+    let page = steps[1].replace("-process/", "-ui/");
+    let refused = message(runner.get(&page), 409);
     assert!(
         refused.contains("not loaded any more") && refused.contains("managed@2-0-0"),
         "{refused}"
     );
+    // It can never be done: the task fails, and says why.
+    runner.post_form(&steps[1], &[]).expect(303);
+    let log = runner.failed(&runner.finished(tasks[1]));
+    assert!(
+        log.contains("managed@1-0-0") && log.contains("managed@2-0-0 took its place"),
+        "{log}"
+    );
+}
+
+#[test]
+fn a_step_waits_while_its_module_is_stopped() {
+    let folder = Scratch::new();
+    Version::default().write(folder.path(), "managed");
+    let runner = runner(&folder);
+    let task = runner.submit(PLUGIN, &[("ask", "on")]);
+    let waiting = runner.wait_for(task, "waiting", |task| {
+        !task["steps"].as_array().is_none_or(Vec::is_empty)
+    });
+    let step = waiting["steps"][0]["href"].as_str().unwrap_or_default();
+    runner
+        .ask("POST", "/modules/managed/stop", None)
+        .expect(200);
+    let refused = message(runner.post_form(step, &[]), 409);
+    assert!(
+        refused.contains("it can go on when it is again"),
+        "{refused}"
+    );
+    assert_eq!(runner.task(task)["state"], "waiting");
+    runner
+        .ask("POST", "/modules/managed/start", None)
+        .expect(200);
+    runner.post_form(step, &[]).expect(303);
+    runner.successful(runner.finished(task));
 }
 
 #[test]

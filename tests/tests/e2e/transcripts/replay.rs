@@ -265,7 +265,7 @@ impl<'a> Replay<'a> {
 }
 
 /// What ours tells of a task beside what is recorded.
-const MORE_KEYS: [&str; 4] = ["labels", "plugin", "state", "version"];
+const MORE_KEYS: [&str; 5] = ["labels", "module", "plugin", "state", "version"];
 
 /// Both bodies without what need not be equal.
 fn comparable(mut theirs: Value, mut ours: Value) -> (Value, Value) {
