@@ -43,6 +43,8 @@ pub struct GuestWish<'a> {
     pub limits: Limits,
     /// Whether it may use the network.
     pub network: bool,
+    /// Whether it gives what it starts name spaces of their own, where it can, and confines that itself.
+    pub nests: bool,
     /// What it is shown beyond what a guest needs: it may let others that it starts read it.
     pub shown: Vec<PathBuf>,
 }
@@ -56,6 +58,8 @@ pub struct GuestPlace {
     pub work: PathBuf,
     /// The runner's program.
     pub runner: PathBuf,
+    /// The filter of system calls for what it starts in name spaces of their own, in bytes; none where it cannot.
+    pub filter: Option<Vec<u8>>,
 }
 
 /// A guest. It ends, with all it started, when dropped.
@@ -96,6 +100,9 @@ impl Guests {
         let mut command = prepared
             .map_err(|error| HostError::Start(format!("preparing it failed: {error}")))??;
         let folder = command.folder.clone();
+        command.network = wish.network;
+        command.nests = wish.nests;
+        let filter = self.0.launcher.nested_filter(&command);
         let place = GuestPlace {
             readable: system_paths()
                 .map(PathBuf::from)
@@ -103,6 +110,7 @@ impl Guests {
                 .collect(),
             work: folder.join("work"),
             runner: self.0.environment.runner.clone(),
+            filter,
         };
         command.readable.extend(wish.shown);
         let config = serde_json::to_string(&config(place))
@@ -110,7 +118,6 @@ impl Guests {
         command
             .argv
             .extend(["-m".to_owned(), wish.module.to_owned(), config]);
-        command.network = wish.network;
         command.limits = wish.limits.or(&self.0.limits);
         let started = self.start(command, &folder).await;
         if started.is_err() {

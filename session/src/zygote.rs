@@ -45,6 +45,8 @@ pub(crate) struct Zygote {
     runner: PathBuf,
     /// What it answers when it is asked what it is.
     info: Map<String, Value>,
+    /// How its kernels are confined.
+    confinement: Confinement,
     /// How much there may be of files.
     room: Room,
 }
@@ -95,6 +97,8 @@ struct Said {
     /// What could not be loaded.
     #[serde(default)]
     missing: Vec<String>,
+    /// Why its kernels have no name spaces of their own.
+    shared: Option<String>,
     /// Why it cannot fork.
     failed: Option<String>,
     /// A kernel that is ended, since it used too much.
@@ -111,6 +115,8 @@ struct Said {
 struct Config<'a> {
     preload: &'a [String],
     readable: Vec<PathBuf>,
+    /// The filter of system calls of kernels in name spaces of their own; none where they cannot have such.
+    filter: Option<Vec<u8>>,
     limits: &'a crate::config::KernelLimits,
     /// Processes of one kernel.
     processes: u64,
@@ -150,16 +156,19 @@ impl Zygote {
                 ..Limits::default()
             },
             network: config.network,
+            nests: true,
             shown: specs.readable(),
         };
-        let (mut work, mut runner) = (PathBuf::new(), PathBuf::new());
+        let (mut work, mut runner, mut nests) = (PathBuf::new(), PathBuf::new(), false);
         let (guest, line, log) = guests
             .start_python(wish, |place| {
                 work = place.work;
                 runner = place.runner;
+                nests = place.filter.is_some();
                 Config {
                     preload: &config.preload,
                     readable: place.readable,
+                    filter: place.filter,
                     limits: &config.limits,
                     processes: config.processes,
                     files: config.files,
@@ -170,7 +179,8 @@ impl Zygote {
             .await?;
         let (said, mut heard) = mpsc::channel(8);
         tokio::spawn(listen(log, said));
-        let info = loaded(&line, &mut heard).await?;
+        let loaded = loaded(&line, &mut heard).await?;
+        let confinement = confined(guest.confinement(), nests, loaded.shared);
         tokio::spawn(async move {
             while let Some(text) = heard.recv().await {
                 tracing::info!("the zygote of kernels says: {text}");
@@ -183,7 +193,8 @@ impl Zygote {
             kernels: Mutex::default(),
             work,
             runner,
-            info,
+            info: loaded.info,
+            confinement,
             room: Room {
                 all: config.files,
                 each: config.files_of_session,
@@ -300,9 +311,9 @@ impl Zygote {
         self.room
     }
 
-    /// How it and its kernels are confined.
+    /// How its kernels are confined.
     pub(crate) fn confinement(&self) -> &Confinement {
-        self.guest.confinement()
+        &self.confinement
     }
 
     /// What its kernels answer to `kernel_info_request`.
@@ -355,11 +366,35 @@ impl Zygote {
     }
 }
 
-/// Waits until it has loaded everything.
+/// How kernels are confined: as their zygote (`nests`: where it can have name spaces), and each from the others.
+fn confined(zygote: &Confinement, nests: bool, shared: Option<String>) -> Confinement {
+    let mut confinement = zygote.clone();
+    let why = match nests {
+        true => shared,
+        false => Some("their zygote has none".to_owned()),
+    };
+    match why {
+        None => confinement.layers.push(
+            "name spaces of each kernel's own for users, processes, mounts and IPC".to_owned(),
+        ),
+        Some(why) => confinement
+            .missing
+            .push(format!("name spaces of each kernel's own: {why}")),
+    }
+    confinement
+}
+
+/// What a zygote tells when it has loaded everything.
+struct Loaded {
+    info: Map<String, Value>,
+    shared: Option<String>,
+}
+
+/// Waits until it has.
 async fn loaded(
     line: &Passed,
     heard: &mut mpsc::Receiver<String>,
-) -> Result<Map<String, Value>, SessionError> {
+) -> Result<Loaded, SessionError> {
     let mut last = String::new();
     let mut is_silent = false;
     let said = async {
@@ -387,12 +422,13 @@ async fn loaded(
         Ok(Ok(Some(Said {
             ready: Some(info),
             missing,
+            shared,
             ..
         }))) => {
             for problem in missing {
                 tracing::info!("kernels do without what SESSION_PRELOAD names: {problem}");
             }
-            Ok(info)
+            Ok(Loaded { info, shared })
         }
         Ok(Ok(Some(Said {
             failed: Some(why), ..

@@ -313,3 +313,52 @@ def test_kernels_see_nothing_of_each_other(target):
     finally:
         target.end_kernel(one)
         target.end_kernel(two)
+
+
+#: What stays of a session in memory of System V, and who else is there.
+SHARE = "import ctypes; shared = ctypes.CDLL(None).shmget(20000, 4096, 0o1666); print(shared)"
+NEIGHBOURS = """
+import os, pathlib, subprocess
+pids = sorted(int(one.name) for one in pathlib.Path("/proc").iterdir() if one.name.isdigit())
+print(pids == [1, os.getpid()], subprocess.run(["/bin/sh", "-c", "cat /proc/self/status | head -1"], capture_output=True, text=True).stdout)
+for pid in range(1, 400):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        continue
+    except PermissionError:
+        pass
+    if pid not in pids:
+        print("somebody is", pid)
+"""
+
+
+@pytest.mark.runner
+def test_kernels_do_not_know_that_there_are_others(target):
+    one, two = target.start_kernel(), target.start_kernel()
+    try:
+        with Channels(target, one) as first, Channels(target, two) as second:
+            assert int(first.run(SHARE).text()) >= 0
+            assert int(second.run(SHARE.replace("0o1666", "0o666")).text()) == -1
+            assert second.run(NEIGHBOURS).text() == "True Name:\tcat\n\n"
+            # What it leaves behind is a child of the first process in there, and ends with the kernel.
+            first.run("import subprocess; subprocess.run('sleep 1000 & sleep 1001 &', shell=True)")
+            left = {process.pid for process in target.processes() if "sleep" in process.name}
+            assert len(left) == 2
+            layers = target.request("GET", f"/api/kernels/{one}").json()["metadata"]["confinement"]["layers"]
+            assert any("each kernel's own" in layer for layer in layers)
+    finally:
+        target.end_kernel(one)
+        target.end_kernel(two)
+    until("what it left is gone", lambda: left.isdisjoint({process.pid for process in target.processes()}))
+
+
+@pytest.mark.runner
+def test_kernels_without_name_spaces_say_so(start_target):
+    target = start_target({"SANDBOX": "basic"})
+    kernel = target.start_kernel()
+    with Channels(target, kernel) as client:
+        assert client.run("print(open('/proc/self/comm').read())").status == "ok"
+        assert client.run("import os; os.listdir('/proc')").reply.content["ename"] == "PermissionError"
+    missing = target.request("GET", f"/api/kernels/{kernel}").json()["metadata"]["confinement"]["missing"]
+    assert any("each kernel's own" in what for what in missing)

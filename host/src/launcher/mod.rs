@@ -171,6 +171,11 @@ impl Launcher {
         self.abilities.way == Way::None || limits.on_disk == Some(true)
     }
 
+    /// The filter of system calls for what a host starts that gives that name spaces of their own; none where it cannot.
+    pub(crate) fn nested_filter(&self, command: &HostCommand) -> Option<Vec<u8>> {
+        sandbox::nested_filter(command, &self.abilities)
+    }
+
     /// Starts a host with these as its standard input, output and error, then descriptors 3, 4, …
     pub(crate) async fn spawn(
         &self,

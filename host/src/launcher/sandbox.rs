@@ -76,7 +76,8 @@ pub(super) fn system_view() -> View {
     view
 }
 
-/// Confines the calling process and all its children for good.
+/// Confines the calling process and all its children for good. One that nests leaves out what would keep it from
+/// making name spaces: it is in some of its own, and confines what it starts.
 ///
 /// # Errors
 /// What the kernel refused, unless it was known before that it has no such thing.
@@ -84,17 +85,32 @@ pub(super) fn confine(command: &HostCommand, abilities: &Abilities) -> Result<()
     drop_capabilities()?;
     nix::sys::prctl::set_no_new_privs().map_err(|e| format!("cannot set no_new_privs: {e}"))?;
     let has_root = abilities.way != Way::None;
-    if abilities.landlock > 0 {
+    let nests = command.nests && has_root;
+    if abilities.landlock > 0 && !nests {
         restrict(command, has_root)
             .map_err(|error| format!("cannot confine the host with Landlock: {error}"))?;
     }
     if abilities.seccomp {
-        seccomp::install(&seccomp::program(Sockets {
-            network: command.network,
-            unix: has_root,
-        }))?;
+        seccomp::install(&seccomp::program(sockets(command, has_root), nests))?;
     }
     Ok(())
+}
+
+fn sockets(command: &HostCommand, has_root: bool) -> Sockets {
+    Sockets {
+        network: command.network,
+        unix: has_root,
+    }
+}
+
+/// The filter of system calls that a host which nests puts on what it starts, in bytes as the kernel takes them; none
+/// where it cannot nest.
+pub(super) fn nested_filter(command: &HostCommand, abilities: &Abilities) -> Option<Vec<u8>> {
+    let nests = command.nests && abilities.way != Way::None;
+    nests.then(|| match abilities.seccomp {
+        true => seccomp::bytes(&seccomp::program(sockets(command, true), false)),
+        false => Vec::new(),
+    })
 }
 
 /// In a root of its own there is nothing that a host must not read, so rules are few.

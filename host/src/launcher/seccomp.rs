@@ -103,8 +103,11 @@ pub(super) struct Sockets {
     pub(super) unix: bool,
 }
 
-/// The filter as the kernel takes it.
-pub(super) fn program(sockets: Sockets) -> Vec<sock_filter> {
+/// What of this a process needs that gives others name spaces of their own.
+const NESTING: &[libc::c_long] = &[libc::SYS_mount];
+
+/// The filter as the kernel takes it. `nests`: for a process that gives others name spaces of their own.
+pub(super) fn program(sockets: Sockets, nests: bool) -> Vec<sock_filter> {
     let mut program = vec![
         load(ARCH),
         // Calls of another architecture have other numbers.
@@ -117,7 +120,10 @@ pub(super) fn program(sockets: Sockets) -> Vec<sock_filter> {
         jump(libc::BPF_JGE, SHORT_POINTERS, 0, 1),
         answer(refusal(libc::ENOSYS)),
     ]);
-    for call in DENIED {
+    let denied = DENIED
+        .iter()
+        .filter(|call| !(nests && NESTING.contains(call)));
+    for call in denied {
         program.extend([
             jump(libc::BPF_JEQ, number(*call), 0, 1),
             answer(refusal(libc::EPERM)),
@@ -128,13 +134,15 @@ pub(super) fn program(sockets: Sockets) -> Vec<sock_filter> {
         jump(libc::BPF_JEQ, number(libc::SYS_clone3), 0, 1),
         answer(refusal(libc::ENOSYS)),
     ]);
-    program.extend([
-        jump(libc::BPF_JEQ, number(libc::SYS_clone), 0, 4),
-        load(ARGUMENT),
-        jump(libc::BPF_JSET, NEW_SPACES, 0, 1),
-        answer(refusal(libc::EPERM)),
-        answer(libc::SECCOMP_RET_ALLOW),
-    ]);
+    if !nests {
+        program.extend([
+            jump(libc::BPF_JEQ, number(libc::SYS_clone), 0, 4),
+            load(ARGUMENT),
+            jump(libc::BPF_JSET, NEW_SPACES, 0, 1),
+            answer(refusal(libc::EPERM)),
+            answer(libc::SECCOMP_RET_ALLOW),
+        ]);
+    }
     let allow = libc::SECCOMP_RET_ALLOW;
     let mut answers: Vec<(i32, u32)> = Vec::new();
     if sockets.unix {
@@ -182,6 +190,16 @@ pub(super) fn install(program: &[sock_filter]) -> Result<(), String> {
             std::io::Error::last_os_error()
         )),
     }
+}
+
+/// A filter as it lies in memory.
+pub(super) fn bytes(program: &[sock_filter]) -> Vec<u8> {
+    let one = |step: &sock_filter| {
+        let code = step.code.to_ne_bytes();
+        let rest = step.k.to_ne_bytes();
+        [&code[..], &[step.jt, step.jf], &rest].concat()
+    };
+    program.iter().flat_map(one).collect()
 }
 
 /// Whether this kernel takes filters.
@@ -255,7 +273,7 @@ mod tests {
     #[test]
     fn what_is_denied_is_denied_and_nothing_else() {
         const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
-        let sockets = |network, unix| program(Sockets { network, unix });
+        let sockets = |network, unix| program(Sockets { network, unix }, false);
         let off = sockets(false, true);
         let call = |program: &[sock_filter], call, argument: i32| {
             run(
@@ -277,6 +295,11 @@ mod tests {
         for flag in [libc::CLONE_NEWUSER, libc::CLONE_NEWNET | libc::CLONE_VM] {
             assert_eq!(call(&off, libc::SYS_clone, flag), refusal(libc::EPERM));
         }
+        let nesting = program(Sockets { network: false, unix: true }, true);
+        assert_eq!(call(&nesting, libc::SYS_mount, 0), ALLOW);
+        assert_eq!(call(&nesting, libc::SYS_clone, libc::CLONE_NEWUSER), ALLOW);
+        assert_eq!(call(&nesting, libc::SYS_setns, 0), refusal(libc::EPERM));
+        assert_eq!(bytes(&off[..1]), [0x20, 0, 0, 0, 4, 0, 0, 0], "load the architecture");
         let no = refusal(libc::EACCES);
         let families = [
             (libc::AF_UNIX, [ALLOW, ALLOW, no]),

@@ -53,6 +53,8 @@ pub struct HostCommand {
     pub root: PathBuf,
     /// Whether it may use the network.
     pub network: bool,
+    /// Whether it gives what it starts name spaces of their own, and confines that itself, where it can.
+    pub nests: bool,
     /// Resource limits.
     pub limits: Limits,
 }

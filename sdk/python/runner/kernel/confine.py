@@ -20,8 +20,9 @@ _SCOPES = 3
 #: Kinds of access that each version of Landlock knows.
 _KNOWN = {1: 13, 2: 14, 3: 15, 4: 15}
 _NEWEST = 16
+_DOMAIN = "a Landlock domain"
 
-#: What of the system's state is no secret.
+#: What of the system's state is no secret, where others can be seen in `/proc`.
 _PROC = ["self", "cpuinfo", "filesystems", "loadavg", "meminfo", "stat", "sys", "uptime", "version"]
 _DEVICES = ["null", "zero", "full", "random", "urandom"]
 
@@ -49,8 +50,8 @@ def limit(limits: Dict[str, Optional[int]]) -> None:
             resource.setrlimit(kind, (most, most))
 
 
-def wall(lib: Any, readable: List[str], own: str) -> bool:
-    """Lets this process, and all it starts, read these and do anything in its own folder; and send signals
+def wall(lib: Any, readable: List[str], *own: str) -> bool:
+    """Lets this process, and all it starts, read these and do anything in its own folders; and send signals
     to nobody else. False: this kernel has no Landlock.
 
     Raises OSError: it has, and refuses.
@@ -62,11 +63,10 @@ def wall(lib: Any, readable: List[str], own: str) -> bool:
     scopes = _SCOPES if version >= 6 else 0
     attributes = (ctypes.c_uint64 * 3)(everything, 0, scopes)
     size = 24 if version >= 6 else 8
-    ruleset = _done(lib.syscall(_CREATE, attributes, size, 0), "made")
+    ruleset = _done(lib.syscall(_CREATE, attributes, size, 0), _DOMAIN, "made")
     rules = [(path, _READ) for path in readable]
-    rules += [(f"/proc/{name}", _READ) for name in _PROC]
     rules += [(f"/dev/{name}", _READ | _WRITE_FILE) for name in _DEVICES]
-    rules.append((own, everything))
+    rules += [(path, everything) for path in own]
     for path, access in rules:
         try:
             place = os.open(path, os.O_PATH | os.O_CLOEXEC)
@@ -75,15 +75,35 @@ def wall(lib: Any, readable: List[str], own: str) -> bool:
         if not stat.S_ISDIR(os.fstat(place).st_mode):
             access &= _OF_FILES
         beneath = _Beneath(access & everything, place)
-        _done(lib.syscall(_ADD_RULE, ruleset, _PATH_BENEATH, ctypes.byref(beneath), 0), f"extended by {path}")
+        _done(lib.syscall(_ADD_RULE, ruleset, _PATH_BENEATH, ctypes.byref(beneath), 0), _DOMAIN, f"extended by {path}")
         os.close(place)
-    _done(lib.prctl(38, 1, 0, 0, 0), "prepared")  # PR_SET_NO_NEW_PRIVS
-    _done(lib.syscall(_RESTRICT, ruleset, 0), "entered")
+    _done(lib.prctl(38, 1, 0, 0, 0), _DOMAIN, "prepared")  # PR_SET_NO_NEW_PRIVS
+    _done(lib.syscall(_RESTRICT, ruleset, 0), _DOMAIN, "entered")
     os.close(ruleset)
     return True
 
 
-def _done(result: int, what: str) -> int:
+def proc(is_apart: bool) -> List[str]:
+    """What may be read in `/proc`: all of it, where it shows nothing of others."""
+    return ["/proc"] if is_apart else [f"/proc/{name}" for name in _PROC]
+
+
+class _Program(ctypes.Structure):
+    _fields_ = [("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p)]
+
+
+def sift(lib: Any, program: bytes) -> None:
+    """Filters the system calls of this process, and of all it starts, by a program of instructions of 8 bytes.
+
+    Raises OSError: the kernel refuses it.
+    """
+    if program:
+        given = _Program(len(program) // 8, program)
+        # PR_SET_SECCOMP with SECCOMP_MODE_FILTER.
+        _done(lib.prctl(22, ctypes.c_ulong(2), ctypes.byref(given), 0, 0), "a filter of system calls", "set")
+
+
+def _done(result: int, what: str, deed: str) -> int:
     if result < 0:
-        raise OSError(ctypes.get_errno(), f"a Landlock domain cannot be {what}")
+        raise OSError(ctypes.get_errno(), f"{what} cannot be {deed}")
     return result

@@ -11,13 +11,14 @@ from typing import AbstractSet, Any, Callable, Set
 from runner import children
 from runner.kernel import confine
 
-_SIGNALS: Set[signal.Signals] = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT}
+#: What a keeper waits for. Blocked before there is one: the first of a name space ignores what it does not block.
+SIGNALS: Set[signal.Signals] = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT}
 
 
-def keep(lib: Any, kernel: Callable[[], None], ended: Callable[[str], None]) -> None:
-    """Starts the kernel and stays with it. `ended` is told how it ended, when all is gone. Never returns."""
+def keep(lib: Any, before: AbstractSet[int], kernel: Callable[[], None], ended: Callable[[str], None]) -> None:
+    """Starts the kernel and stays with it. `before`: the signals that were blocked before those of keepers. `ended` is
+    told how it ended, when all is gone. Never returns."""
     try:
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         if lib is not None:
             lib.prctl(confine.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
             lib.prctl(confine.PR_SET_DUMPABLE, 0, 0, 0, 0)
@@ -42,7 +43,7 @@ def _be_kernel(lib: Any, keeper: int, before: AbstractSet[int], kernel: Callable
             lib.prctl(confine.PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != keeper:
             return
-        signal.pthread_sigmask(signal.SIG_SETMASK, before - _SIGNALS)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before - SIGNALS)
         kernel()
         code = 0
     except SystemExit as end:
@@ -58,7 +59,7 @@ def _be_kernel(lib: Any, keeper: int, before: AbstractSet[int], kernel: Callable
 def _watch(kernel: int) -> int:
     """Waits until the kernel has ended, by itself or since it was to. Answers its status."""
     while True:
-        told = signal.sigwait(_SIGNALS)
+        told = signal.sigwait(SIGNALS)
         if told == signal.SIGINT:
             _signal_group(kernel, signal.SIGINT)
         elif told == signal.SIGTERM:

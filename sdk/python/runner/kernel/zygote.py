@@ -17,7 +17,7 @@ import time
 from typing import Any, Dict, List, Optional, Set
 
 from runner import children, session
-from runner.kernel import confine, keeper, room, sage, watch
+from runner.kernel import confine, keeper, room, sage, spaces, watch
 from runner.kernel.loop import Kernel
 from runner.kernel.wire import Line
 
@@ -42,6 +42,10 @@ class Zygote:
         self.removers: Set[int] = set()
         self.quota = watch.Quota(config.get("files_each"), config.get("files"))
         self.kernel: Optional[Kernel] = None
+        #: The filter of system calls of kernels, where they may have name spaces of their own.
+        self.filter: Optional[bytes] = None
+        if config.get("filter") is not None:
+            self.filter = bytes(config["filter"])
         #: What fills the free room among the objects that forks share.
         self.filling: List[Any] = []
 
@@ -61,6 +65,7 @@ class Zygote:
             if hasattr(self.lib, "mallopt"):
                 # A thread of a kernel would have memory of its own for what it makes.
                 self.lib.mallopt(_M_ARENA_MAX, 1)
+        shared = self._confine()
         gc.collect()
         self.filling = room.fill()
         gc.freeze()
@@ -70,7 +75,7 @@ class Zygote:
         signal.signal(signal.SIGCHLD, lambda *_: None)  # only wakes
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.set_wakeup_fd(sink, warn_on_full_buffer=False)
-        self._tell({"ready": self.kernel.info(), "missing": missing})
+        self._tell({"ready": self.kernel.info(), "missing": missing, "shared": shared})
         while True:
             sources: List[Any] = [self.control, wake]
             ready, _, _ = select.select(sources, [], [], _PAUSE if self.keepers else None)
@@ -82,6 +87,19 @@ class Zygote:
                 self._reap()
             if self.control in ready and not self._obey():
                 return 0
+
+    def _confine(self) -> Optional[str]:
+        """Sees whether kernels get name spaces of their own. What is not confined to that end is confined now, if not.
+        Answers why not."""
+        if self.lib is None or self.filter is None:
+            return None
+        why = spaces.trial(self.lib)
+        if not why:
+            return None
+        confine.wall(self.lib, ["/"], os.getcwd(), "/tmp", "/dev/shm")
+        confine.sift(self.lib, self.filter)
+        self.filter = None
+        return why
 
     def _preload(self) -> List[str]:
         os.environ.update({name: "1" for name in _SINGLE})
@@ -113,9 +131,12 @@ class Zygote:
 
     def _fork(self, message: Dict[str, Any], descriptors: List[int]) -> None:
         name = message["fork"]
+        account, group = os.getuid(), os.getgid()
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, keeper.SIGNALS)
         try:
-            pid = os.fork()
+            pid = os.fork() if self.filter is None else spaces.fork()
         except OSError as error:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
             self._tell({"ended": name, "status": f"it could not be forked: {error}"})
             for descriptor in descriptors:
                 os.close(descriptor)
@@ -127,7 +148,14 @@ class Zygote:
             def ended(status: str) -> None:
                 self._tell({"ended": name, "status": status})
 
-            keeper.keep(self.lib, lambda: self._be_kernel(message, descriptors), ended)
+            try:
+                if self.filter is not None:
+                    spaces.enter(self.lib, account, group)
+            except OSError as error:
+                ended(f"it could not be forked: {error}")
+                os._exit(0)
+            keeper.keep(self.lib, before, lambda: self._be_kernel(message, descriptors), ended)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         self.keepers[pid] = name
         self.folders[name] = message["folder"]
         for descriptor in descriptors:
@@ -151,7 +179,8 @@ class Zygote:
         confine.limit({**self.config.get("limits", {}), **message.get("limits", {})})
         if self.lib is not None:
             readable = [*self.config.get("readable", []), *message.get("readable", [])]
-            confine.wall(self.lib, readable, folder)
+            confine.wall(self.lib, readable + confine.proc(self.filter is not None), folder)
+            confine.sift(self.lib, self.filter or b"")
         if "program" in message:
             _become(message["program"], line)
         gc.enable()

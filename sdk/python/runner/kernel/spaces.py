@@ -1,0 +1,88 @@
+"""Name spaces of a kernel's own: processes, mounts and shared memory of others have no names in there.
+
+Its keeper is the first process of the process name space: what the kernel has started ends with it, for certain.
+They are made as an ordinary account may make them, by way of a user name space in which the account keeps its number.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import signal
+from typing import Any
+
+from runner.kernel import confine
+
+#: From the kernel's headers: mounts, IPC, users, processes.
+_SPACES = 0x0002_0000 | 0x0800_0000 | 0x1000_0000 | 0x2000_0000
+_CLONE = {"x86_64": 56, "aarch64": 220}
+_NO_SUID, _NO_DEVICES, _NO_PROGRAMS = 2, 4, 8
+#: The version of the structures of `capset`.
+_CAPABILITIES = 0x2008_0522
+
+
+def fork() -> int:
+    """Like `os.fork`, into name spaces of the child's own. The child goes on with `enter`.
+
+    Raises OSError: this machine has none for this account.
+    """
+    number = _CLONE.get(platform.machine())
+    if number is None:
+        raise OSError(f"its system calls are not known: {platform.machine()}")
+    # One that keeps the interpreter's lock, which nobody else could give back to the child.
+    lib = ctypes.PyDLL(None, use_errno=True)
+    nothing = ctypes.c_long(0)
+    # Without memory in common and a stack of its own this is `fork`: there is no other thread.
+    flags = ctypes.c_long(_SPACES | signal.SIGCHLD)
+    pid = int(lib.syscall(ctypes.c_long(number), flags, nothing, nothing, nothing, nothing))
+    return _done(pid, "be made")
+
+
+def enter(lib: Any, account: int, group: int) -> None:
+    """Goes on in the child: with the numbers that it had, and a `/proc` that shows what there is now. Gives up what
+    the first of a user name space may do.
+
+    Raises OSError: something of this is refused.
+    """
+    # Else what is written here belongs to root.
+    lib.prctl(confine.PR_SET_DUMPABLE, 1, 0, 0, 0)
+    for name, text in (("setgroups", "deny"), ("uid_map", f"{account} {account} 1"), ("gid_map", f"{group} {group} 1")):
+        with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
+            file.write(text)
+    lib.prctl(confine.PR_SET_DUMPABLE, 0, 0, 0, 0)
+    flags = _NO_SUID | _NO_DEVICES | _NO_PROGRAMS
+    _done(lib.mount(b"proc", b"/proc", b"proc", ctypes.c_ulong(flags), None), "have a /proc")
+    header = (ctypes.c_uint32 * 2)(_CAPABILITIES, 0)
+    _done(lib.capset(header, (ctypes.c_uint32 * 6)()), "be without capabilities")
+
+
+def trial(lib: Any) -> str:
+    """Makes some, once. Answers why not, if that is refused."""
+    account, group = os.getuid(), os.getgid()
+    heard, said = os.pipe()
+    try:
+        pid = fork()
+        if pid == 0:
+            try:
+                enter(lib, account, group)
+            except OSError as error:
+                os.write(said, str(error).encode())
+            finally:
+                os._exit(0)
+        os.waitpid(pid, 0)
+        os.set_blocking(heard, False)
+        os.write(said, b"\n")
+        return os.read(heard, 4096).decode(errors="replace").strip()
+    except OSError as error:
+        return str(error)
+    finally:
+        os.close(heard)
+        os.close(said)
+
+
+def _done(result: int, what: str) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"name spaces of its own cannot {what}: {os.strerror(number)}")
+    return result
