@@ -391,10 +391,7 @@ struct Loaded {
 }
 
 /// Waits until it has.
-async fn loaded(
-    line: &Passed,
-    heard: &mut mpsc::Receiver<String>,
-) -> Result<Loaded, SessionError> {
+async fn loaded(line: &Passed, heard: &mut mpsc::Receiver<String>) -> Result<Loaded, SessionError> {
     let mut last = String::new();
     let mut is_silent = false;
     let said = async {

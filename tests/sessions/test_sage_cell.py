@@ -414,7 +414,8 @@ def test_an_update_of_an_interact_runs_no_longer_than_a_cell(start_target):
     target = start_target({"SAGE_CELL": "on", "SAGE_CELL_TIME": "1"})
     client = Plain(start(target))
     seen = client.run("import time\n@interact\ndef f(n=(0, 1)):\n    time.sleep(60 * n)")
-    (described,) = [one.content["data"]["application/sage-interact"] for one in seen if one.kind == "display_data"]
+    shown = [message.content["data"] for message in seen if message.kind == "display_data"]
+    (described,) = [data["application/sage-interact"] for data in shown if "application/sage-interact" in data]
     content = {"interact_id": described["new_interact_id"], "values": {"n": 1}, "update_last": False, "user_expressions": {}}
     request = Message("shell", short_header("sagenb.interact.update_interact", client.session), content=content)
     client.say(request)

@@ -295,11 +295,21 @@ mod tests {
         for flag in [libc::CLONE_NEWUSER, libc::CLONE_NEWNET | libc::CLONE_VM] {
             assert_eq!(call(&off, libc::SYS_clone, flag), refusal(libc::EPERM));
         }
-        let nesting = program(Sockets { network: false, unix: true }, true);
+        let nesting = program(
+            Sockets {
+                network: false,
+                unix: true,
+            },
+            true,
+        );
         assert_eq!(call(&nesting, libc::SYS_mount, 0), ALLOW);
         assert_eq!(call(&nesting, libc::SYS_clone, libc::CLONE_NEWUSER), ALLOW);
         assert_eq!(call(&nesting, libc::SYS_setns, 0), refusal(libc::EPERM));
-        assert_eq!(bytes(&off[..1]), [0x20, 0, 0, 0, 4, 0, 0, 0], "load the architecture");
+        assert_eq!(
+            bytes(&off[..1]),
+            [0x20, 0, 0, 0, 4, 0, 0, 0],
+            "load the architecture"
+        );
         let no = refusal(libc::EACCES);
         let families = [
             (libc::AF_UNIX, [ALLOW, ALLOW, no]),

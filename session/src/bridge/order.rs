@@ -5,7 +5,6 @@ use std::collections::HashSet;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-
 use crate::message::{Channel, Message};
 use crate::told;
 
