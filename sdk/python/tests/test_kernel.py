@@ -103,6 +103,13 @@ class ZygoteTest(ZygoteCase):
         self.assertEqual(self.hear(), {"ended": "first", "status": "signal 9 (SIGKILL)"})
         self.assertEqual(self.run_in(second, "1")["execute_reply"]["status"], "ok")
 
+    def test_forks_throw_dice_of_their_own(self):
+        thrown = set()
+        for name in ("first", "second", "third"):
+            said = self.run_in(self.fork(name), "import random; random.random()")
+            thrown.add(said["execute_result"]["data"]["text/plain"])
+        self.assertEqual(len(thrown), 3)
+
     def test_an_interrupt_breaks_off_code_and_not_the_kernel(self):
         line = self.fork("one")
         header = {"msg_id": "1", "msg_type": "execute_request"}
