@@ -179,7 +179,7 @@ def idle_memory(bench):
         rest.close()
         return (after - before) / len(kernels) / 1e6
 
-    yield bench.row("unshared memory of an idle session", "MB", measure, Aim.below(8, "MB"), less=True, repeat=min(2, bench.size.repeat))
+    yield bench.row("unshared memory of an idle session", "MB", measure, Aim.below(8, "MB"), less=True)
 
 
 def with_kernel(target, work):

@@ -90,7 +90,11 @@ impl Ages {
 }
 
 /// None is for ever.
-fn one(text: &str) -> Result<Option<Duration>, String> {
+/// Reads `30d` or `forever`.
+///
+/// # Errors
+/// Says what was expected.
+pub fn one(text: &str) -> Result<Option<Duration>, String> {
     match text.trim() {
         "forever" => Ok(None),
         text => match age::parse(text)? {
@@ -111,13 +115,19 @@ pub struct Retention {
     pub files: Ages,
     /// Files that belong to no task: uploads and downloads that were broken off, what a crash left.
     pub temporary: Duration,
+    /// Permalinks of cells that nobody reads. None is for ever.
+    pub permalinks: Option<Duration>,
 }
 
 impl Retention {
     /// The shortest age.
     pub fn shortest(&self) -> Duration {
         let ages = [self.tasks.shortest(), self.files.shortest()];
-        let ages = ages.into_iter().flatten().chain([self.temporary]);
+        let ages = ages
+            .into_iter()
+            .flatten()
+            .chain([self.temporary])
+            .chain(self.permalinks);
         ages.min().unwrap_or(self.temporary)
     }
 }

@@ -1,5 +1,6 @@
 //! How fast nodes in hosts are, beside built-ins and limits: `cargo build --release -p runner-flow --example nodes`
-//! and `-p runner-sdk --example seed_nodes`, then `target/release/examples/nodes`.
+//! and `-p runner-sdk --example seed_nodes`, then `target/release/examples/nodes`. WebAssembly is measured where clang
+//! can build it (packages as in CONTRIBUTING.md) and a runner lies in the folder above.
 //!
 //! Prints items for each second of CPU time of the seed's test graph, in all processes together, and how many
 //! times the seed's 17,000 that is; then the same of an edge between two tasks and of a line of the protocol alone.
@@ -98,27 +99,62 @@ fn measure_all() {
         .arg(&python)
         .env("PYTHONPATH", sdk);
     runtime.expect("a runtime").block_on(async {
-        tell("built in", 50.0, best(None).await);
+        tell("built in", Some(50.0), best(None).await);
         tell(
             "Lua in a host",
-            20.0,
+            Some(20.0),
             best(Some(host("lua-host", &lua))).await,
         );
         tell(
             "native in a host",
-            15.0,
+            Some(15.0),
             best(Some(host("native-host", &library))).await,
         );
-        tell("Python in a host", 6.0, best(Some(python_host)).await);
+        tell("Python in a host", Some(6.0), best(Some(python_host)).await);
+        match wasm_host(&own, &folder) {
+            Ok(wasm_host) => tell("WebAssembly in a host", None, best(Some(wasm_host)).await),
+            Err(why) => println!("WebAssembly is not measured: {why}"),
+        }
     });
     line_alone();
     let _ = std::fs::remove_dir_all(&folder);
 }
 
-fn tell(what: &str, wanted: f64, rate: f64) {
+/// The host of the same functions in WebAssembly.
+fn wasm_host(own: &Path, folder: &Path) -> Result<Command, String> {
+    let runner = own.ancestors().nth(2).unwrap_or(own).join("runner");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let module = folder.join("seed.wasm");
+    let mut clang = Command::new("clang");
+    clang
+        .args(["--target=wasm32-wasi", "-O2", "-s", "-o"])
+        .arg(&module)
+        .arg("-I")
+        .arg(source.join("../sdk/c"))
+        .arg(source.join("examples/seed_nodes.c"));
+    let mut compile = Command::new(&runner);
+    compile.arg("wasm-compile").args([&module, folder]);
+    let mut said = String::new();
+    for command in [&mut clang, &mut compile] {
+        let program = command.get_program().to_owned();
+        let done = command
+            .output()
+            .map_err(|error| format!("{program:?}: {error}"))?;
+        if !done.status.success() {
+            return Err(String::from_utf8_lossy(&done.stderr).into_owned());
+        }
+        said = String::from_utf8_lossy(&done.stdout).trim().to_owned();
+    }
+    let mut host = Command::new(runner);
+    host.arg("wasm-host").arg(said);
+    Ok(host)
+}
+
+fn tell(what: &str, wanted: Option<f64>, rate: f64) {
+    let wanted = wanted.map_or_else(String::new, |wanted| format!(" (wanted: {wanted})"));
     let times = rate / SEED;
     println!(
-        "seed's test graph, {ITEMS} items, {what}: {rate:.0} per CPU second, {times:.1} times the seed (wanted: {wanted})"
+        "seed's test graph, {ITEMS} items, {what}: {rate:.0} per CPU second, {times:.1} times the seed{wanted}"
     );
 }
 

@@ -98,7 +98,7 @@ enum Command {
     /// Files of tasks: how many there are, and whether rows and content fit together.
     #[command(subcommand)]
     Files(commands::files::Files),
-    /// Removes what is older than RETAIN_TASKS, RETAIN_FILES and RETAIN_TEMPORARY say. Workers do it by themselves.
+    /// Removes what is older than RETAIN_TASKS and the other settings of that kind say. Workers do it by themselves.
     Housekeeping(commands::housekeeping::Housekeeping),
     /// Prints every setting with its value, its meaning, and where it was set.
     Config(commands::config::Config),

@@ -13,8 +13,6 @@ use crate::sql::{Ask, Connection, Dialect, Statement, args};
 use crate::writer::Write;
 use crate::{Store, StoreError, file_store};
 
-/// How long one is kept that nobody reads.
-pub(crate) const KEPT: Duration = Duration::from_secs(2 * 365 * 24 * 3_600);
 /// How exactly it is known when one was read last.
 const READ_STEP: Duration = Duration::from_secs(24 * 3_600);
 /// Random bytes of an address.

@@ -19,7 +19,6 @@ use serde::{Deserialize, Serialize};
 use self::old::{Old, ids_json};
 use self::removal::{Content, RemoveFiles, RemoveTasks};
 use crate::files::blocking;
-use crate::permalinks;
 use crate::runs::token;
 use crate::{Store, StoreError};
 
@@ -52,6 +51,8 @@ pub struct Removed {
     pub due: Due,
     /// Files that belonged to no task.
     pub temporary: u64,
+    /// Permalinks that nobody read.
+    pub permalinks: u64,
     /// What could not be done, in words. The rest was done all the same.
     pub errors: Vec<String>,
 }
@@ -119,8 +120,11 @@ impl Store {
         if let Err(error) = self.forget_removed().await {
             removed.failed("notes about removed modules", &error);
         }
-        if let Err(error) = self.remove_permalinks(permalinks::KEPT).await {
-            removed.failed("permalinks that nobody reads", &error);
+        if let Some(unread) = retention.permalinks {
+            match self.remove_permalinks(unread).await {
+                Ok(count) => removed.permalinks = count,
+                Err(error) => removed.failed("permalinks that nobody reads", &error),
+            }
         }
         if let Err(error) = self.remove_tasks(retention, turn, &mut removed).await {
             removed.failed("old tasks", &error);

@@ -1,6 +1,7 @@
 """What clients and code should not send or do: each has a defined answer, and harms nobody else."""
 
 import json
+import os
 import struct
 import time
 import uuid
@@ -351,6 +352,23 @@ def test_kernels_do_not_know_that_there_are_others(target):
         target.end_kernel(one)
         target.end_kernel(two)
     until("what it left is gone", lambda: left.isdisjoint({process.pid for process in target.processes()}))
+
+
+@pytest.mark.runner
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may start it under another account")
+def test_under_an_ordinary_account_kernels_are_as_alone(start_target):
+    target = start_target({"SESSION_PYTHON": "/usr/bin/python3"}, account=4321)
+    one, two = target.start_kernel(), target.start_kernel()
+    with Channels(target, one) as first, Channels(target, two) as second:
+        assert int(first.run(SHARE).text()) >= 0
+        assert int(second.run(SHARE.replace("0o1666", "0o666")).text()) == -1
+        assert second.run(NEIGHBOURS).text() == "True Name:\tcat\n\n"
+        assert first.run("open('kept', 'w').write('x'); print(open('kept').read())").text() == "x\n"
+    confinement = target.request("GET", f"/api/kernels/{one}").json()["confinement"]
+    assert any("each kernel's own" in layer for layer in confinement["layers"]), confinement
+    assert {process.uids().real for process in target.processes()} == {4321}
+    target.end_kernel(one)
+    assert target.request("GET", f"/api/kernels/{one}").status_code == 404
 
 
 @pytest.mark.runner

@@ -9,7 +9,7 @@ use runner_core::task::{Change, Dispatch, Idempotency, MAX_DEPTH, NewTask, Prior
 use runner_host::protocol::PluginCall;
 use runner_host::{Modules, Provided, RunFiles};
 use runner_queue::Offer;
-use runner_store::StoreError;
+use runner_store::{Store, StoreError};
 use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -126,22 +126,7 @@ impl Caller {
     async fn wait(&self, called: i64) -> Result<Option<Task>, StoreError> {
         let tools = &self.shared.tools;
         let mut watch = tools.events.watch(called);
-        let mut pauses = Pauses::new();
-        loop {
-            let task = match tools.store.task(called).await {
-                Ok(Some(task)) => task,
-                Ok(None) => return Ok(None),
-                Err(error) if error.is_permanent() || matches!(error, StoreError::Closed) => {
-                    return Err(error);
-                }
-                Err(error) => {
-                    tracing::error!(task = called, "a called task cannot be read: {error}");
-                    if !pauses.pause(&self.shared.abort).await {
-                        return Err(StoreError::Closed);
-                    }
-                    continue;
-                }
-            };
+        while let Some(task) = awaited(&tools.store, called, &self.shared.abort).await? {
             for step in &task.steps {
                 let step_id = format!("{called}-{}", step.step_id);
                 self.state.show_step(Change::StepShown(Step {
@@ -154,6 +139,7 @@ impl Caller {
             }
             watch.changed().await;
         }
+        Ok(None)
     }
 
     async fn answer(&self, task: &Task) -> Result<Value, String> {
@@ -233,6 +219,32 @@ pub(crate) fn output(file: &File, path: &Path, size: u64, base_url: &str) -> Val
         "size": size,
         "url": url.unwrap_or_else(|| format!("{base_url}{}", file.path())),
     })
+}
+
+/// Reads a task for whoever waits for it, when SQL is there. `None`: it was deleted.
+///
+/// # Errors
+/// It can never be read, or the worker stops.
+pub(crate) async fn awaited(
+    store: &Store,
+    task: i64,
+    abort: &CancellationToken,
+) -> Result<Option<Task>, StoreError> {
+    let mut pauses = Pauses::new();
+    loop {
+        match store.task(task).await {
+            Err(error) if error.is_permanent() || matches!(error, StoreError::Closed) => {
+                return Err(error);
+            }
+            Err(error) => {
+                tracing::error!(task, "a called task cannot be read: {error}");
+                if !pauses.pause(abort).await {
+                    return Err(StoreError::Closed);
+                }
+            }
+            read => return read,
+        }
+    }
 }
 
 /// A task that has ended, as whoever has waited for it is told.

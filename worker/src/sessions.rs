@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::Tools;
-use crate::calls::{Unfinished, find, outcome, output, unique};
+use crate::calls::{Unfinished, awaited, find, outcome, output, unique};
 use crate::given::Given;
 
 /// The folder of outputs of tasks, in that of a session.
@@ -130,10 +130,12 @@ impl PluginsOfSessions {
         };
         let task = given.insert(tools, task).await;
         let task = task.map_err(|error| error.to_string())?;
-        let unfinished = Unfinished::new(tools, task, CancellationToken::new());
+        // Whoever waits for a session that ends is dropped.
+        let abort = CancellationToken::new();
+        let unfinished = Unfinished::new(tools, task, abort.clone());
         tools.queue.push(Offer::first(task, &dispatch));
         let _ = news.send(News::Task(task)).await;
-        let ended = self.wait(task, &news).await?;
+        let ended = self.wait(task, &news, &abort).await?;
         unfinished.settle();
         self.answer(&ended, &call).await
     }
@@ -216,11 +218,16 @@ impl PluginsOfSessions {
     }
 
     /// Waits for the end of a task, and tells what is heard of it meanwhile.
-    async fn wait(&self, id: i64, news: &mpsc::Sender<News>) -> Result<Task, String> {
+    async fn wait(
+        &self,
+        id: i64,
+        news: &mpsc::Sender<News>,
+        abort: &CancellationToken,
+    ) -> Result<Task, String> {
         let mut watch = self.tools.events.watch(id);
         let mut told = Told::default();
         loop {
-            let task = self.tools.store.task(id).await;
+            let task = awaited(&self.tools.store, id, abort).await;
             let task = task.map_err(|error| format!("task {id} cannot be read: {error}"))?;
             let task = task.ok_or_else(|| format!("the task {id} was deleted"))?;
             for one in told.news_of(&task) {

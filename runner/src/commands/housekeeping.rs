@@ -78,12 +78,14 @@ impl Housekeeping {
         match self.json {
             true => screen::print_json(&json!({ "removed": removed }))?,
             false => screen::print(&format!(
-                "{}\nremoved: {} tasks, {} files ({}), {} files of no task\nkept, since something needs them: {} tasks",
+                "{}\nremoved: {} tasks, {} files ({}), {} files of no task, {} permalinks\nkept, since \
+                 something needs them: {} tasks",
                 keep.unwrap_or("by the settings of the runner that serves"),
                 removed.due.tasks,
                 removed.due.files,
                 size(removed.due.bytes),
                 removed.temporary,
+                removed.permalinks,
                 removed.due.kept
             ))?,
         }

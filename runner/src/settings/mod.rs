@@ -39,6 +39,8 @@ use surroundings::Surroundings;
 const MIN_LEASE: Duration = Duration::from_secs(1);
 /// What is stored becomes a file of a task within this time.
 const MIN_TEMPORARY: Duration = Duration::from_secs(60);
+/// The shortest that unread permalinks are kept.
+const MIN_UNREAD: Duration = Duration::from_secs(2 * 24 * 3_600);
 
 /// What the program needs of its settings.
 #[derive(Debug)]
@@ -423,10 +425,22 @@ fn retention(sources: &Sources) -> anyhow::Result<Retention> {
         );
         return Err(problem(temporary, reason));
     }
+    let permalinks = "RETAIN_PERMALINKS";
+    let unread = runner_core::retention::one(&sources.text(permalinks));
+    let unread = unread.map_err(|error| problem(permalinks, error))?;
+    if let Some(short) = unread.filter(|unread| *unread < MIN_UNREAD) {
+        let reason = format!(
+            "{} is too short: on which day one was read last is all that is known; expected {} or more, or forever",
+            age::show(short),
+            age::show(MIN_UNREAD)
+        );
+        return Err(problem(permalinks, reason));
+    }
     Ok(Retention {
         tasks: ages("RETAIN_TASKS")?,
         files: ages("RETAIN_FILES")?,
         temporary: age,
+        permalinks: unread,
     })
 }
 

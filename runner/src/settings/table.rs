@@ -333,6 +333,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
          upload takes.",
     ),
     setting(
+        "RETAIN_PERMALINKS",
+        &[],
+        "730d",
+        "How long permalinks of cells are kept that nobody reads; or forever.",
+    ),
+    setting(
         "RUN_TIMEOUT",
         &[],
         "3600",

@@ -41,6 +41,7 @@ fn what_is_typed_wrongly_is_told_with_the_reason() {
         ),
         ("RETAIN_TEMPORARY", "5s", "is too short"),
         ("RETAIN_TEMPORARY", "forever", "expected numbers"),
+        ("RETAIN_PERMALINKS", "1h", "is too short"),
     ] {
         let mut command = desk.command(["housekeeping"]);
         let said: crate::support::Said = command.env(name, value).output().unwrap().into();

@@ -229,6 +229,7 @@ fn due() -> Value {
 fn removed() -> Value {
     let mut properties = due();
     properties["temporary"] = count();
+    properties["permalinks"] = count();
     properties["errors"] = strings();
     closed(properties)
 }
@@ -256,7 +257,7 @@ fn retention_schema() -> Value {
         ],
     );
     let properties = json!({
-        "keep": closed(json!({"tasks": keep, "files": keep, "temporary": keep})),
+        "keep": closed(json!({"tasks": keep, "files": keep, "temporary": keep, "permalinks": keep})),
         "usage": usage,
         "due": closed(due()),
         "lastAt": {"type": "string", "format": "date-time"},

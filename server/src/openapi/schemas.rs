@@ -329,6 +329,8 @@ fn worker() -> Value {
     worker["properties"]["sessions"] =
         only("Kernels of clients; only of a worker that may have some.");
     worker["properties"]["sessionRoom"] = only("How many more it takes.");
+    worker["properties"]["cells"] = only("Kernels for cells; only of a worker that may have some.");
+    worker["properties"]["cellRoom"] = only("How many more of them it takes.");
     worker
 }
 

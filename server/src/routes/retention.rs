@@ -29,6 +29,7 @@ pub(crate) async fn show(State(app): State<App>) -> Result<Json<Value>, ApiError
             "tasks": retention.tasks.show(),
             "files": retention.files.show(),
             "temporary": age::show(retention.temporary),
+            "permalinks": retention.permalinks.map_or_else(|| "forever".to_owned(), age::show),
         },
         "usage": {
             "tasks": usage.tasks,

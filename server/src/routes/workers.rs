@@ -10,18 +10,18 @@ use serde_json::{Value, json};
 
 use crate::app::App;
 use crate::error::ApiError;
-use crate::relay::Offer;
+use crate::relay::placement::Placement;
+use crate::relay::{Offer, Relay};
 use crate::routes::tasks::moment;
 
 /// So long those are shown that are gone.
 const SHOWN: Duration = Duration::from_secs(3600);
 
 pub(crate) async fn list(State(app): State<App>) -> Result<Json<Value>, ApiError> {
-    let hosts: HashMap<String, Offer> = match &app.0.relay {
-        // Where Redis is away, nobody knows of their sessions.
-        Some(relay) => relay.offers().await.unwrap_or_default(),
-        None => HashMap::new(),
-    };
+    let (sessions, cells) = tokio::join!(
+        offers(app.0.relay.as_ref()),
+        offers(app.relay(Placement::Cell))
+    );
     let store = &app.0.store;
     let (workers, running) = tokio::try_join!(store.workers(), store.running())?;
     let mut runs: HashMap<&str, Vec<&RunningTask>> = HashMap::new();
@@ -32,19 +32,34 @@ pub(crate) async fn list(State(app): State<App>) -> Result<Json<Value>, ApiError
     let shown = workers.iter().filter_map(|worker| {
         let runs = runs.remove(&*worker.process).unwrap_or_default();
         let is_recent = worker.silent_for < SHOWN || !runs.is_empty();
-        let offer = hosts.get(&*worker.process);
-        is_recent.then(|| shown(worker, &runs, lease, offer))
+        let shown = || {
+            let mut shown = shown(worker, &runs, lease);
+            for (all, has, room) in [
+                (&sessions, "sessions", "sessionRoom"),
+                (&cells, "cells", "cellRoom"),
+            ] {
+                if let Some(offer) = all.get(&*worker.process) {
+                    shown[has] = offer.sessions.into();
+                    shown[room] = offer.room.into();
+                }
+            }
+            shown
+        };
+        is_recent.then(shown)
     });
     let shown: Vec<Value> = shown.collect();
     Ok(Json(json!({ "workers": shown })))
 }
 
-fn shown(
-    worker: &WorkerInfo,
-    runs: &[&RunningTask],
-    lease: Duration,
-    offer: Option<&Offer>,
-) -> Value {
+/// What the workers say that have kernels of a kind. Where Redis is away, nobody knows.
+async fn offers(relay: Option<&Relay>) -> HashMap<String, Offer> {
+    match relay {
+        Some(relay) => relay.offers().await.unwrap_or_default(),
+        None => HashMap::new(),
+    }
+}
+
+fn shown(worker: &WorkerInfo, runs: &[&RunningTask], lease: Duration) -> Value {
     let state = match worker.stopped_at {
         Some(_) => "stopped",
         None if worker.silent_for < lease => "alive",
@@ -54,7 +69,7 @@ fn shown(
         .iter()
         .map(|task| json!({"task": task.id, "run": task.run, "plugin": task.plugin}))
         .collect();
-    let mut shown = json!({
+    json!({
         "name": worker.process,
         "kind": worker.row.kind.as_str(),
         "state": state,
@@ -67,10 +82,5 @@ fn shown(
         "silentSeconds": worker.silent_for.as_secs(),
         "running": runs,
         "plugins": worker.row.plugins,
-    });
-    if let Some(offer) = offer {
-        shown["sessions"] = offer.sessions.into();
-        shown["sessionRoom"] = offer.room.into();
-    }
-    shown
+    })
 }

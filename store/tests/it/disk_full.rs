@@ -127,6 +127,7 @@ async fn housekeeping_makes_room_on_a_full_disk() {
         tasks: all,
         files: all,
         temporary: Duration::ZERO,
+        permalinks: None,
     };
     let pause = Duration::from_secs(3_600);
     // What needs no room in the database is done, whatever becomes of the rest.

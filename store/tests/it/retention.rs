@@ -30,6 +30,7 @@ fn retention(tasks: &str, files: &str) -> Retention {
         tasks: Ages::parse(tasks).unwrap(),
         files: Ages::parse(files).unwrap(),
         temporary: Duration::from_secs(3_600),
+        permalinks: None,
     }
 }
 

@@ -85,10 +85,12 @@ class Target:
     #: What it says when it is ready, with its URL, and maybe its token.
     ready = ()
 
-    def __init__(self, settings=None, folder=None):
+    def __init__(self, settings=None, folder=None, account=None):
         self.folder = Path(folder or tempfile.mkdtemp(prefix="sessions-"))
         self.is_mine = folder is None
         (self.folder / "tmp").mkdir(exist_ok=True)
+        #: Under which it runs, if not that of the tests.
+        self.account = account
         self.token = None
         usual = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
         usual.update(
@@ -100,6 +102,11 @@ class Target:
         self.usual, self.settings = usual, settings or {}
         command, own = self.command()
         self.log = self.folder / "log"
+        as_account = {}
+        if account is not None:
+            as_account = {"user": account, "group": account, "extra_groups": []}
+            for path in (self.folder, *self.folder.rglob("*")):
+                os.chown(path, account, account)
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
                 command,
@@ -111,6 +118,7 @@ class Target:
                 text=True,
                 errors="replace",
                 start_new_session=True,
+                **as_account,
                 # It ends with the tests, however they end.
                 preexec_fn=lambda: _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0),
             )
@@ -241,6 +249,9 @@ class Runner(Target):
 
     def command(self):
         program = Path(os.environ.get("RUNNER_BIN", ROOT / "target/debug/runner")).resolve()
+        if self.account is not None:
+            # Where it is, others may not come.
+            program = Path(shutil.copy(program, self.folder))
         plugins = self.folder / "plugins"
         plugins.mkdir(exist_ok=True)
         (plugins / "shout.py").write_text(PLUGIN)

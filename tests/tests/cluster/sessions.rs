@@ -391,6 +391,36 @@ fn a_redis_that_was_emptied_learns_again_what_there_is() {
 }
 
 #[test]
+fn a_worker_has_kernels_for_cells_and_no_sessions() {
+    let site = Site::sqlite();
+    let settings = [("SAGE_CELL", "on"), ("SESSIONS", "off")];
+    let _worker = worker(&site, &settings);
+    let server = site.process().server();
+    let server = settings
+        .into_iter()
+        .fold(server, |server, (name, value)| server.env(name, value))
+        .start();
+    let cells = || {
+        let shown = server.ask("GET", "/workers/", None).expect(200).json();
+        let workers = shown["workers"].as_array().expect("a list").iter();
+        let mut able = workers.filter(|worker| worker["cells"].is_u64());
+        able.next().cloned()
+    };
+    let worker = eventually("a worker with cells", DEADLINE, cells);
+    assert_eq!(worker["cells"], 0);
+    assert!(
+        worker["cellRoom"].as_u64() > Some(0) && worker.get("sessions").is_none(),
+        "{worker}"
+    );
+    let made = server.ask("POST", "/kernel", None).expect(200).json();
+    assert!(made["id"].is_string(), "{made}");
+    eventually("its kernel is counted", DEADLINE, || {
+        cells().filter(|worker| worker["cells"] == 1)
+    });
+    assert_eq!(server.ask("GET", "/api/kernels", None).status, 404);
+}
+
+#[test]
 fn a_worker_does_what_it_is_limited_to() {
     let site = Site::sqlite();
     let sessions = worker(&site, &[]);

@@ -256,7 +256,7 @@ fn old_tasks_go_and_what_they_left_is_counted() {
     let shown = runner.ask("GET", "/retention/", None).expect(200).json();
     assert_eq!(
         shown["keep"],
-        json!({"tasks": "1s", "files": "forever", "temporary": "2d"})
+        json!({"tasks": "1s", "files": "forever", "temporary": "2d", "permalinks": "730d"})
     );
     assert!(shown["usage"]["database"].as_u64() > Some(0));
     eventually("the task is removed", LONG, || {
