@@ -55,11 +55,13 @@ async fn round(
         let Removed {
             due,
             temporary,
+            permalinks,
             errors,
         } = removed;
-        if due.tasks + due.files + temporary > 0 {
+        if due.tasks + due.files + temporary + permalinks > 0 {
             tracing::info!(
-                "{} old tasks, {} files of tasks ({} bytes) and {temporary} files of no task were removed",
+                "{} old tasks, {} files of tasks ({} bytes), {temporary} files of no task and {permalinks} permalinks were \
+                 removed",
                 due.tasks,
                 due.files,
                 due.bytes
