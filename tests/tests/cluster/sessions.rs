@@ -417,7 +417,7 @@ fn a_worker_has_kernels_for_cells_and_no_sessions() {
     eventually("its kernel is counted", DEADLINE, || {
         cells().filter(|worker| worker["cells"] == 1)
     });
-    assert_eq!(server.ask("GET", "/api/kernels", None).status, 404);
+    assert_eq!(server.ask("GET", "/api/kernels", None).status, 501);
 }
 
 #[test]
