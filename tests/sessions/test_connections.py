@@ -148,7 +148,7 @@ def test_two_that_race_for_one_id_get_one_kernel(target):
 
     def number(_):
         with Channels(target, kernel) as client:
-            return client.run("import os; print(os.getpid())").text()
+            return client.run("import os; print(os.getpid(), os.getcwd())").text()
 
     try:
         with concurrent.futures.ThreadPoolExecutor(8) as pool:

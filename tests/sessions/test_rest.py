@@ -211,7 +211,7 @@ def test_many_kernels_at_once(target):
 
             def number(kernel):
                 with Channels(target, kernel) as client:
-                    return client.run("import os; print(os.getpid())").text()
+                    return client.run("import os; print(os.getpid(), os.getcwd())").text()
 
             assert len(set(pool.map(number, kernels))) == 4
         finally:
