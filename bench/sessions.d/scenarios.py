@@ -56,8 +56,8 @@ class Bench:
                 found[which].append(measure(target, which))
         return found
 
-    def row(self, name, unit, measure, aim, less=False, repeat=None):
-        ours, peer = self.turns(measure, repeat)
+    def row(self, name, unit, measure, aim, less=False):
+        ours, peer = self.turns(measure)
         return Row(name, Figure(ours, unit), PEER, Figure(peer, unit), aim, less)
 
 

@@ -163,3 +163,50 @@ class ZygoteTest(ZygoteCase):
 
 if __name__ == "__main__":
     unittest.main()
+
+
+#: A filter of system calls that allows everything: `return SECCOMP_RET_ALLOW`.
+ALLOW = [6, 0, 0, 0, 0, 0, 255, 127]
+#: Who is there, and whether something from before the fork can be read.
+THERE = "import os; print(os.getpid(), sorted(int(name) for name in os.listdir('/proc') if name.isdigit()))"
+
+
+class SpacesTest(ZygoteCase):
+    config = {"filter": ALLOW}
+
+    def setUp(self):
+        super().setUp()
+        if self.ready["shared"] is not None:
+            self.skipTest(self.ready["shared"])
+
+    def test_a_kernel_is_alone(self):
+        first, second = self.fork("first"), self.fork("second")
+        for line in (first, second):
+            self.assertEqual(self.run_in(line, THERE)["stream"]["text"], "2 [1, 2]\n")
+
+    def test_an_interrupt_and_its_end_reach_it(self):
+        line = self.fork("one")
+        header = {"msg_id": "1", "msg_type": "execute_request"}
+        code = {"code": "import os\nif os.fork() == 0: os.setsid()\nprint('begun', flush=True)\nwhile True: pass"}
+        line.write(wire.encode([b"shell", wire.to_json(header), b"{}", b"{}", wire.to_json(code)]))
+        while line.read().content.get("text") != "begun\n":
+            pass
+        self.control.send(json.dumps({"interrupt": "one"}).encode())
+        while (message := line.read()).header["msg_type"] != "execute_reply":
+            pass
+        self.assertEqual(message.content["ename"], "KeyboardInterrupt")
+        self.control.send(json.dumps({"kill": "one"}).encode())
+        self.assertEqual(self.hear(), {"ended": "one", "status": "signal 9 (SIGKILL)"})
+
+
+class SharedTest(ZygoteCase):
+    config = {"filter": ALLOW}
+    prelude = "from runner.kernel import spaces; spaces._CLONE = {}"
+
+    def test_a_zygote_that_cannot_nest_is_confined_itself_and_says_why(self):
+        self.assertIn("system calls are not known", self.ready["shared"])
+        line = self.fork("one")
+        self.assertEqual(self.run_in(line, THERE)["execute_reply"]["ename"], "PermissionError")
+        self.assertEqual(self.run_in(line, "open('kept', 'w').write('x')")["execute_result"]["data"]["text/plain"], "1")
+        with open(f"/proc/{self.zygote.pid}/status", encoding="ascii") as file:
+            self.assertIn("Seccomp:\t2\n", file.read())

@@ -16,6 +16,11 @@ SDK = Path(__file__).parents[1]
 
 @unittest.skipUnless(sys.platform == "linux", "sessions are forked with what Linux has")
 class ZygoteCase(unittest.TestCase):
+    #: Beyond what every zygote is told.
+    config = {}
+    #: What is done before it begins.
+    prelude = ""
+
     def setUp(self):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
@@ -29,16 +34,17 @@ class ZygoteCase(unittest.TestCase):
         self.addCleanup(self.control.close)
         prefixes = {sys.prefix, sys.base_prefix}
         readable = ["/usr", "/lib", "/lib64", "/bin", str(SDK), *prefixes]
-        config = {"readable": readable, "processes": 200}
+        config = {"readable": readable, "processes": 200, **self.config}
         kept = theirs.fileno()
-        code = f"import sys, json; from runner.kernel.zygote import Zygote; sys.exit(Zygote(json.loads(sys.argv[1]), {kept}).serve())"
+        code = f"{self.prelude}\nimport sys, json; from runner.kernel.zygote import Zygote; sys.exit(Zygote(json.loads(sys.argv[1]), {kept}).serve())"
         environment = {**os.environ, "PYTHONPATH": f"{hidden.parent}:{SDK}"}
         command = [sys.executable, "-c", code, json.dumps(config)]
         self.zygote = subprocess.Popen(command, pass_fds=[kept], env=environment)
         self.addCleanup(self.zygote.wait)
         self.addCleanup(self.zygote.kill)
         theirs.close()
-        self.assertEqual(self.hear()["ready"]["implementation"], "runner")
+        self.ready = self.hear()
+        self.assertEqual(self.ready["ready"]["implementation"], "runner")
 
     def hear(self):
         return json.loads(self.control.recv(1 << 16))

@@ -7,6 +7,7 @@ They are made as an ordinary account may make them, by way of a user name space 
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import platform
 import signal
@@ -84,5 +85,8 @@ def trial(lib: Any) -> str:
 def _done(result: int, what: str) -> int:
     if result < 0:
         number = ctypes.get_errno()
-        raise OSError(number, f"name spaces of its own cannot {what}: {os.strerror(number)}")
+        why = os.strerror(number)
+        if number == errno.ENOSPC:
+            why = "the machine allows no more (sysctl user.max_user_namespaces and others of that kind)"
+        raise OSError(number, f"name spaces of its own cannot {what}: {why}")
     return result
