@@ -60,6 +60,8 @@ pub struct GuestPlace {
     pub runner: PathBuf,
     /// The filter of system calls for what it starts in name spaces of their own, in bytes; none where it cannot.
     pub filter: Option<Vec<u8>>,
+    /// Whether it is not to start where less than all is to be had (`SANDBOX=full`).
+    pub is_full: bool,
 }
 
 /// A guest. It ends, with all it started, when dropped.
@@ -111,6 +113,7 @@ impl Guests {
             work: folder.join("work"),
             runner: self.0.environment.runner.clone(),
             filter,
+            is_full: self.0.launcher.is_full(),
         };
         command.readable.extend(wish.shown);
         let config = serde_json::to_string(&config(place))

@@ -159,12 +159,14 @@ impl Zygote {
             nests: true,
             shown: specs.readable(),
         };
-        let (mut work, mut runner, mut nests) = (PathBuf::new(), PathBuf::new(), false);
+        let (mut work, mut runner) = (PathBuf::new(), PathBuf::new());
+        let (mut nests, mut is_full) = (false, false);
         let (guest, line, log) = guests
             .start_python(wish, |place| {
                 work = place.work;
                 runner = place.runner;
                 nests = place.filter.is_some();
+                is_full = place.is_full;
                 Config {
                     preload: &config.preload,
                     readable: place.readable,
@@ -180,6 +182,13 @@ impl Zygote {
         let (said, mut heard) = mpsc::channel(8);
         tokio::spawn(listen(log, said));
         let loaded = loaded(&line, &mut heard).await?;
+        if let Some(why) = &loaded.shared {
+            let less = format!("kernels have no name spaces of their own: {why}");
+            if is_full {
+                return Err(SessionError::Start(format!("SANDBOX is full, and {less}")));
+            }
+            tracing::warn!("{less}");
+        }
         let confinement = confined(guest.confinement(), nests, loaded.shared);
         tokio::spawn(async move {
             while let Some(text) = heard.recv().await {

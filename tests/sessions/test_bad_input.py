@@ -244,6 +244,14 @@ def test_output_beyond_the_quota_is_linked(target, kernel, client):
 AT_WORK = 2
 HARM = {
     "closes its descriptors": "import os\nos.closerange(0, 4096)",
+    "fills all pipes": """import os, fcntl
+for fd in range(3, 64):
+    try:
+        os.set_blocking(fd, False)
+        while os.write(fd, b"x" * 4096): pass
+    except OSError: pass
+    try: os.set_blocking(fd, True)
+    except OSError: pass""",
     "kills its parent": "import os, signal\nos.kill(os.getppid(), signal.SIGKILL)",
     "kills all it may": "import os, signal\nos.kill(-1, signal.SIGKILL)",
     "stops its parent": "import os, signal\nos.kill(os.getppid(), signal.SIGSTOP)",
@@ -318,10 +326,14 @@ def test_kernels_see_nothing_of_each_other(target):
 #: What stays of a session in memory of System V, and who else is there.
 SHARE = "import ctypes; shared = ctypes.CDLL(None).shmget(20000, 4096, 0o1666); print(shared)"
 NEIGHBOURS = """
-import os, pathlib, subprocess
+import ctypes, errno, os, pathlib, subprocess
 threads = [int(name) for name in os.listdir("/proc/self/task")]
 pids = sorted(int(one.name) for one in pathlib.Path("/proc").iterdir() if one.name.isdigit())
 print(pids == [1, os.getpid()], subprocess.run(["/bin/sh", "-c", "cat /proc/self/status | head -1"], capture_output=True, text=True).stdout)
+libc = ctypes.CDLL(None, use_errno=True)
+spaces = [libc.mount(b"x", b"/tmp", b"tmpfs", 0, None), libc.unshare(0x10000000), libc.syscall({"x86_64": 56, "aarch64": 220}[os.uname().machine], 0x10000011, 0, 0, 0, 0)]
+if spaces != [-1, -1, -1] or ctypes.get_errno() != errno.EPERM:
+    print("it may make name spaces", spaces)
 for pid in range(1, 400):
     try:
         os.kill(pid, 0)

@@ -171,6 +171,11 @@ impl Launcher {
         self.abilities.way == Way::None || limits.on_disk == Some(true)
     }
 
+    /// Whether nothing is to start where less than all is to be had.
+    pub(crate) fn is_full(&self) -> bool {
+        self.config.mode == SandboxMode::Full
+    }
+
     /// The filter of system calls for what a host starts that gives that name spaces of their own; none where it cannot.
     pub(crate) fn nested_filter(&self, command: &HostCommand) -> Option<Vec<u8>> {
         sandbox::nested_filter(command, &self.abilities)

@@ -161,10 +161,6 @@ class ZygoteTest(ZygoteCase):
         self.assertFalse(os.path.exists(f"/proc/{pid}"))
 
 
-if __name__ == "__main__":
-    unittest.main()
-
-
 #: A filter of system calls that allows everything: `return SECCOMP_RET_ALLOW`.
 ALLOW = [6, 0, 0, 0, 0, 0, 255, 127]
 #: Who is there, and whether something from before the fork can be read.
@@ -172,7 +168,8 @@ THERE = "import os; print(os.getpid(), sorted(int(name) for name in os.listdir('
 
 
 class SpacesTest(ZygoteCase):
-    config = {"filter": ALLOW}
+    config = {"filter": ALLOW, "preload": ["ssl"]}
+    prelude = "import ssl; ssl.RAND_bytes(1)"
 
     def setUp(self):
         super().setUp()
@@ -182,7 +179,18 @@ class SpacesTest(ZygoteCase):
     def test_a_kernel_is_alone(self):
         first, second = self.fork("first"), self.fork("second")
         for line in (first, second):
-            self.assertEqual(self.run_in(line, THERE)["stream"]["text"], "2 [1, 2]\n")
+            own, there = self.run_in(line, THERE)["stream"]["text"].split(maxsplit=1)
+            self.assertEqual(there, f"[1, {own}]\n")
+            self.assertNotEqual(own, "2")
+        # Not even its name is there.
+        beside = self.run_in(first, f"os.stat({os.path.join(self.folder, 'second')!r})")["execute_reply"]
+        self.assertEqual(beside["ename"], "FileNotFoundError")
+
+    def test_forks_are_known_by_their_numbers(self):
+        """What sees a fork by the number of its process makes other random numbers in each."""
+        code = "import ssl; ssl.RAND_bytes(8)"
+        made = {self.run_in(self.fork(name), code)["execute_result"]["data"]["text/plain"] for name in ("a", "b", "c")}
+        self.assertEqual(len(made), 3)
 
     def test_an_interrupt_and_its_end_reach_it(self):
         line = self.fork("one")
@@ -210,3 +218,7 @@ class SharedTest(ZygoteCase):
         self.assertEqual(self.run_in(line, "open('kept', 'w').write('x')")["execute_result"]["data"]["text/plain"], "1")
         with open(f"/proc/{self.zygote.pid}/status", encoding="ascii") as file:
             self.assertIn("Seccomp:\t2\n", file.read())
+
+
+if __name__ == "__main__":
+    unittest.main()

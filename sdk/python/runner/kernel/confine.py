@@ -98,6 +98,7 @@ def sift(lib: Any, program: bytes) -> None:
     Raises OSError: the kernel refuses it.
     """
     if program:
+        _done(lib.prctl(38, 1, 0, 0, 0), "a filter of system calls", "prepared")  # PR_SET_NO_NEW_PRIVS
         given = _Program(len(program) // 8, program)
         # PR_SET_SECCOMP with SECCOMP_MODE_FILTER.
         _done(lib.prctl(22, ctypes.c_ulong(2), ctypes.byref(given), 0, 0), "a filter of system calls", "set")

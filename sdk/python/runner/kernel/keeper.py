@@ -3,6 +3,7 @@ kernel has started: when the kernel ends, or when it is told to."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -27,6 +28,9 @@ def keep(lib: Any, before: AbstractSet[int], kernel: Callable[[], None], ended: 
         if pid == 0:
             _be_kernel(lib, me, before, kernel)
         status = _watch(pid)
+        if me == 1:
+            with contextlib.suppress(OSError):
+                os.kill(-1, signal.SIGKILL)  # all others in its name space at once
         children.end(set())
         ended(children.shown(status))
         os._exit(0)

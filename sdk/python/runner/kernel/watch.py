@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from typing import Dict, List, Optional, Tuple
@@ -128,11 +129,17 @@ def largest(folders: Dict[str, str]) -> Tuple[str, int]:
 
 
 def _size(folder: str) -> int:
-    size = 0
-    for root, _, files in os.walk(folder):
-        for file in files:
-            try:
-                size += os.lstat(os.path.join(root, file)).st_blocks * 512
-            except OSError:
-                pass
+    """Bytes below a folder, however deep. What goes meanwhile is not counted."""
+    size, left = 0, [folder]
+    while left:
+        try:
+            with os.scandir(left.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        left.append(entry.path)
+                        continue
+                    with contextlib.suppress(OSError):
+                        size += entry.stat(follow_symlinks=False).st_blocks * 512
+        except OSError:
+            pass
     return size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import json
@@ -39,6 +40,8 @@ class Zygote:
         self.folders: Dict[str, str] = {}
         self.looked = 0.0
         self.removers: Set[int] = set()
+        #: What ends of its children are heard by.
+        self.wake, self.sink = os.pipe()
         self.quota = watch.Quota(config.get("files_each"), config.get("files"))
         self.kernel: Optional[Kernel] = None
         #: The filter of system calls of kernels, where they may have name spaces of their own.
@@ -68,21 +71,20 @@ class Zygote:
         gc.collect()
         self.filling = room.fill()
         gc.freeze()
-        wake, sink = os.pipe()
-        os.set_blocking(sink, False)
-        os.set_blocking(wake, False)
+        os.set_blocking(self.sink, False)
+        os.set_blocking(self.wake, False)
         signal.signal(signal.SIGCHLD, lambda *_: None)  # only wakes
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.set_wakeup_fd(sink, warn_on_full_buffer=False)
+        signal.set_wakeup_fd(self.sink, warn_on_full_buffer=False)
         self._tell({"ready": self.kernel.info(), "missing": missing, "shared": shared})
         while True:
-            sources: List[Any] = [self.control, wake]
+            sources: List[Any] = [self.control, self.wake]
             ready, _, _ = select.select(sources, [], [], _PAUSE if self.keepers else None)
             if self.keepers and time.monotonic() - self.looked > _PAUSE:
                 self._look()
                 self.looked = time.monotonic()
-            if wake in ready:
-                os.read(wake, 4096)
+            if self.wake in ready:
+                os.read(self.wake, 4096)
                 self._reap()
             if self.control in ready and not self._obey():
                 return 0
@@ -95,7 +97,7 @@ class Zygote:
         why = spaces.trial(self.lib)
         if not why:
             return None
-        confine.wall(self.lib, ["/"], os.getcwd(), "/tmp", "/dev/shm")
+        confine.wall(self.lib, ["/"], os.getcwd(), tempfile.gettempdir(), "/dev/shm")
         confine.sift(self.lib, self.filter)
         self.filter = None
         return why
@@ -142,6 +144,9 @@ class Zygote:
             return
         if pid == 0:
             signal.set_wakeup_fd(-1)
+            # Whoever had these could hold up the zygote.
+            os.close(self.wake)
+            os.close(self.sink)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
             def ended(status: str) -> None:
@@ -149,8 +154,9 @@ class Zygote:
 
             try:
                 if self.filter is not None:
-                    spaces.enter(self.lib, account, group)
-            except OSError as error:
+                    os.makedirs(message["folder"], exist_ok=True)
+                    spaces.enter(self.lib, account, group, message["folder"])
+            except BaseException as error:
                 ended(f"it could not be forked: {error}")
                 os._exit(0)
             keeper.keep(self.lib, before, lambda: self._be_kernel(message, descriptors), ended)
@@ -170,8 +176,6 @@ class Zygote:
         folder = message["folder"]
         temporary = os.path.join(folder, ".tmp")
         os.makedirs(temporary, exist_ok=True)
-        os.chdir(folder)
-        sys.path.insert(0, "")
         os.environ.update(message.get("environment", {}))
         # Not as keywords: what is no mapping is compared with all that are, which touches 150 pages of theirs.
         os.environ.update({"HOME": folder, "TMPDIR": temporary, "MPLCONFIGDIR": temporary})
@@ -182,6 +186,9 @@ class Zygote:
             readable = [*self.config.get("readable", []), *message.get("readable", [])]
             confine.wall(self.lib, readable + confine.proc(self.filter is not None), folder)
             confine.sift(self.lib, self.filter or b"")
+        # Not before: what lies there is the user's.
+        os.chdir(folder)
+        sys.path.insert(0, "")
         if "program" in message:
             _become(message["program"], line)
         gc.enable()
@@ -273,7 +280,11 @@ def _remove(folder: str) -> List[int]:
     if pid == 0:
         try:
             signal.set_wakeup_fd(-1)
-            shutil.rmtree(folder, ignore_errors=True)
+            with contextlib.suppress(RecursionError):
+                shutil.rmtree(folder, ignore_errors=True)
+            if os.path.lexists(folder):
+                # It is deeper than what Python can do.
+                os.execv("/bin/rm", ["rm", "-rf", "--", folder])
         finally:
             os._exit(0)
     return [pid]
