@@ -34,12 +34,14 @@ fn cells_run_in_both_forms_and_all_is_said_in_its_order() {
     for protocol in [None, Some(V1)] {
         let mut client = runner.connect(&kernel, "", protocol).expect("a connection");
         let outcome = client.run("print('hello')\n6 * 7");
-        let kinds: Vec<_> = outcome
+        let mut kinds: Vec<_> = outcome
             .said
             .iter()
             .filter(|message| message["channel"] == "iopub")
             .map(|message| message["header"]["msg_type"].as_str().unwrap_or_default())
             .collect();
+        // What is printed comes in one part or several.
+        kinds.dedup();
         assert_eq!(
             kinds,
             [
