@@ -337,8 +337,10 @@ impl Driver {
         format!("/api/kernels/{}/outputs/{output}", self.session.id)
     }
 
+    /// A kernel that is at nothing is left alone: the signal could come when it is at the next cell.
     fn interrupt(&self) {
-        if let Some(kernel) = &self.kernel {
+        let is_idle = self.cell.is_none() && self.pending.is_empty();
+        if let Some(kernel) = self.kernel.as_ref().filter(|_| !is_idle) {
             kernel.interrupt();
         }
     }
