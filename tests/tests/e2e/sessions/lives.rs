@@ -79,7 +79,7 @@ fn nobody_is_waited_for_longer_than_is_set() {
 #[test]
 fn clients_that_vanish_leave_nothing() {
     let runner = Runner::builder()
-        .env("SESSION_CONNECT", "1")
+        .env("SESSION_CONNECT", "5")
         .env("SESSION_LEFT", "0.2")
         .env("SESSION_UNATTENDED", "0.2")
         .env("SESSION_WARM", "0")
