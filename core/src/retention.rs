@@ -35,7 +35,7 @@ impl Ages {
         {
             match part.split_once('=') {
                 None => {
-                    let age = one(part)?;
+                    let age = read_age(part)?;
                     ages = Self {
                         succeeded: age,
                         failed: age,
@@ -43,7 +43,7 @@ impl Ages {
                     };
                 }
                 Some((state, text)) => {
-                    let age = one(text)?;
+                    let age = read_age(text)?;
                     match state.trim() {
                         "succeeded" => ages.succeeded = age,
                         "failed" => ages.failed = age,
@@ -63,11 +63,11 @@ impl Ages {
 
     /// As [`parse`](Self::parse) reads it.
     pub fn show(&self) -> String {
-        let one = |age: Option<Duration>| age.map_or_else(|| "forever".to_owned(), age::show);
         match ENDED.map(|state| self.of(state)) {
-            [first, second, third] if first == second && second == third => one(first),
+            [first, second, third] if first == second && second == third => show_age(first),
             _ => {
-                let each = ENDED.map(|state| format!("{}={}", state.as_str(), one(self.of(state))));
+                let each =
+                    ENDED.map(|state| format!("{}={}", state.as_str(), show_age(self.of(state))));
                 each.join(",")
             }
         }
@@ -89,12 +89,11 @@ impl Ages {
     }
 }
 
-/// None is for ever.
-/// Reads `30d` or `forever`.
+/// Reads an age such as `30d`, or `forever`, which is none.
 ///
 /// # Errors
 /// Says what was expected.
-pub fn one(text: &str) -> Result<Option<Duration>, String> {
+pub fn read_age(text: &str) -> Result<Option<Duration>, String> {
     match text.trim() {
         "forever" => Ok(None),
         text => match age::parse(text)? {
@@ -104,6 +103,11 @@ pub fn one(text: &str) -> Result<Option<Duration>, String> {
             age => Ok(Some(age)),
         },
     }
+}
+
+/// As [`read_age`] reads it.
+pub fn show_age(age: Option<Duration>) -> String {
+    age.map_or_else(|| "forever".to_owned(), age::show)
 }
 
 /// What is kept for how long.

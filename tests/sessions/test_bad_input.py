@@ -346,20 +346,25 @@ for pid in range(1, 400):
 """
 
 
+def assert_alone(target, id, first, second):
+    """Two kernels, the first of that id, know nothing of each other, which is shown."""
+    assert int(first.run(SHARE).text()) >= 0
+    assert int(second.run(SHARE.replace("0o1666", "0o666")).text()) == -1
+    assert second.run(NEIGHBOURS).text() == "True Name:\tcat\n\n"
+    confinement = target.request("GET", f"/api/kernels/{id}").json()["confinement"]
+    assert any("each kernel's own" in layer for layer in confinement["layers"]), confinement
+
+
 @pytest.mark.runner
 def test_kernels_do_not_know_that_there_are_others(target):
     one, two = target.start_kernel(), target.start_kernel()
     try:
         with Channels(target, one) as first, Channels(target, two) as second:
-            assert int(first.run(SHARE).text()) >= 0
-            assert int(second.run(SHARE.replace("0o1666", "0o666")).text()) == -1
-            assert second.run(NEIGHBOURS).text() == "True Name:\tcat\n\n"
+            assert_alone(target, one, first, second)
             # What it leaves behind is a child of the first process in there, and ends with the kernel.
             first.run("import subprocess; subprocess.run('sleep 1000 & sleep 1001 &', shell=True)")
             left = {process.pid for process in target.processes() if process.name() == "sleep"}
             assert len(left) == 2
-            layers = target.request("GET", f"/api/kernels/{one}").json()["confinement"]["layers"]
-            assert any("each kernel's own" in layer for layer in layers)
     finally:
         target.end_kernel(one)
         target.end_kernel(two)
@@ -372,12 +377,8 @@ def test_under_an_ordinary_account_kernels_are_as_alone(start_target):
     target = start_target({"SESSION_PYTHON": "/usr/bin/python3"}, account=4321)
     one, two = target.start_kernel(), target.start_kernel()
     with Channels(target, one) as first, Channels(target, two) as second:
-        assert int(first.run(SHARE).text()) >= 0
-        assert int(second.run(SHARE.replace("0o1666", "0o666")).text()) == -1
-        assert second.run(NEIGHBOURS).text() == "True Name:\tcat\n\n"
+        assert_alone(target, one, first, second)
         assert first.run("open('kept', 'w').write('x'); print(open('kept').read())").text() == "x\n"
-    confinement = target.request("GET", f"/api/kernels/{one}").json()["confinement"]
-    assert any("each kernel's own" in layer for layer in confinement["layers"]), confinement
     assert {process.uids().real for process in target.processes()} == {4321}
     target.end_kernel(one)
     assert target.request("GET", f"/api/kernels/{one}").status_code == 404

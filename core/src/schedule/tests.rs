@@ -340,7 +340,7 @@ proptest! {
         for _ in 0..10 {
             let next = timing.next_after(last).unwrap();
             let days = (day(next) - day(last)).get_days();
-            // Samoa had no 30 December 2011; see below.
+            // Samoa had no 30 December 2011; see above.
             let is_apia = zone.iana_name() == Some("Pacific/Apia") && day(next) == civil::date(2011, 12, 31);
             prop_assert!(days == 1 || (is_apia && days <= 2), "{} {}", day(last), day(next));
             prop_assert!(is_apia || next - last >= 22 * 3_600_000);

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use runner_core::age;
-use runner_core::retention::{Ages, Retention};
+use runner_core::retention::{Ages, Retention, read_age};
 use runner_fetch::{AddressPolicy, GitConfig, GitPlugins, UrlMap};
 use runner_host::loader::Registered;
 use runner_host::{
@@ -426,7 +426,7 @@ fn retention(sources: &Sources) -> anyhow::Result<Retention> {
         return Err(problem(temporary, reason));
     }
     let permalinks = "RETAIN_PERMALINKS";
-    let unread = runner_core::retention::one(&sources.text(permalinks));
+    let unread = read_age(&sources.text(permalinks));
     let unread = unread.map_err(|error| problem(permalinks, error))?;
     if let Some(short) = unread.filter(|unread| *unread < MIN_UNREAD) {
         let reason = format!(

@@ -112,17 +112,8 @@ class ZygoteTest(ZygoteCase):
 
     def test_an_interrupt_breaks_off_code_and_not_the_kernel(self):
         line = self.fork("one")
-        header = {"msg_id": "1", "msg_type": "execute_request"}
-        code = {"code": "print('begun', flush=True)\nwhile True: pass"}
-        line.write(wire.encode([b"shell", wire.to_json(header), b"{}", b"{}", wire.to_json(code)]))
-        while line.read().content.get("text") != "begun\n":
-            pass
-        self.control.send(json.dumps({"interrupt": "one"}).encode())
-        while True:
-            message = line.read()
-            if message.header["msg_type"] == "execute_reply":
-                break
-        self.assertEqual(message.content["ename"], "KeyboardInterrupt")
+        reply = self.interrupted("one", line, "print('begun', flush=True)\nwhile True: pass")
+        self.assertEqual(reply["ename"], "KeyboardInterrupt")
         self.assertEqual(self.run_in(line, "1")["execute_reply"]["status"], "ok")
 
     def test_what_is_queued_behind_a_failure_is_aborted_after_its_end(self):
@@ -193,16 +184,9 @@ class SpacesTest(ZygoteCase):
         self.assertEqual(len(made), 3)
 
     def test_an_interrupt_and_its_end_reach_it(self):
-        line = self.fork("one")
-        header = {"msg_id": "1", "msg_type": "execute_request"}
-        code = {"code": "import os\nif os.fork() == 0: os.setsid()\nprint('begun', flush=True)\nwhile True: pass"}
-        line.write(wire.encode([b"shell", wire.to_json(header), b"{}", b"{}", wire.to_json(code)]))
-        while line.read().content.get("text") != "begun\n":
-            pass
-        self.control.send(json.dumps({"interrupt": "one"}).encode())
-        while (message := line.read()).header["msg_type"] != "execute_reply":
-            pass
-        self.assertEqual(message.content["ename"], "KeyboardInterrupt")
+        code = "import os\nif os.fork() == 0: os.setsid()\nprint('begun', flush=True)\nwhile True: pass"
+        reply = self.interrupted("one", self.fork("one"), code)
+        self.assertEqual(reply["ename"], "KeyboardInterrupt")
         self.control.send(json.dumps({"kill": "one"}).encode())
         self.assertEqual(self.hear(), {"ended": "one", "status": "signal 9 (SIGKILL)"})
 

@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use jiff::Timestamp;
 use runner_core::age;
+use runner_core::retention::show_age;
 use serde_json::{Value, json};
 
 use crate::app::App;
@@ -29,7 +30,7 @@ pub(crate) async fn show(State(app): State<App>) -> Result<Json<Value>, ApiError
             "tasks": retention.tasks.show(),
             "files": retention.files.show(),
             "temporary": age::show(retention.temporary),
-            "permalinks": retention.permalinks.map_or_else(|| "forever".to_owned(), age::show),
+            "permalinks": show_age(retention.permalinks),
         },
         "usage": {
             "tasks": usage.tasks,

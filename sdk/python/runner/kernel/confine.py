@@ -77,7 +77,7 @@ def wall(lib: Any, readable: List[str], *own: str) -> bool:
         beneath = _Beneath(access & everything, place)
         _done(lib.syscall(_ADD_RULE, ruleset, _PATH_BENEATH, ctypes.byref(beneath), 0), _DOMAIN, f"extended by {path}")
         os.close(place)
-    _done(lib.prctl(38, 1, 0, 0, 0), _DOMAIN, "prepared")  # PR_SET_NO_NEW_PRIVS
+    _renounce(lib)
     _done(lib.syscall(_RESTRICT, ruleset, 0), _DOMAIN, "entered")
     os.close(ruleset)
     return True
@@ -98,10 +98,15 @@ def sift(lib: Any, program: bytes) -> None:
     Raises OSError: the kernel refuses it.
     """
     if program:
-        _done(lib.prctl(38, 1, 0, 0, 0), "a filter of system calls", "prepared")  # PR_SET_NO_NEW_PRIVS
+        _renounce(lib)
         given = _Program(len(program) // 8, program)
         # PR_SET_SECCOMP with SECCOMP_MODE_FILTER.
         _done(lib.prctl(22, ctypes.c_ulong(2), ctypes.byref(given), 0, 0), "a filter of system calls", "set")
+
+
+def _renounce(lib: Any) -> None:
+    """Without that, no ordinary account may confine itself."""
+    _done(lib.prctl(38, 1, 0, 0, 0), "new privileges", "given up")  # PR_SET_NO_NEW_PRIVS
 
 
 def _done(result: int, what: str, deed: str) -> int:

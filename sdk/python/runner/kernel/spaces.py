@@ -99,22 +99,23 @@ def trial(lib: Any) -> str:
         os.makedirs(folder, exist_ok=True)
         pid = fork()
         if pid == 0:
-            why = "\n"
+            code = 1
             try:
                 enter(lib, account, group, folder)
+                code = 0
             except BaseException as error:
-                why = str(error) or type(error).__name__
+                os.write(said, str(error).encode())
             finally:
-                os.write(said, why.encode())
-                os._exit(0)
-        os.close(said)
+                os._exit(code)
         _, status = os.waitpid(pid, 0)
-        why = os.read(heard, 4096).decode(errors="replace")
-        return why.strip() if why else f"the trial ended with {children.shown(status)}"
+        os.write(said, b"\n")  # so that there is something to read
+        why = os.read(heard, 4096).decode(errors="replace").strip()
+        return "" if status == 0 else why or f"the trial ended with {children.shown(status)}"
     except OSError as error:
         return str(error)
     finally:
         os.close(heard)
+        os.close(said)
         with contextlib.suppress(OSError):
             os.rmdir(folder)
 

@@ -275,19 +275,24 @@ def _remove(folder: str) -> List[int]:
     try:
         pid = os.fork()
     except OSError:
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove_shallow(folder)
         return []
     if pid == 0:
         try:
             signal.set_wakeup_fd(-1)
-            with contextlib.suppress(RecursionError):
-                shutil.rmtree(folder, ignore_errors=True)
+            _remove_shallow(folder)
             if os.path.lexists(folder):
                 # It is deeper than what Python can do.
                 os.execv("/bin/rm", ["rm", "-rf", "--", folder])
         finally:
             os._exit(0)
     return [pid]
+
+
+def _remove_shallow(folder: str) -> None:
+    """Removes what is not deeper than Python's stack."""
+    with contextlib.suppress(RecursionError):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _threads() -> int:
