@@ -103,6 +103,16 @@ class ZygoteTest(ZygoteCase):
         self.assertEqual(self.hear(), {"ended": "first", "status": "signal 9 (SIGKILL)"})
         self.assertEqual(self.run_in(second, "1")["execute_reply"]["status"], "ok")
 
+    def test_the_rest_of_a_line_is_waited_for(self):
+        rest = "from runner.kernel import output\nimport sys, time\noutput._REST_OF_LINE = 600\n"
+        code = "sys.stdout.write('one, ')\ntime.sleep(0.1)\nsys.stdout.write('two\\n')"
+        self.assertEqual(self.run_in(self.fork("one"), rest + code)["stream"]["text"], "one, two\n")
+
+    def test_what_is_no_whole_line_comes_before_the_cell_ends(self):
+        line = self.fork("one")
+        reply = self.interrupted("one", line, "print('begun', end='')\nwhile True: pass", said="begun")
+        self.assertEqual(reply["ename"], "KeyboardInterrupt")
+
     def test_forks_throw_dice_of_their_own(self):
         thrown = set()
         for name in ("first", "second", "third"):

@@ -74,11 +74,11 @@ class ZygoteCase(unittest.TestCase):
         """What a cell said last of each kind."""
         return {message.header["msg_type"]: message.content for message in self.ask(line, "execute_request", {"code": code})}
 
-    def interrupted(self, name, line, code):
+    def interrupted(self, name, line, code, said="begun\n"):
         """Interrupts a cell when it has said that it begun; what it replies."""
         header = {"msg_id": "1", "msg_type": "execute_request"}
         line.write(wire.encode([b"shell", wire.to_json(header), b"{}", b"{}", wire.to_json({"code": code})]))
-        while line.read().content.get("text") != "begun\n":
+        while line.read().content.get("text") != said:
             pass
         self.control.send(json.dumps({"interrupt": name}).encode())
         while (message := line.read()).header["msg_type"] != "execute_reply":

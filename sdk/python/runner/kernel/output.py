@@ -13,6 +13,8 @@ from typing import Any, Callable, Dict, List, Tuple
 _CHUNK = 1 << 16
 #: Seconds for which output is gathered.
 _PATIENCE = 0.005
+#: Seconds more for the rest of a line: `print` writes a line and its end one after the other.
+_REST_OF_LINE = 0.05
 
 
 class Outputs:
@@ -71,6 +73,10 @@ class Outputs:
         for name, texts in pending:
             self.send(name, "".join(texts))
 
+    def _is_within_line(self) -> bool:
+        with self.lock:
+            return bool(self.pending) and not self.pending[-1][1][-1].endswith("\n")
+
     def _read(self, source: int) -> None:
         while True:
             try:
@@ -96,6 +102,8 @@ class Outputs:
                     if source != self.wake:
                         self._read(source)
             time.sleep(_PATIENCE)
+            if self._is_within_line():
+                time.sleep(_REST_OF_LINE)
             try:
                 self.flush()
             except OSError:
