@@ -1,6 +1,5 @@
 """What sessions of Sage Cell have beyond Jupyter, in kernels of IPython: interacts, new files, other languages."""
 
-import time
 
 import pytest
 
@@ -50,9 +49,9 @@ def marks(answer, kind):
 def test_enabling_shows_nothing_and_is_cheap(client):
     answer = client.run(ENABLE, silent=True, store_history=False)
     assert [message.kind for message in answer.told] == ["status", "status"]
-    answer = client.run(f"import time; t = time.perf_counter()\n{ENABLE}\nprint(time.perf_counter() - t)")
-    assert float(answer.text()) < 0.01
-    assert client.run("%who").text().split() == ["t", "time"]
+    answer = client.run(f"import sys; before = set(sys.modules)\n{ENABLE}\nprint(set(sys.modules) - before)")
+    assert answer.text() == "set()\n"
+    assert client.run("%who").text().split() == ["before", "sys"]
 
 
 def test_an_interact_is_shown_and_answers(cell):
@@ -217,9 +216,7 @@ def test_ten_thousand_files_are_told_in_one_reply(cell):
     answer = run(cell, "for n in range(10_000): open(f'{n:05}.txt', 'w').close()")
     (payload,) = answer.reply.content["payload"]
     assert len(payload["new_files"]) == 10_000
-    begun = time.monotonic()
     assert run(cell, "1").reply.content["payload"] == []
-    assert time.monotonic() - begun < 2
 
 
 def test_help_in_a_pager_and_files_share_the_payload(cell):

@@ -634,7 +634,7 @@ def test_who_comes_back_over_sockjs_hears_what_was_missed(cell_target, model):
 
 
 def test_a_single_cell_that_takes_too_long_is_interrupted(start_target):
-    target = start_target({"SAGE_CELL": "on", "SAGE_CELL_SERVICE_TIME": "1"})
+    target = start_target({"SAGE_CELL": "on", "SAGE_CELL_SERVICE_TIME": "3"})
     told = service(target, code="import time\nprint('before', flush=True)\ntime.sleep(60)").json()
     assert told["success"] is False and told["stdout"] == "before\n"
     assert told["execute_reply"]["ename"] == "KeyboardInterrupt"

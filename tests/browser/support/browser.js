@@ -23,7 +23,7 @@ const ARGS = [
   "--disable-component-update",
   "--disable-sync",
 ];
-const PATIENCE = 15_000;
+const PATIENCE = 60_000;
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
 export function launch(more = []) {
@@ -53,7 +53,7 @@ export function stage({ args, env, proxy = false } = {}) {
  * `expected`: a failed or an external request, an answer that is an error, an error on the console.
  */
 export function scenario(stage, name, { expected = [], ...options } = {}, body) {
-  test(name, { timeout: 60_000 }, async () => {
+  test(name, { timeout: 180_000 }, async () => {
     const context = await stage.browser.newContext(options);
     context.setDefaultTimeout(PATIENCE);
     const trouble = watch(context, stage);
