@@ -231,6 +231,7 @@ def test_what_is_sent_to_no_connection_is_404(cell_target):
 def test_a_fallback_that_is_dropped_half_way_leaves_the_kernel(cell_target, model):
     client = Xhr(cell_target, model["id"])
     client.say(execute(client.session, "x = 1"))
+    client.until("it runs", lambda message: message.kind == "execute_input")
     client.close()
     again = SockJs(cell_target, model["id"])
     assert "1\n" in [message.content.get("text") for message in again.run("print(x)")]

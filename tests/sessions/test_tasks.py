@@ -180,6 +180,19 @@ def test_several_threads_run_plugins_at_once_and_too_many_are_told(server, cell)
     until("the end of all", lambda: all(task["status"] != "PENDING" for task in tasks_of(server, cell.kernel)))
 
 
+def test_tasks_that_are_being_made_while_their_kernel_ends_end_as_well(server, cell):
+    code = (
+        "import os, runner, threading, time\nbegun = threading.Barrier(17)\n"
+        "def call():\n    begun.wait()\n    runner.run('patient')\n"
+        "for _ in range(16): threading.Thread(target=call, daemon=True).start()\n"
+        "begun.wait()\ntime.sleep({})\nos._exit(1)"
+    )
+    for at in range(20):
+        assert cell.run(code.format(at / 1000)).reply.content["ename"] == "KernelDied"
+    waiting = f"/tasks/?label=session%20{cell.kernel}&status=PENDING"
+    until("the end of all", lambda: server.request("GET", waiting).json()["tasks"] == [])
+
+
 def test_plugins_are_listed(cell):
     told = {one["identifier"]: one for one in value(cell, "print(json.dumps(runner.plugins()))")}
     assert told["shout@1-0-0"]["parameters"] == ["inputStr"] and "weigh@1-0-0" in told

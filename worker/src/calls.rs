@@ -8,7 +8,6 @@ use runner_core::parameters::FieldKind;
 use runner_core::task::{Change, Dispatch, Idempotency, MAX_DEPTH, NewTask, Priority, Step, Task};
 use runner_host::protocol::PluginCall;
 use runner_host::{Modules, Provided, RunFiles};
-use runner_queue::Offer;
 use runner_store::{Store, StoreError};
 use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
@@ -64,15 +63,13 @@ impl Caller {
             labels: self.labels.clone(),
             base_url: self.base_url.clone(),
             caller: Some((self.task, self.depth)),
-            dispatch: dispatch.clone(),
+            dispatch,
             // So that it can be tried again where nobody knows whether it was committed.
             idempotency: Some(unique()?),
         };
-        let called = given.insert(tools, task).await;
-        let called = called.map_err(|error| error.to_string())?;
-        let abort = self.shared.abort.clone();
-        let unfinished = Unfinished::new(tools, called, abort);
-        tools.queue.push(Offer::first(called, &dispatch));
+        let begun = given.begin(tools, task, self.shared.abort.clone()).await;
+        let unfinished = begun.map_err(|error| error.to_string())?;
+        let called = unfinished.task;
         self.slot.give_back();
         let ended = self.wait(called).await;
         self.slot.take_again().await;
@@ -274,7 +271,8 @@ pub(crate) struct Unfinished {
     tools: Tools,
     /// Cancelled when the worker stops: then the task goes on at the next start, as its caller does.
     abort: CancellationToken,
-    task: Option<i64>,
+    pub(crate) task: i64,
+    is_settled: bool,
 }
 
 impl Unfinished {
@@ -282,22 +280,22 @@ impl Unfinished {
         Self {
             tools: tools.clone(),
             abort,
-            task: Some(task),
+            task,
+            is_settled: false,
         }
     }
 
     pub(crate) fn settle(mut self) {
-        self.task = None;
+        self.is_settled = true;
     }
 }
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        let Some(task) = self.task else { return };
-        if self.abort.is_cancelled() {
+        if self.is_settled || self.abort.is_cancelled() {
             return;
         }
-        let tools = self.tools.clone();
+        let (tools, task) = (self.tools.clone(), self.task);
         tokio::spawn(async move {
             match tools.store.cancel_task(task).await {
                 Ok(Some(ended)) => tools.queue.tasks_ended(&ended, &tools.events),

@@ -5,10 +5,13 @@ use std::fs::File;
 use runner_core::file::{Upload, content_type_of, upload_name};
 use runner_core::parameters::UPLOAD;
 use runner_core::task::NewTask;
+use runner_queue::Offer;
 use runner_store::{FileStore, StoreError};
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use crate::Tools;
+use crate::calls::Unfinished;
 
 /// Contents in the file store. They are removed when this is dropped before a task has them.
 pub(crate) struct Given {
@@ -48,8 +51,26 @@ impl Given {
         Ok(value)
     }
 
-    /// Makes the task, which has them from then on. Answers its number.
-    pub(crate) async fn insert(mut self, tools: &Tools, task: NewTask) -> Result<i64, StoreError> {
+    /// Makes a task, which has them from then on, and offers it. Both are done even where nobody waits for this any
+    /// more: then the task is cancelled, unless `abort` is.
+    pub(crate) async fn begin(
+        self,
+        tools: &Tools,
+        task: NewTask,
+        abort: CancellationToken,
+    ) -> Result<Unfinished, StoreError> {
+        let tools = tools.clone();
+        let begun = tokio::spawn(async move {
+            let dispatch = task.dispatch.clone();
+            let id = self.insert(&tools, task).await?;
+            let unfinished = Unfinished::new(&tools, id, abort);
+            tools.queue.push(Offer::first(id, &dispatch));
+            Ok(unfinished)
+        });
+        begun.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    async fn insert(mut self, tools: &Tools, task: NewTask) -> Result<i64, StoreError> {
         let uploads = self.uploads.clone();
         let inserted = tools.store.insert_task(NewTask { uploads, ..task }).await;
         // Where nobody knows whether it was made, it may have them.

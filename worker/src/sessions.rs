@@ -10,7 +10,6 @@ use runner_core::file::{File, plain_name};
 use runner_core::parameters::FieldKind;
 use runner_core::task::{Dispatch, NewTask, Task};
 use runner_host::Provided;
-use runner_queue::Offer;
 use runner_session::{BringError, News, SessionFiles, SessionTasks, TaskCall, TaskOutput};
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
@@ -18,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::Tools;
-use crate::calls::{Unfinished, awaited, find, outcome, output, unique};
+use crate::calls::{awaited, find, outcome, output, unique};
 use crate::given::Given;
 
 /// The folder of outputs of tasks, in that of a session.
@@ -124,16 +123,15 @@ impl PluginsOfSessions {
             labels: vec![format!("session {}", call.session)],
             base_url: call.base_url.clone(),
             caller: None,
-            dispatch: dispatch.clone(),
+            dispatch,
             // So that it can be tried again where nobody knows whether it was committed.
             idempotency: Some(unique()?),
         };
-        let task = given.insert(tools, task).await;
-        let task = task.map_err(|error| error.to_string())?;
         // Whoever waits for a session that ends is dropped.
         let abort = CancellationToken::new();
-        let unfinished = Unfinished::new(tools, task, abort.clone());
-        tools.queue.push(Offer::first(task, &dispatch));
+        let begun = given.begin(tools, task, abort.clone()).await;
+        let unfinished = begun.map_err(|error| error.to_string())?;
+        let task = unfinished.task;
         let _ = news.send(News::Task(task)).await;
         let ended = self.wait(task, &news, &abort).await?;
         unfinished.settle();
