@@ -61,6 +61,7 @@ pub(crate) async fn run(
         idempotency,
     };
     let (shared, dispatch) = (app.clone(), task.dispatch.clone());
+    let (own_base, outputs) = (base.clone(), wish.outputs);
     let commit = async move {
         let inserted = shared.0.store.insert_task(task).await?;
         if matches!(inserted, Inserted::Other(_)) {
@@ -69,24 +70,24 @@ pub(crate) async fn run(
                 "The Idempotency-Key was used for another request.",
             ));
         }
-        // Following begins before anybody hears of the task.
-        let follow = match is_async {
-            true => None,
-            false => Some(shared.0.queue.follow(inserted.id()).await),
-        };
-        Ok((inserted, follow))
+        if is_async {
+            return Ok((inserted, None));
+        }
+        let task = inserted.id();
+        // Following begins before anybody hears of the task. A client that is gone by now leaves here.
+        let follow = shared.0.queue.follow(task).await;
+        let leaving = Leaving::new(shared, own_base, task, follow, outputs, is_kept);
+        Ok((inserted, Some(leaving)))
     };
-    let shared = app.clone();
     let announce = move |(inserted, _): &(Inserted, _)| {
         if let Inserted::New(task) = inserted {
-            shared.0.queue.push(Offer::first(*task, &dispatch));
+            app.0.queue.push(Offer::first(*task, &dispatch));
         }
     };
-    let (inserted, follow) = commit_then_announce(commit, announce).await?;
-    let task = inserted.id();
-    let Some(follow) = follow else {
-        let path = base.path(&format!("/tasks/{task}/"));
-        return Ok(redirect(StatusCode::SEE_OTHER, &path));
-    };
-    Ok(Leaving::new(app, base, task, follow, wish.outputs, is_kept).respond(form))
+    let (inserted, leaving) = commit_then_announce(commit, announce).await?;
+    if let Some(leaving) = leaving {
+        return Ok(leaving.respond(form));
+    }
+    let path = base.path(&format!("/tasks/{}/", inserted.id()));
+    Ok(redirect(StatusCode::SEE_OTHER, &path))
 }

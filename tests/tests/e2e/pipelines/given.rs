@@ -1,5 +1,7 @@
 //! Pipelines that come with their requests.
 
+use std::io::Write;
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use runner_tests::lines::{Lines, values};
@@ -295,6 +297,29 @@ fn a_client_that_goes_away_ends_its_pipeline_and_one_that_does_not_wait_does_not
             .count(),
         21
     );
+}
+
+#[test]
+fn a_client_that_goes_away_before_it_is_answered_leaves_nothing_that_runs() {
+    let runner = Runner::builder().plugins(["stable_plugins/demo"]).start();
+    let bearer = format!("Bearer {}", runner.token());
+    let request = Request::post("/pipelines/")
+        .header("Authorization", &bearer)
+        .json(&slow(100_000, 100));
+    let bytes = request.to_bytes(runner.address());
+    // At every stage of a request, which takes some milliseconds.
+    for patience in 0..40 {
+        let mut stream = TcpStream::connect(runner.address()).expect("a connection");
+        stream.write_all(&bytes).expect("a request");
+        std::thread::sleep(Duration::from_micros(250 * patience));
+        drop(stream);
+    }
+    let unfinished = || runner.get("/tasks/?status=PENDING").expect(200).json()["tasks"].take();
+    eventually("all have ended", SOON, || {
+        (unfinished() == json!([])).then_some(())
+    });
+    let made = runner.get("/tasks/").expect(200).json()["tasks"].take();
+    assert_ne!(made, json!([]), "some were made");
 }
 
 #[test]
