@@ -261,7 +261,7 @@ class Runner(Target):
 
 
 class Cluster(Runner):
-    """A server and a worker with sessions, which meet in a Redis: a runner whose kernels are reached by links."""
+    """A server, a worker with sessions and one with tasks, which meet in a Redis: a runner whose kernels are reached by links."""
 
     runs_apart = True
 
@@ -279,7 +279,8 @@ class Cluster(Runner):
 
     def _help_out(self, program, common, shared):
         """Starts what the server needs."""
-        self._help([program, "worker", "--only", "sessions", *common], shared, None)
+        for only in ("sessions", "tasks"):
+            self._help([program, "worker", "--only", only, *common], shared, None)
 
     def _help(self, words, own, url):
         with open(self.folder / "log", "ab") as log:
