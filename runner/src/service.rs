@@ -1,141 +1,37 @@
 //! What serves: a server, a worker, or both in one process. All wiring of the rooms is here.
 
+mod flags;
 mod kernels;
+mod running;
+mod wiring;
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
-use clap::Args;
 use runner_fetch::{FetchConfig, Fetcher, Proxies};
-use runner_host::host::Patience;
-use runner_host::loader::Loaders;
-use runner_host::{FolderWatch, Launcher, Modules, ModulesConfig};
-use runner_queue::{Queue, RedisConfig};
+use runner_host::{FolderWatch, Launcher};
+use runner_server::Recorded;
 use runner_server::auth::{Auth, KeyConfig};
-use runner_server::{App, Recorded, SageCell, ServerConfig, Sight, SightParts};
-use runner_store::{Store, StoreConfig, WorkerKind, WorkerRow};
-use runner_worker::{
-    Keeping, StoreCache, StoreLedger, Tools, Upkeep, UpkeepConfig, Worker, WorkerConfig,
-};
-use tokio::net::TcpListener;
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
+use runner_store::WorkerKind;
+use runner_worker::Upkeep;
 
-use kernels::{Hosted, Kernels};
+pub(crate) use flags::{ListenFlags, QueueFlags, ServiceFlags, given};
+use running::{Running, Signals, sweep};
 
-use crate::instance::{self, Holder, Lock};
+use crate::instance::{self, Lock};
 use crate::settings::sources::Sources;
-use crate::settings::{Flags, Only, Settings, access};
+use crate::settings::{Flags, Settings, access};
 use crate::{board, git, greeting, logging, roster, surroundings};
 
 /// Runs that were lost with their worker before a task is given up.
 pub(crate) const MAX_ATTEMPTS: i64 = 3;
-/// How long `GET /plugins/` waits for modules that are being described.
-const PLUGINS_WAIT: Duration = Duration::from_secs(4);
 /// How long a webhook may take to answer.
 pub(crate) const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What a second signal says.
 const INTERRUPTED: &str = "interrupted; what was running begins again";
-
-/// Flags of all that serve. Each is a setting; more settings, as variables, stand in `.env.example`.
-#[derive(Debug, Args)]
-pub(crate) struct ServiceFlags {
-    /// Folder of everything the runner keeps [RUNNER_INSTANCE_FOLDER, default instance]
-    #[arg(long)]
-    instance_folder: Option<String>,
-    /// Folders of plugins, separated by colons [PLUGIN_FOLDERS, default plugins and stable_plugins/*]
-    #[arg(long)]
-    plugin_folders: Option<String>,
-    /// Reloads modules that change in the plugin folders, loads new ones and removes others [WATCH, default off]
-    #[arg(long)]
-    watch: bool,
-    /// Where tasks are kept: sqlite:///path, postgresql://… or mysql://… [DATABASE_URL, default in the instance folder]
-    #[arg(long)]
-    database_url: Option<String>,
-    /// Folders below which file:// URLs may be opened, separated by colons [FILE_ROOTS, default none]
-    #[arg(long)]
-    file_roots: Option<String>,
-    /// error, warn, info, debug or trace [LOG_LEVEL, default info]
-    #[arg(long)]
-    log_level: Option<String>,
-}
-
-impl ServiceFlags {
-    /// The settings they are.
-    pub(crate) fn flags(&self) -> Flags {
-        let mut flags = given([
-            ("RUNNER_INSTANCE_FOLDER", &self.instance_folder),
-            ("PLUGIN_FOLDERS", &self.plugin_folders),
-            ("DATABASE_URL", &self.database_url),
-            ("FILE_ROOTS", &self.file_roots),
-            ("LOG_LEVEL", &self.log_level),
-        ]);
-        if self.watch {
-            flags.insert("WATCH", "on".to_owned());
-        }
-        flags
-    }
-}
-
-/// Flags of what listens.
-#[derive(Debug, Args)]
-pub(crate) struct ListenFlags {
-    /// Address to listen on [RUNNER_HOST, default 127.0.0.1]
-    #[arg(long)]
-    host: Option<String>,
-    /// Port to listen on; 0 takes a free one [RUNNER_PORT, default 5005]
-    #[arg(long)]
-    port: Option<String>,
-    /// Shows all routes and a host page for micro frontends at /debug/ [DEVELOPMENT, default off]
-    #[arg(long)]
-    dev: bool,
-}
-
-impl ListenFlags {
-    /// The settings they are.
-    pub(crate) fn flags(&self) -> Flags {
-        let mut flags = given([("RUNNER_HOST", &self.host), ("RUNNER_PORT", &self.port)]);
-        if self.dev {
-            flags.insert("DEVELOPMENT", "on".to_owned());
-        }
-        flags
-    }
-}
-
-/// Flags of what shares a queue with others.
-#[derive(Debug, Args)]
-pub(crate) struct QueueFlags {
-    // As a comment for documents its brackets would be links.
-    #[arg(
-        long,
-        help = "Where the queue is: redis://[user:password@]host[:port][/database] [BROKER_URL]"
-    )]
-    broker_url: Option<String>,
-    /// Name of the queue; servers and workers of one name work together [QUEUE, default runner]
-    #[arg(long)]
-    queue: Option<String>,
-}
-
-impl QueueFlags {
-    /// The settings they are.
-    pub(crate) fn flags(&self) -> Flags {
-        given([("BROKER_URL", &self.broker_url), ("QUEUE", &self.queue)])
-    }
-}
-
-/// The flags that were given.
-pub(crate) fn given<const N: usize>(flags: [(&'static str, &Option<String>); N]) -> Flags {
-    let given = flags
-        .into_iter()
-        .filter_map(|(name, value)| Some((name, value.clone()?)));
-    given.collect()
-}
 
 /// What a process does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -240,33 +136,6 @@ struct Process {
     auth: Option<Auth>,
     launcher: Launcher,
     settings: Settings,
-}
-
-/// Whoever checks tokens. Where its keys are published is the operator's choice, and may be near.
-///
-/// # Errors
-/// The key is none, or others would reach the runner by oversight.
-pub(crate) fn auth(settings: &Settings) -> anyhow::Result<Auth> {
-    if let Err(problem) = &settings.may_serve {
-        bail!("{problem}");
-    }
-    let mut policy = settings.addresses.clone();
-    if let Some(KeyConfig::Jwks(url)) = &settings.auth.key {
-        policy = policy.with_host_of(&settings.url_map.apply(url));
-    }
-    let fetcher = Fetcher::new(FetchConfig {
-        url_map: settings.url_map.clone(),
-        policy,
-        proxies: Proxies::from_env(),
-        ..FetchConfig::default()
-    })?;
-    let name = match &settings.auth.key {
-        Some(KeyConfig::Secret(_)) => "AUTH_SECRET",
-        Some(KeyConfig::PublicKey(_)) => "AUTH_PUBLIC_KEY",
-        Some(KeyConfig::Jwks(_)) => "AUTH_JWKS_URL",
-        None => "AUTH",
-    };
-    Auth::new(settings.auth.clone(), fetcher).context(name)
 }
 
 impl Process {
@@ -387,375 +256,33 @@ impl Process {
             () = signals.next() => bail!(INTERRUPTED),
         }
     }
-
-    /// The URL by which clients know the runner, for tasks that no request made.
-    fn own_url(&self, address: Option<SocketAddr>) -> String {
-        let settings = &self.settings;
-        match (&settings.public_url, &settings.server_name) {
-            (Some(url), _) => return url.trim_end_matches('/').to_owned(),
-            (None, Some(name)) => return format!("http://{name}"),
-            (None, None) => {}
-        }
-        let holder = || Holder::of(&self.instance).and_then(|holder| holder.url);
-        match address {
-            Some(address) => instance::base_url(&address),
-            None => holder().unwrap_or_else(|| {
-                instance::base_url(&SocketAddr::new(settings.host, settings.port))
-            }),
-        }
-    }
-
-    async fn listen(&self, lock: &mut Lock) -> anyhow::Result<(TcpListener, SocketAddr)> {
-        let address = SocketAddr::new(self.settings.host, self.settings.port);
-        let listener = TcpListener::bind(address)
-            .await
-            .with_context(|| format!("cannot listen on {address} (another --port may be free)"))?;
-        let address = listener
-            .local_addr()
-            .context("cannot tell the own address")?;
-        lock.tell_address(&address)?;
-        Ok((listener, address))
-    }
-
-    /// For those who only watch.
-    async fn listen_for_watchers(&self) -> anyhow::Result<Option<TcpListener>> {
-        let Some(address) = self.settings.metrics_address else {
-            return Ok(None);
-        };
-        let listener = TcpListener::bind(address)
-            .await
-            .with_context(|| format!("cannot listen on {address}, which METRICS_ADDRESS names"))?;
-        if let Ok(address) = listener.local_addr() {
-            tracing::info!(
-                "{}/metrics and /health/ready answer",
-                instance::base_url(&address)
-            );
-        }
-        Ok(Some(listener))
-    }
-
-    fn sight(&self, store: &Store, queue: &Queue, modules: &Arc<Modules>) -> Sight {
-        Sight::new(SightParts {
-            store: store.clone(),
-            queue: queue.clone(),
-            modules: Arc::clone(modules),
-            kind: self.role.kind(),
-            lease: self.settings.worker_lease,
-            disk_floor: self.settings.disk_floor,
-            recorded: Arc::clone(&self.recorded),
-        })
-    }
-
-    async fn open_store(&self) -> anyhow::Result<Store> {
-        let store = Store::open(&StoreConfig {
-            database: self.settings.database.clone(),
-            files: self.settings.files.clone(),
-            bucket: self.settings.bucket.clone(),
-            durability: self.settings.durability,
-            queue: self.queue_name(),
-            process: self.name.clone(),
-            is_alone: self.role == Role::Both && !self.settings.database.is_server(),
-        })
-        .await?;
-        store.check_file_store(&host_name()).await?;
-        Ok(store)
-    }
-
-    /// The name under which tasks of this process are queued. A process that queues for itself has a name of
-    /// its own where it may share the database with others.
-    fn queue_name(&self) -> String {
-        let name = &self.settings.queue;
-        match self.role == Role::Both && self.settings.database.is_server() {
-            true => format!("{name}-{}", instance::digest(&self.token)),
-            false => name.clone(),
-        }
-    }
-
-    async fn open_queue(&self, store: &Store) -> anyhow::Result<Queue> {
-        if self.role != Role::Both {
-            let Some(url) = self.settings.broker.clone() else {
-                bail!(
-                    "a server and its workers meet in Redis: say where it is with --broker-url \
-                     redis://host:6379/0 or BROKER_URL (`runner up` is server and worker in one, without Redis)"
-                );
-            };
-            let config = RedisConfig {
-                url,
-                name: self.queue_name(),
-                process: self.name.clone(),
-            };
-            return Ok(Queue::connect(&config).await?);
-        }
-        let queue = Queue::in_process();
-        let recovered = store.recover(MAX_ATTEMPTS).await?;
-        if !recovered.jobs.is_empty() {
-            tracing::info!("{} tasks go on that had not ended", recovered.jobs.len());
-        }
-        queue.push_all(recovered.jobs);
-        Ok(queue)
-    }
-
-    fn modules(&self, store: &Store, queue: &Queue) -> Arc<Modules> {
-        let settings = &self.settings;
-        Modules::new(
-            ModulesConfig {
-                folders: settings.plugin_folders.clone(),
-                instance: self.instance.clone(),
-                trust: settings.trust.clone(),
-                runner: self.runner.clone(),
-                python: settings.python.clone(),
-                loaders: Loaders::with(settings.loaders.clone()),
-                patience: Patience {
-                    describe: settings.describe_timeout,
-                    cancel: settings.cancel_grace,
-                },
-                idle: settings.host_idle,
-                max_hosts: settings.max_hosts,
-                network: settings.plugin_network,
-                limits: settings.host_limits.clone(),
-                drain: settings.module_drain,
-                environments: settings.environments(&self.instance, true),
-            },
-            self.launcher.clone(),
-            Arc::new(StoreCache(store.clone())),
-            Arc::new(StoreCache(store.clone())),
-            Arc::new(StoreLedger {
-                store: store.clone(),
-                queue: queue.clone(),
-            }),
-        )
-    }
-
-    /// Whether tasks run here.
-    fn runs_tasks(&self) -> bool {
-        let is_worker = self.role == Role::Worker;
-        self.role.works() && !(is_worker && self.settings.only == Some(Only::Sessions))
-    }
-
-    fn start_server(
-        &self,
-        listener: TcpListener,
-        store: &Store,
-        queue: &Queue,
-        modules: &Arc<Modules>,
-        kernels: &Kernels,
-        sight: Sight,
-    ) -> Server {
-        let app = self.app(store, queue, modules, kernels, sight);
-        let (stop, stopped) = oneshot::channel::<()>();
-        let task = tokio::spawn(runner_server::serve(listener, app, async {
-            // A dropped sender means the same.
-            let _ = stopped.await;
-        }));
-        Server { stop, task }
-    }
-
-    /// What the routes share.
-    fn app(
-        &self,
-        store: &Store,
-        queue: &Queue,
-        modules: &Arc<Modules>,
-        kernels: &Kernels,
-        sight: Sight,
-    ) -> App {
-        let settings = &self.settings;
-        let face = settings.sage_cell.as_ref();
-        let face = face.map(|settings| settings.face.clone());
-        let auth = self.auth.clone().unwrap_or_else(Auth::off);
-        auth.prepare();
-        App::new(
-            store.clone(),
-            queue.clone(),
-            queue.events(),
-            Arc::clone(modules),
-            kernels.sessions.clone(),
-            sight,
-            ServerConfig {
-                server_name: settings.server_name.clone(),
-                hosts: settings.hosts.clone(),
-                origins: settings.origins.clone(),
-                auth,
-                limits: settings.limits.clone(),
-                proxies: settings.proxies,
-                development: settings.development,
-                token: self.token.clone(),
-                max_body: settings.max_body,
-                max_parameters: settings.max_parameters,
-                max_upload: settings.max_upload,
-                disk_floor: settings.disk_floor,
-                retention: settings.retention,
-                lease: settings.worker_lease,
-                route_timeout: settings.route_timeout,
-                plugins_wait: PLUGINS_WAIT,
-                relays: settings.sessions.is_some() && self.role == Role::Server,
-                sage_cell: face.and_then(|face| match kernels.cells.clone() {
-                    Some(cells) => Some(SageCell::with_kernels(cells, face)),
-                    None if self.role == Role::Server => {
-                        let links = queue.links()?;
-                        Some(SageCell::with_workers(links, face))
-                    }
-                    None => None,
-                }),
-            },
-        )
-    }
-
-    async fn start_worker(
-        &self,
-        store: &Store,
-        queue: &Queue,
-        modules: &Arc<Modules>,
-        address: Option<SocketAddr>,
-    ) -> anyhow::Result<Worker> {
-        let settings = &self.settings;
-        let tools = self.tools(store, queue, modules)?;
-        let config = WorkerConfig {
-            upkeep: self.upkeep(modules),
-            name: self.name.clone(),
-            queue: self.queue_name(),
-            concurrency: settings.concurrency,
-            run_timeout: settings.run_timeout,
-            node_files: settings.node_files,
-            webhook_timeout: WEBHOOK_TIMEOUT,
-            mismatch: settings.module_mismatch,
-            keeping: Some(Keeping {
-                base_url: self.own_url(address),
-                retention: settings.retention,
-            }),
-        };
-        Ok(Worker::start(tools, config).await?)
-    }
-
-    /// What tasks are made and run with.
-    fn tools(&self, store: &Store, queue: &Queue, modules: &Arc<Modules>) -> anyhow::Result<Tools> {
-        let settings = &self.settings;
-        let fetcher = Fetcher::new(FetchConfig {
-            url_map: settings.url_map.clone(),
-            file_roots: settings.file_roots.clone(),
-            policy: settings.addresses.clone(),
-            max_size: settings.max_input,
-            proxies: Proxies::from_env(),
-            ..FetchConfig::default()
-        })?;
-        Ok(Tools {
-            store: store.clone(),
-            queue: queue.clone(),
-            events: queue.events(),
-            modules: Arc::clone(modules),
-            fetcher,
-        })
-    }
-
-    /// What others see of this process, without its plugins.
-    fn row(&self) -> WorkerRow {
-        WorkerRow {
-            kind: self.role.kind(),
-            host: host_name(),
-            pid: std::process::id(),
-            concurrency: match self.runs_tasks() {
-                true => u32::try_from(self.settings.concurrency).unwrap_or(u32::MAX),
-                false => 0,
-            },
-            plugins: Vec::new(),
-            digests: BTreeMap::new(),
-            generation: 0,
-            failing: BTreeMap::new(),
-        }
-    }
-
-    fn upkeep(&self, modules: &Arc<Modules>) -> UpkeepConfig {
-        UpkeepConfig {
-            row: roster::follow(self.row(), modules),
-            lease: self.settings.worker_lease,
-            max_attempts: MAX_ATTEMPTS,
-        }
-    }
 }
 
-/// What has to be stopped.
-struct Running {
-    queue: Queue,
-    store: Store,
-    modules: Arc<Modules>,
-    kernels: Kernels,
-    hosted: Option<Hosted>,
-    server: Option<Server>,
-    worker: Option<Worker>,
-    upkeep: Option<Upkeep>,
-}
-
-struct Server {
-    stop: oneshot::Sender<()>,
-    task: JoinHandle<std::io::Result<()>>,
-}
-
-impl Running {
-    async fn stop(self, grace: Duration) {
-        let server = self.server.map(|server| {
-            let _ = server.stop.send(());
-            server.task
-        });
-        // Servers look elsewhere from now on.
-        let links = match self.hosted {
-            Some(hosted) => Some(hosted.end(grace).await),
-            None => None,
-        };
-        // What is left ends with the launcher.
-        let _ = tokio::time::timeout(grace, self.kernels.close()).await;
-        if let Some(links) = links {
-            links.leave().await;
-        }
-        let flushed = tokio::time::timeout(grace, self.queue.flushed());
-        if let Some(worker) = self.worker {
-            worker.stop(grace).await;
-        }
-        if let Some(upkeep) = self.upkeep {
-            match flushed.await {
-                Ok(()) => upkeep.stop().await,
-                // Its signs of life end, so that others queue again what it could not.
-                Err(_) => {
-                    tracing::warn!("the queue did not take all jobs; others find them in SQL")
-                }
-            }
-        }
-        self.modules.close();
-        if let Some(server) = server {
-            server.abort();
-        }
-        self.store.close().await;
+/// Whoever checks tokens. Where its keys are published is the operator's choice, and may be near.
+///
+/// # Errors
+/// The key is none, or others would reach the runner by oversight.
+pub(crate) fn auth(settings: &Settings) -> anyhow::Result<Auth> {
+    if let Err(problem) = &settings.may_serve {
+        bail!("{problem}");
     }
-}
-
-/// SIGINT and SIGTERM.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    fn new() -> anyhow::Result<Self> {
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-        })
+    let mut policy = settings.addresses.clone();
+    if let Some(KeyConfig::Jwks(url)) = &settings.auth.key {
+        policy = policy.with_host_of(&settings.url_map.apply(url));
     }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
-}
-
-/// Removes files that were stored before this moment for tasks that never came to know them.
-async fn sweep(store: &Store, before: SystemTime) {
-    match store.sweep_files(before).await {
-        Ok(0) => {}
-        Ok(count) => tracing::info!("{count} files that belonged to no task were removed"),
-        Err(error) => tracing::warn!("files that belong to no task cannot be removed: {error}"),
-    }
+    let fetcher = Fetcher::new(FetchConfig {
+        url_map: settings.url_map.clone(),
+        policy,
+        proxies: Proxies::from_env(),
+        ..FetchConfig::default()
+    })?;
+    let name = match &settings.auth.key {
+        Some(KeyConfig::Secret(_)) => "AUTH_SECRET",
+        Some(KeyConfig::PublicKey(_)) => "AUTH_PUBLIC_KEY",
+        Some(KeyConfig::Jwks(_)) => "AUTH_JWKS_URL",
+        None => "AUTH",
+    };
+    Auth::new(settings.auth.clone(), fetcher).context(name)
 }
 
 /// A name for this start, so that what an earlier one held is not taken for its own.

@@ -16,11 +16,13 @@
 mod bucket;
 mod draft;
 mod folder;
+mod key;
 mod objects;
+mod writer;
 
 use std::fmt;
 use std::fs;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -34,19 +36,19 @@ use sha2::{Digest, Sha256};
 
 use self::draft::Draft;
 use self::folder::Folder;
-use crate::{Durability, StoreError, now_ms};
+use crate::{Durability, StoreError};
+
+use key::new_key;
 
 pub use bucket::{BadBucket, Bucket};
 pub(crate) use folder::make_folder;
+pub(crate) use key::{SHELVES, hexadecimal, random};
+pub use writer::FileWriter;
 
-/// Digits of a key.
-const KEY_LENGTH: usize = 32;
 /// Bytes of a text that is kept in its row.
 const MAX_IN_ROW: usize = 4096;
 /// Bytes that are copied at once.
 const BUFFER: usize = 64 * 1024;
-/// Keys lie on so many shelves, by their last two digits.
-pub(crate) const SHELVES: u32 = 256;
 
 /// A file whose content is in the store, or will be in its row.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -395,100 +397,6 @@ fn remove_file(path: &Path) -> Result<bool, StoreError> {
     }
 }
 
-/// A file that is being written into the store. Dropped before [`finish`](Self::finish), it leaves
-/// nothing.
-#[derive(Debug)]
-pub struct FileWriter {
-    store: FileStore,
-    key: String,
-    draft: Draft,
-}
-
-impl FileWriter {
-    /// Adds bytes, as [`Write::write_all`] does, but with the error of the store.
-    ///
-    /// # Errors
-    /// [`StoreError::DiskFull`], or what failed.
-    pub fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        let appended = self.draft.append(bytes);
-        if appended.as_ref().is_err_and(StoreError::is_disk_full) {
-            self.store.meters.full.increment(1);
-        }
-        appended
-    }
-
-    /// Bytes that were written so far.
-    pub fn size(&self) -> u64 {
-        self.draft.size()
-    }
-
-    /// Makes it a file of the store. It is swept some time later unless a row names it.
-    ///
-    /// # Errors
-    /// [`StoreError::DiskFull`], or what failed.
-    pub fn finish(mut self) -> Result<StoredFile, StoreError> {
-        let adopted = self.store.contents.adopt(&self.key, &mut self.draft);
-        self.store.count(self.draft.size(), adopted)?;
-        Ok(StoredFile {
-            size: self.draft.size(),
-            digest: self.draft.digest(),
-            key: self.key,
-            text: None,
-        })
-    }
-}
-
-impl Write for FileWriter {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.draft.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Where a key lies below the root of all: `a/b/<key>`. None: it cannot be a key.
-fn shelf_of(key: &str) -> Option<[char; 2]> {
-    match key.as_bytes() {
-        [.., a, b] if is_key(key) => Some([char::from(*a), char::from(*b)]),
-        _ => None,
-    }
-}
-
-/// The digits of a shelf.
-fn digits_of(shelf: u32) -> [String; 2] {
-    [shelf >> 4, shelf].map(|digit| format!("{:x}", digit & 15))
-}
-
-fn is_key(name: &str) -> bool {
-    name.len() == KEY_LENGTH
-        && name
-            .bytes()
-            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-}
-
-fn new_key() -> String {
-    format!("{:012x}{}", now_ms(), hexadecimal(&random::<10>()))
-}
-
-/// Bytes that nobody can guess.
-pub(crate) fn random<const N: usize>() -> [u8; N] {
-    let mut bytes = [0; N];
-    #[expect(clippy::expect_used, reason = "without randomness no secret is one")]
-    getrandom::fill(&mut bytes).expect("the operating system gives random bytes");
-    bytes
-}
-
-pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |n: u8| char::from(DIGITS[usize::from(n)]);
-    let digits = bytes
-        .iter()
-        .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]);
-    digits.collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -560,14 +468,5 @@ mod tests {
         let (folder, store) = store();
         store.put((&b"begin"[..]).chain(Broken)).unwrap_err();
         assert_eq!(fs::read_dir(folder.path().join("tmp")).unwrap().count(), 0);
-    }
-
-    #[test]
-    fn keys_are_in_the_order_of_time_and_never_the_same() {
-        let mut keys: Vec<_> = (0..1000).map(|_| new_key()).collect();
-        assert!(keys.iter().all(|key| is_key(key)));
-        keys.sort();
-        keys.dedup();
-        assert_eq!(keys.len(), 1000);
     }
 }

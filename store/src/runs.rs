@@ -3,20 +3,22 @@
 //! A worker's write is fenced by the run and the holder, a page's by the version. Both write the task as
 //! it is after [`Task::apply`], and what belongs to the change, in one transaction.
 
+mod columns;
 mod statements;
 mod update;
 
 use runner_core::file::{File, Upload};
-use runner_core::task::{INLINE_LOG, Task, TaskEvent, TaskState, without_nul};
-use serde_json::json;
+use runner_core::task::{Task, TaskEvent, without_nul};
 
 use crate::recent::{MAX_TEXT, Recent};
-use crate::sql::{Arg, Ask, Connection, Dialect, Statement, args, json_rows};
-use crate::tasks::to_json;
+use crate::sql::{Ask, Connection, Dialect, Statement, args};
 use crate::writer::Write;
-use crate::{Store, StoreError, StoredFile, file_store, files, now_ms};
+use crate::{Store, StoreError, StoredFile, files};
+use columns::{Columns, harmless};
 use statements::{UPDATE_PAGE, UPDATE_RUN};
 use update::{CHUNK, Update, finish, insert_outputs};
+
+pub(crate) use columns::{Events, token};
 
 /// What a worker writes.
 #[derive(Debug, Clone)]
@@ -163,119 +165,6 @@ impl Store {
         prepared.first_key = write.uploads.first().map(|file| file.key.clone());
         prepared.uploads = (!write.uploads.is_empty()).then(|| files::uploads_json(write.uploads));
         self.writer().write(prepared).await
-    }
-}
-
-/// The columns that a change may change, as they stand in SQL.
-struct Columns {
-    id: i64,
-    run: i64,
-    attempts: i64,
-    failures: i64,
-    run_at: Option<i64>,
-    state: TaskState,
-    now: i64,
-    progress: Option<String>,
-    step: Option<String>,
-    steps: String,
-    links: String,
-    data: Option<String>,
-    log: String,
-    process: String,
-    token: i64,
-    ran_by: Option<String>,
-}
-
-impl Columns {
-    fn of(task: &Task, process: &str, log: String) -> Self {
-        Self {
-            id: task.id,
-            run: task.run,
-            attempts: task.attempts,
-            failures: task.failures,
-            run_at: task.dispatch.run_at,
-            state: task.state,
-            now: now_ms(),
-            progress: task.progress.as_ref().map(to_json),
-            step: task.step.as_ref().map(to_json),
-            steps: to_json(&task.steps),
-            links: to_json(&task.links),
-            data: (!task.data.is_null()).then(|| to_json(&task.data)),
-            log: harmless(log),
-            process: process.to_owned(),
-            token: token(),
-            ran_by: (!task.ran_by.is_empty()).then(|| to_json(&task.ran_by)),
-        }
-    }
-
-    fn finished_at(&self) -> Option<i64> {
-        self.state.is_finished().then_some(self.now)
-    }
-
-    /// Arguments 1 to 21 of an update; `fence` is the run or the version. What does not fit into the row is not sent
-    /// as if it did, unless the statement wants `all` of it.
-    fn args(&self, fence: i64, output_count: i64, all: bool) -> Vec<Arg<'_>> {
-        let most = if all { CHUNK } else { INLINE_LOG };
-        let inline = match self.log.len() <= most {
-            true => self.log.as_str(),
-            false => "",
-        };
-        let args: &[Arg<'_>] = args![
-            self.state.as_str(),
-            &self.process,
-            self.finished_at(),
-            &self.progress,
-            &self.step,
-            &self.steps,
-            &self.links,
-            &self.data,
-            output_count,
-            self.log_size(),
-            INLINE_LOG as i64,
-            inline,
-            self.id,
-            fence,
-            self.now,
-            self.run,
-            self.attempts,
-            self.failures,
-            self.run_at,
-            self.token,
-            &self.ran_by,
-        ];
-        args.to_vec()
-    }
-
-    fn log_size(&self) -> i64 {
-        i64::try_from(self.log.len()).unwrap_or(i64::MAX)
-    }
-}
-
-/// Bytes are counted here, so NUL goes before it gets to SQL.
-fn harmless(text: String) -> String {
-    match without_nul(&text) {
-        std::borrow::Cow::Borrowed(_) => text,
-        std::borrow::Cow::Owned(changed) => changed,
-    }
-}
-
-/// A number by which a write is known that may have been committed.
-pub(crate) fn token() -> i64 {
-    // 63 bits: it is not negative, and not the zero of rows that nobody changed.
-    (i64::from_le_bytes(file_store::random()) & i64::MAX).max(1)
-}
-
-/// What subscribers are told, as SQL takes it apart.
-pub(crate) struct Events(Option<String>);
-
-impl Events {
-    pub(crate) fn new(events: &[TaskEvent]) -> Self {
-        let rows = events.iter().map(|event| json!(event.as_str()));
-        Self((!events.is_empty()).then(|| json_rows(rows.collect())))
-    }
-
-    pub(crate) fn json(&self) -> Option<&str> {
-        self.0.as_deref()
     }
 }
 

@@ -13,10 +13,8 @@ use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use tokio_util::io::ReaderStream;
 
 use super::draft::Draft;
-use super::{
-    BUFFER, ContentStream, Contents, SHELVES, digits_of, hexadecimal, is_key, random, remove_file,
-    shelf_of,
-};
+use super::key::{SHELVES, digits_of, hexadecimal, is_key, random, shelf_of};
+use super::{BUFFER, ContentStream, Contents, remove_file};
 use crate::{Durability, StoreError};
 
 /// The file that says which store it is.

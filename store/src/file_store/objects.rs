@@ -25,7 +25,8 @@ use sha2::{Digest as _, Sha256};
 use tokio::runtime::Runtime;
 
 use super::draft::{Draft, unreadable};
-use super::{ContentStream, Contents, digits_of, hexadecimal, is_key, shelf_of};
+use super::key::{digits_of, hexadecimal, is_key, shelf_of};
+use super::{ContentStream, Contents};
 use crate::StoreError;
 
 /// Bytes of a part. There may be 10,000 of them, so that an object can have 80 GB.
