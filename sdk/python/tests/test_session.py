@@ -102,6 +102,8 @@ class SessionTest(unittest.TestCase):
 
     def test_an_interrupt_takes_the_request_back(self):
         self.answer({"log": "begun\n"})
+        # Who starts the tests in the background has it ignored.
+        self.addCleanup(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, signal.default_int_handler))
 
         class Interrupting(io.StringIO):
             def flush(self):
