@@ -95,10 +95,14 @@ describe("with terms", () => {
       const cell = cells.cell(1);
       await cell.start("6 * 7");
       const dialog = cells.page.getByRole("dialog", { name: "Terms of service" });
+      // Until they are there, their frame would be broken off.
+      const terms = dialog.frameLocator("iframe").getByText("Do no harm.");
+      await terms.waitFor();
       await dialog.getByText("Decline").click();
       await cell.section.getByText("Nothing runs without accepting the terms.").first().waitFor();
       await cell.ended("failed");
       await cell.start();
+      await terms.waitFor();
       await dialog.getByRole("button", { name: "Accept" }).click();
       assert.equal(await cell.ended(), "42");
       const other = await Cells.open(context, `${shared.runner.url}/cell/`);
