@@ -13,11 +13,11 @@ use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
+use crate::Shared;
 use crate::given::Given;
 use crate::pauses::Pauses;
 use crate::slots::Slot;
 use crate::state::RunState;
-use crate::{Shared, Tools};
 
 /// What a call needs to know of the run that makes it.
 #[derive(Clone)]
@@ -264,44 +264,4 @@ pub(crate) fn unique() -> Result<Idempotency, String> {
         fingerprint: key.clone(),
         key,
     })
-}
-
-/// A called task whose caller waits. When the caller ends before it, it is cancelled.
-pub(crate) struct Unfinished {
-    tools: Tools,
-    /// Cancelled when the worker stops: then the task goes on at the next start, as its caller does.
-    abort: CancellationToken,
-    pub(crate) task: i64,
-    is_settled: bool,
-}
-
-impl Unfinished {
-    pub(crate) fn new(tools: &Tools, task: i64, abort: CancellationToken) -> Self {
-        Self {
-            tools: tools.clone(),
-            abort,
-            task,
-            is_settled: false,
-        }
-    }
-
-    pub(crate) fn settle(mut self) {
-        self.is_settled = true;
-    }
-}
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        if self.is_settled || self.abort.is_cancelled() {
-            return;
-        }
-        let (tools, task) = (self.tools.clone(), self.task);
-        tokio::spawn(async move {
-            match tools.store.cancel_task(task).await {
-                Ok(Some(ended)) => tools.queue.tasks_ended(&ended, &tools.events),
-                Ok(None) => {}
-                Err(error) => tracing::error!(task, "a called task cannot be cancelled: {error}"),
-            }
-        });
-    }
 }

@@ -1,4 +1,5 @@
-//! Files that are given to a task that is not made yet.
+//! Tasks that a run or a session asks for: the files that are given to one before it is made, and its end with who
+//! waits for it.
 
 use std::fs::File;
 
@@ -11,7 +12,6 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::Tools;
-use crate::calls::Unfinished;
 
 /// Contents in the file store. They are removed when this is dropped before a task has them.
 pub(crate) struct Given {
@@ -92,6 +92,47 @@ impl Drop for Given {
             for upload in uploads {
                 // What stays is swept.
                 let _ = files.remove(&upload.key);
+            }
+        });
+    }
+}
+
+/// A called task whose caller waits. When the caller ends before it, it is cancelled.
+pub(crate) struct Unfinished {
+    tools: Tools,
+    /// Cancelled when the worker stops: then the task goes on at the next start, as its caller does.
+    abort: CancellationToken,
+    /// Its number.
+    pub(crate) task: i64,
+    is_settled: bool,
+}
+
+impl Unfinished {
+    fn new(tools: &Tools, task: i64, abort: CancellationToken) -> Self {
+        Self {
+            tools: tools.clone(),
+            abort,
+            task,
+            is_settled: false,
+        }
+    }
+
+    pub(crate) fn settle(mut self) {
+        self.is_settled = true;
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if self.is_settled || self.abort.is_cancelled() {
+            return;
+        }
+        let (tools, task) = (self.tools.clone(), self.task);
+        tokio::spawn(async move {
+            match tools.store.cancel_task(task).await {
+                Ok(Some(ended)) => tools.queue.tasks_ended(&ended, &tools.events),
+                Ok(None) => {}
+                Err(error) => tracing::error!(task, "a called task cannot be cancelled: {error}"),
             }
         });
     }
