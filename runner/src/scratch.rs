@@ -6,8 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use runner_host::host::Patience;
-use runner_host::loader::Loaders;
 use runner_host::modules::Table;
 use runner_host::{Launcher, Modules, ModulesConfig, NoCache, Provided};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -98,24 +96,12 @@ impl Scratch {
             .enable_all()
             .build()
             .context("cannot start the runtime")?;
+        let environments = settings.environments(&settings.instance, missing == Missing::Made);
+        let config = settings.modules(path.clone(), runner, environments);
         let modules = Modules::new(
             ModulesConfig {
-                folders: settings.plugin_folders.clone(),
-                instance: path.clone(),
-                trust: settings.trust.clone(),
-                runner,
-                python: settings.python.clone(),
-                loaders: Loaders::with(settings.loaders.clone()),
-                patience: Patience {
-                    describe: settings.describe_timeout,
-                    cancel: settings.cancel_grace,
-                },
-                idle: settings.host_idle,
-                max_hosts: settings.max_hosts.max(1),
-                network: settings.plugin_network,
-                limits: settings.host_limits.clone(),
-                drain: settings.module_drain,
-                environments: settings.environments(&settings.instance, missing == Missing::Made),
+                max_hosts: config.max_hosts.max(1),
+                ..config
             },
             launcher.clone(),
             Arc::new(NoCache),

@@ -7,9 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use runner_fetch::{FetchConfig, Fetcher, Proxies};
-use runner_host::host::Patience;
-use runner_host::loader::Loaders;
-use runner_host::{Modules, ModulesConfig};
+use runner_host::Modules;
 use runner_queue::{Queue, RedisConfig};
 use runner_server::auth::Auth;
 use runner_server::{App, SageCell, ServerConfig, Sight, SightParts};
@@ -142,24 +140,11 @@ impl Process {
     pub(super) fn modules(&self, store: &Store, queue: &Queue) -> Arc<Modules> {
         let settings = &self.settings;
         Modules::new(
-            ModulesConfig {
-                folders: settings.plugin_folders.clone(),
-                instance: self.instance.clone(),
-                trust: settings.trust.clone(),
-                runner: self.runner.clone(),
-                python: settings.python.clone(),
-                loaders: Loaders::with(settings.loaders.clone()),
-                patience: Patience {
-                    describe: settings.describe_timeout,
-                    cancel: settings.cancel_grace,
-                },
-                idle: settings.host_idle,
-                max_hosts: settings.max_hosts,
-                network: settings.plugin_network,
-                limits: settings.host_limits.clone(),
-                drain: settings.module_drain,
-                environments: settings.environments(&self.instance, true),
-            },
+            settings.modules(
+                self.instance.clone(),
+                self.runner.clone(),
+                settings.environments(&self.instance, true),
+            ),
             self.launcher.clone(),
             Arc::new(StoreCache(store.clone())),
             Arc::new(StoreCache(store.clone())),

@@ -4,6 +4,7 @@
 //! needs.
 
 pub(crate) mod access;
+mod modules;
 pub(crate) mod sage_cell;
 pub(crate) mod sessions;
 pub(crate) mod sources;
@@ -22,9 +23,7 @@ use runner_core::age;
 use runner_core::retention::{Ages, Retention, read_age};
 use runner_fetch::{AddressPolicy, GitConfig, GitPlugins, UrlMap};
 use runner_host::loader::Registered;
-use runner_host::{
-    EnvironmentsConfig, Limits as HostLimits, NetworkRule, SandboxConfig, SandboxMode, Trust,
-};
+use runner_host::{Limits as HostLimits, NetworkRule, SandboxConfig, SandboxMode, Trust};
 use runner_server::auth::AuthConfig;
 use runner_server::{Hosts, Limits, Origins};
 use runner_session::SessionsConfig;
@@ -282,24 +281,6 @@ impl Settings {
             notices: sources.notices(),
             instance,
         })
-    }
-
-    /// Where and how virtual environments are made. `instance` is the instance folder, which may not be there yet.
-    pub(crate) fn environments(&self, instance: &Path, makes: bool) -> EnvironmentsConfig {
-        // Environments know their own path.
-        let real = |folder: &Path| {
-            folder
-                .canonicalize()
-                .or_else(|_| std::path::absolute(folder))
-                .unwrap_or_else(|_| folder.to_owned())
-        };
-        EnvironmentsConfig {
-            folder: real(instance).join("environments"),
-            shared: self.environments.as_deref().map(real),
-            makes,
-            builds: self.builds,
-            limit: self.install_timeout,
-        }
     }
 }
 
